@@ -1,0 +1,1 @@
+"""Who somebody is: fedids, keys, three-level names (DESIGN §3)."""

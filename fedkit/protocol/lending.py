@@ -1,0 +1,179 @@
+"""What one member asks of another: to lend, to say how it goes, to take back.
+
+The borrower names every lease itself (`lease_id`, a UUID made before the first attempt), so that repeating a request
+is harmless. Operations (borrower → lender unless said otherwise):
+
+| operation        | kind    | body           | answer       |
+|------------------|---------|----------------|--------------|
+| `lease.create`   | command | LeaseCreate    | LeaseView    | at once: accepted (state `accepted`) or refused with a reason
+| `lease.release`  | command | LeaseRelease   | LeaseView    | also for a lease never seen: it can then never be created
+| `lease.sync`     | query   | LeaseSync      | LeaseSynced  | renews what is named, tells the state of each
+| `lease.changed`  | command | LeaseChanged   | Empty        | lender → borrower
+| `offer.get`      | query   | Empty          | Offer        |
+| `tunnel.open`    | command | TunnelOpen     | LeaseView    |
+| `tunnel.close`   | command | TunnelClose    | LeaseView    |
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from fedkit.protocol import Body
+
+USER_DATA_LIMIT = 256 * 1024  # octets of UTF-8
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+Fedid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+Uuid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+SshKey = Annotated[str, StringConstraints(max_length=4096, pattern=r"^(ssh-|ecdsa-|sk-)[^\n\r]+$")]
+
+
+class Flavour(Body):
+    """A size of machine that a member lends."""
+
+    name: str = Field(max_length=128)
+    vcpu: int = Field(ge=1)
+    ram_mb: int = Field(ge=1, description="MiB")
+    disk_gb: int = Field(ge=0, description="GiB")
+
+
+class Image(Body):
+    """An image that a member can boot."""
+
+    name: str = Field(max_length=128)
+    description: str = Field(default="", max_length=512)
+
+
+class Offer(Body):
+    """What a member lends, as it announces it."""
+
+    kinds: list[str] = Field(default_factory=list, max_length=32, description="order kinds: compute, network, …")
+    flavours: list[Flavour] = Field(default_factory=list, max_length=256)
+    images: list[Image] = Field(default_factory=list, max_length=1024)
+    attributes: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, max_length=64, description="names for requirement expressions, such as arch or gpu"
+    )
+
+
+class ComputeSpec(Body):
+    """A machine. The lender chooses its smallest flavour that fits `flavour` and `requirements`."""
+
+    kind: Literal["compute"] = "compute"
+    name: Name = "machine"
+    image: str = Field(max_length=512)
+    flavour: str | None = Field(default=None, max_length=128)
+    requirements: str = Field(default="", max_length=4096, description="a CEL expression; empty accepts all")
+    user_data: str = Field(default="", max_length=USER_DATA_LIMIT)
+    ssh_keys: list[SshKey] = Field(default_factory=list, max_length=32)
+    networks: list[Uuid] = Field(default_factory=list, max_length=8, description="lease ids of networks, same lender")
+    tunnel_ports: int = Field(default=4, ge=1, le=64, description="how many tunnel ports its machine may hold")
+
+
+class NetworkSpec(Body):
+    """A private network at one lender; machines join it by its order."""
+
+    kind: Literal["network"] = "network"
+    name: Name = "network"
+    cidr: str = Field(max_length=43, description="IPv4 prefix, such as 10.8.0.0/24")
+    gateway: str | None = Field(default=None, max_length=39)
+    requirements: str = Field(default="", max_length=4096)
+
+
+Spec = Annotated[ComputeSpec | NetworkSpec, Field(discriminator="kind")]
+
+
+class LeaseState(StrEnum):
+    """Where a lease is at its lender. `released`, `failed` and `refused` are final and hold no instance."""
+
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    FAILING = "failing"
+    FAILED = "failed"
+    RELEASING = "releasing"
+    RELEASED = "released"
+
+
+class Tunnel(Body):
+    """A port of the machine, reachable at `host:port` of a DMZ."""
+
+    name: str = Field(max_length=64)
+    host: str = Field(max_length=253)
+    port: int = Field(ge=1, le=65535)
+    up: bool = Field(description="whether the machine holds it open now")
+
+
+class Instance(Body):
+    """What the middleware made, as its borrower may see it."""
+
+    name: str = Field(max_length=128)
+    flavour: Flavour | None = None
+    address: str | None = Field(default=None, description="inside the lender's intranet")
+    user: str | None = Field(default=None, description="account that holds the ssh keys")
+    host_keys: list[str] = Field(default_factory=list, max_length=8, description="of the machine's ssh server")
+    cidr: str | None = None
+
+
+class LeaseCreate(Body):
+    """Ask for one instance, for a user that the borrower vouches for."""
+
+    lease_id: Uuid
+    project: Name | Literal[""] = ""
+    user: str = Field(max_length=128, description="local name at the borrower; the borrower's fedid asserts it")
+    spec: Spec
+    seconds: int = Field(ge=10, le=7 * 86400, description="how long the lease lasts if it is not renewed")
+
+
+class LeaseRelease(Body):
+    """Take the instance back, whatever state it is in."""
+
+    lease_id: Uuid
+
+
+class LeaseView(Body):
+    """A lease as its lender sees it; `revision` grows with every change, so that a late message is recognised."""
+
+    lease_id: Uuid
+    state: LeaseState
+    revision: int
+    code: str = Field(default="", description="stable error code where state is failed")
+    reason: str = Field(default="", max_length=1024)
+    expires: datetime
+    instance: Instance | None = None
+    tunnels: list[Tunnel] = Field(default_factory=list, max_length=64)
+
+
+class LeaseChanged(Body):
+    """The lender tells its borrower the new state."""
+
+    lease: LeaseView
+
+
+class LeaseSync(Body):
+    """Renew these leases (those not final) and tell their states."""
+
+    lease_ids: list[Uuid] = Field(max_length=200)
+    seconds: int = Field(ge=10, le=7 * 86400)
+
+
+class LeaseSynced(Body):
+    """The states of what was asked; `unknown` names leases that the lender has never seen or has forgotten."""
+
+    leases: list[LeaseView] = Field(max_length=200)
+    unknown: list[Uuid] = Field(max_length=200)
+
+
+class TunnelOpen(Body):
+    """Reserve a port under a name for the machine of this lease."""
+
+    lease_id: Uuid
+    name: Name
+
+
+class TunnelClose(Body):
+    """Give the port of that name back."""
+
+    lease_id: Uuid
+    name: Name

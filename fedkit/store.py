@@ -1,0 +1,205 @@
+"""Transactions on SQLite or PostgreSQL, written once.
+
+A transaction is a plain function of a `Tx`: it reads and writes through SQLAlchemy Core and returns. It never
+awaits, so it is short, and whatever it wrote becomes visible at once or not at all:
+
+    event loop ── await db.run(fn) ──► writer thread: BEGIN, fn(tx), COMMIT ──► result, after-commit callbacks
+                                       (SQLite: all waiting functions share one COMMIT, each in a savepoint)
+
+That is what exactly-once needs: the state change and the outbox row are written by the same function.
+`tx.after_commit(f)` calls `f` on the event loop once the commit is durable; it is only a hint to look (a crash
+may lose it), so whoever is woken must find its work in the tables.
+
+SQLite runs with WAL and `synchronous=FULL`: a commit survives power loss; sharing the commit pays for that.
+On PostgreSQL each function has its own connection; one that lost a race (SQLSTATE 40001, 40P01) is run again,
+so a function must have no effect outside of its `Tx`. Lock rows with `.with_for_update()` (SQLite ignores it and needs
+none: there is one writer).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+
+T = TypeVar("T")
+
+BATCH = 128  # transactions that may share one SQLite commit
+POSTGRES_THREADS = 8
+READER_THREADS = 2
+RETRIES = 5
+RETRYABLE_SQLSTATES = {"40001", "40P01"}  # serialization failure, deadlock
+
+
+@dataclass
+class Tx:
+    """One open transaction: a SQLAlchemy connection, and what to do once it is committed."""
+
+    conn: Connection
+    callbacks: list[Callable[[], None]] = field(default_factory=list)
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call `callback` on the event loop after this transaction is durable; never if it is rolled back."""
+        self.callbacks.append(callback)
+
+
+@dataclass
+class _Job:
+    """One function waiting for the writer, and where its result goes."""
+
+    function: Callable[[Tx], Any]
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
+    callbacks: list[Callable[[], None]] = field(default_factory=list)
+
+    def deliver(self) -> None:
+        """Hand the result over; runs on the event loop."""
+        for callback in self.callbacks:
+            callback()
+        if self.future.done():
+            return  # the caller was cancelled; the transaction stands
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+class Database:
+    """A database by URL (`sqlite:///PATH` or `postgresql://…`); `async with` opens and closes it."""
+
+    def __init__(self, url: str) -> None:
+        parsed = make_url(url)
+        if parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        self.engine: Engine = _sqlite_engine(parsed) if self.is_sqlite else create_engine(parsed, pool_size=16)
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._writer: threading.Thread | None = None
+        self._pool = ThreadPoolExecutor(READER_THREADS if self.is_sqlite else POSTGRES_THREADS, "db")
+
+    async def __aenter__(self) -> Database:
+        if self.is_sqlite:
+            self._writer = threading.Thread(target=self._write_batches, name="db-writer", daemon=True)
+            self._writer.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Finish what is waiting, then close every connection."""
+        if self._writer is not None:
+            self._jobs.put(None)
+            await asyncio.to_thread(self._writer.join)
+            self._writer = None
+        await asyncio.to_thread(self._pool.shutdown)
+        self.engine.dispose()
+
+    async def run(self, function: Callable[[Tx], T]) -> T:
+        """Run `function` in a transaction and return its result once that is durable."""
+        loop = asyncio.get_running_loop()
+        if not self.is_sqlite:
+            result, callbacks = await loop.run_in_executor(self._pool, self._run_alone, function)
+            for callback in callbacks:
+                callback()
+            return result
+        job = _Job(function, loop, loop.create_future())
+        self._jobs.put(job)
+        return await job.future  # type: ignore[no-any-return]
+
+    async def read(self, function: Callable[[Connection], T]) -> T:
+        """Run a function that only reads; it never waits for a writer."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, function)
+
+    def _read(self, function: Callable[[Connection], T]) -> T:
+        with self.engine.connect() as conn:
+            return function(conn)
+
+    def _run_alone(self, function: Callable[[Tx], T]) -> tuple[T, list[Callable[[], None]]]:
+        for attempt in range(RETRIES):
+            try:
+                with self.engine.begin() as conn:
+                    tx = Tx(conn)
+                    result = function(tx)
+            except DBAPIError as error:
+                lost_a_race = getattr(error.orig, "sqlstate", None) in RETRYABLE_SQLSTATES
+                if not lost_a_race or attempt == RETRIES - 1:
+                    raise
+            else:
+                return result, tx.callbacks
+        raise AssertionError("unreachable")
+
+    def _write_batches(self) -> None:
+        with self.engine.connect() as conn:
+            while (job := self._jobs.get()) is not None:
+                batch = [job]
+                stop = False
+                while len(batch) < BATCH:
+                    try:
+                        following = self._jobs.get_nowait()
+                    except queue.Empty:
+                        break
+                    if following is None:
+                        stop = True
+                        break
+                    batch.append(following)
+                self._commit(conn, batch)
+                _deliver(batch)
+                if stop:
+                    return
+
+    def _commit(self, conn: Connection, batch: list[_Job]) -> None:
+        try:
+            with conn.begin():
+                conn.exec_driver_sql("BEGIN IMMEDIATE")
+                for job in batch:
+                    _run_in_savepoint(conn, job)
+        except Exception as error:  # the COMMIT itself failed (disk full, locked): nobody's work is durable
+            for job in batch:
+                job.error, job.callbacks = job.error or error, []
+
+
+def _run_in_savepoint(conn: Connection, job: _Job) -> None:
+    tx = Tx(conn)
+    conn.exec_driver_sql("SAVEPOINT job")
+    try:
+        job.result = job.function(tx)
+    except Exception as error:
+        job.error = error
+        conn.exec_driver_sql("ROLLBACK TO job")
+    else:
+        job.callbacks = tx.callbacks
+    conn.exec_driver_sql("RELEASE job")
+
+
+def _deliver(batch: list[_Job]) -> None:
+    for loop in {job.loop for job in batch}:
+        mine = [job for job in batch if job.loop is loop]
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_deliver_here, mine)
+
+
+def _deliver_here(jobs: list[_Job]) -> None:
+    for job in jobs:
+        job.deliver()
+
+
+def _sqlite_engine(url: Any) -> Engine:
+    engine = create_engine(url, connect_args={"isolation_level": None, "timeout": 30, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    return engine
