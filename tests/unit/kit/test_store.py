@@ -1,0 +1,84 @@
+"""What the rest relies on in a transaction: all or nothing, durable before told, one failure hurts nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Column, Integer, MetaData, Table, func, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from fedkit.store import Database, Tx
+
+metadata = MetaData()
+numbers = Table("numbers", metadata, Column("n", Integer, primary_key=True))
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    async with Database(f"sqlite:///{tmp_path}/store.db") as database:
+        metadata.create_all(database.engine)
+        yield database
+
+
+def put(tx: Tx, number: int) -> int:
+    tx.conn.execute(insert(numbers).values(n=number))
+    return number
+
+
+async def count(database: Database) -> int:
+    return await database.read(lambda conn: conn.execute(select(func.count()).select_from(numbers)).scalar_one())
+
+
+async def test_a_failing_transaction_leaves_nothing_and_does_not_hurt_those_that_share_its_commit(
+    database: Database,
+) -> None:
+    def half(tx: Tx) -> None:
+        put(tx, 1000)
+        raise RuntimeError("in the middle")
+
+    jobs = [database.run(lambda tx, n=n: put(tx, n)) for n in range(50)]  # type: ignore[misc]
+    results = await asyncio.gather(*jobs[:25], database.run(half), *jobs[25:], return_exceptions=True)
+
+    assert isinstance(results.pop(25), RuntimeError)
+    assert results == list(range(50))
+    assert await count(database) == 50
+
+
+async def test_after_commit_is_called_once_the_row_can_be_read_and_never_after_a_rollback(database: Database) -> None:
+    seen: list[int] = []
+
+    def good(tx: Tx) -> None:
+        put(tx, 1)
+        tx.after_commit(lambda: seen.append(1))
+
+    def bad(tx: Tx) -> None:
+        tx.after_commit(lambda: seen.append(2))
+        put(tx, 1)  # the same primary key again
+
+    await database.run(good)
+    with pytest.raises(IntegrityError):
+        await database.run(bad)
+
+    assert seen == [1]
+
+
+async def test_a_cancelled_caller_does_not_undo_or_block_the_transaction(database: Database) -> None:
+    task = asyncio.create_task(database.run(lambda tx: put(tx, 7)))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    assert await database.run(lambda tx: put(tx, 8)) == 8
+    assert await count(database) == 2
+
+
+async def test_what_was_committed_is_there_after_reopening(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    async with Database(url) as first:
+        metadata.create_all(first.engine)
+        await first.run(lambda tx: put(tx, 3))
+    async with Database(url) as second:
+        assert await count(second) == 1
