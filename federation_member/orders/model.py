@@ -17,8 +17,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from fedkit.protocol.lending import Instance, Spec, Tunnel
+
+LEASE_SECONDS = 600  # default: how long a lender cut off from us keeps the machine
+MAX_COUNT = 100
 
 
 class OrderKind(StrEnum):
@@ -82,6 +88,71 @@ class Order:
     lease_expires: datetime | None
     instance: Instance | None
     tunnels: tuple[Tunnel, ...]
+    code: str = ""  # stable error code that belongs to `reason`; empty where nothing is wrong
+
+
+class NewOrder(BaseModel):
+    """What a user asks for. `spec.networks` names the user's network *orders*; the member turns them into leases."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    spec: Spec
+    type: OrderType = OrderType.ONE_TIME
+    count: int = Field(default=1, ge=1, le=MAX_COUNT, description="so many equal orders, sharing a batch")
+    location: str | None = Field(
+        default=None, min_length=1, max_length=253, description="name, address or fedid of the only member to ask"
+    )
+    valid_from: AwareDatetime | None = Field(default=None, description="not before")
+    valid_until: AwareDatetime | None = Field(default=None, description="given back at this time")
+    lease_seconds: int = Field(
+        default=LEASE_SECONDS, ge=30, le=7 * 86400, description="how long a lender that lost contact keeps it"
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.valid_from and self.valid_until and self.valid_until <= self.valid_from:
+            raise ValueError("valid_until must be after valid_from")
+        return self
+
+
+class AttemptState(StrEnum):
+    """Where one attempt at an order is. `refused`, `failed` and `released` are final: its lender holds nothing."""
+
+    ASKED = "asked"
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    REFUSED = "refused"
+    FAILED = "failed"
+    NO_ANSWER = "no_answer"  # it may have said yes: a release is on its way
+    RELEASING = "releasing"
+    RELEASED = "released"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One candidate that was asked for one order."""
+
+    lease_id: str
+    order_id: str
+    member: str
+    fedid: str
+    address: str
+    state: AttemptState
+    code: str
+    reason: str
+    started: datetime
+    changed: datetime
+    expires: datetime | None  # when the lease ends by itself at the lender
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why an order is where it is: its history, who was asked, and what happens next."""
+
+    order: Order
+    attempts: tuple[Attempt, ...]
+    events: tuple[OrderEvent, ...]
+    next_try: datetime | None
 
 
 @dataclass(frozen=True)
