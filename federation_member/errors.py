@@ -1,0 +1,101 @@
+"""The member's family of errors; each code appears once."""
+
+from __future__ import annotations
+
+from fedkit.errors import Exit, FedError, InputError
+
+
+class UnknownOrder(FedError):
+    """No such order, or not this user's."""
+
+    code = "orders.unknown_order"
+    http = 404
+    exit = Exit.REFUSED
+
+
+class IdempotencyConflict(FedError):
+    """The same idempotency key came with another request."""
+
+    code = "orders.idempotency_conflict"
+    http = 409
+    exit = Exit.REFUSED
+
+
+class NetworkInUse(FedError):
+    """A network that machines are joined to cannot be deleted."""
+
+    code = "orders.in_use"
+    http = 409
+    exit = Exit.REFUSED
+
+
+class NotRunning(FedError):
+    """The order has no running machine, so there is nothing to open a tunnel to."""
+
+    code = "orders.not_running"
+    http = 409
+    exit = Exit.REFUSED
+
+
+class UnknownNetwork(InputError):
+    """A machine names a network that is not an order of its user, or that has ended."""
+
+    code = "orders.unknown_network"
+
+
+class UnusableRequirements(InputError):
+    """A requirement expression that cannot be read."""
+
+    code = "orders.unusable_requirements"
+
+
+class UnknownRequirement(InputError):
+    """A requirement expression uses a name that nothing has; the message says the nearest one."""
+
+    code = "orders.unknown_requirement"
+
+
+class UnusableCursor(InputError):
+    """A page or event cursor that was not made here."""
+
+    code = "orders.unusable_cursor"
+
+
+class UnknownLease(FedError):
+    """No such lease of this borrower."""
+
+    code = "lease.unknown"
+    http = 404
+    exit = Exit.REFUSED
+
+
+class LeaseGone(FedError):
+    """The lease was released, perhaps before it was asked for; its id cannot be used again."""
+
+    code = "lease.gone"
+    http = 410
+    exit = Exit.REFUSED
+
+
+class NotLent(FedError):
+    """This member does not lend that: another kind, image, flavour or requirement."""
+
+    code = "lease.not_lent"
+    http = 409
+    exit = Exit.REFUSED
+
+
+class NoTunnel(FedError):
+    """No tunnel can be had: none is configured here, the order's share is used up, or the name is not open."""
+
+    code = "lease.no_tunnel"
+    http = 409
+    exit = Exit.REFUSED
+
+
+class NotAllowed(FedError):
+    """The lender's rules do not grant this; the message says what was missing."""
+
+    code = "access.not_allowed"
+    http = 403
+    exit = Exit.REFUSED
