@@ -1,0 +1,73 @@
+"""What can go wrong while somebody proves who they are."""
+
+from __future__ import annotations
+
+from fedkit.errors import Exit, FedError, InputError
+
+
+class AccountError(FedError):
+    """Base of the family `account.*`."""
+
+    code = "account.failed"
+
+
+class Unauthenticated(AccountError):
+    """No token, or one that is unknown, expired or revoked."""
+
+    code = "account.unauthenticated"
+    http = 401
+    exit = Exit.REFUSED
+
+
+class WrongPassword(AccountError):
+    """User and password do not belong together; which of the two is wrong is nobody's business."""
+
+    code = "account.wrong_password"
+    http = 401
+    exit = Exit.REFUSED
+
+
+class TooManyAttempts(AccountError):
+    """More log-ins than a person makes; `details.retry_after` is in seconds."""
+
+    code = "account.too_many_attempts"
+    http = 429
+    exit = Exit.REFUSED
+
+
+class UnknownToken(AccountError):
+    """The caller has no token of that id."""
+
+    code = "account.unknown_token"
+    http = 404
+    exit = Exit.UNUSABLE_INPUT
+
+
+class TooManyTokens(AccountError):
+    """An account holds as many valid tokens as it may."""
+
+    code = "account.too_many_tokens"
+    http = 409
+    exit = Exit.REFUSED
+
+
+class UnknownAccount(AccountError):
+    """No account of that name."""
+
+    code = "account.unknown"
+    http = 404
+    exit = Exit.UNUSABLE_INPUT
+
+
+class AccountExists(AccountError):
+    """The name is taken."""
+
+    code = "account.exists"
+    http = 409
+    exit = Exit.REFUSED
+
+
+class UnusableAccount(InputError):
+    """A name or password that is not acceptable."""
+
+    code = "account.unusable"

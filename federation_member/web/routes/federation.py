@@ -1,0 +1,70 @@
+"""Who is in the federation, and what it has on offer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from federation_member.web.routing import Call, Routes
+from federation_member.web.services import Services
+from federation_member.web.views import FlavourPage, FlavourView, ImagePage, ImageView, MemberPage, MemberView
+
+routes = Routes("federation")
+
+
+class OfferQuery(BaseModel):
+    """Whose offer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    member: str | None = Field(
+        default=None, min_length=1, max_length=253, description="name, address or fedid; without it, everybody's"
+    )
+
+
+def _members(services: Services, wanted: str | None = None) -> Iterator[MemberView]:
+    for known in services.federation.members():
+        said = known.announcement
+        if wanted is None or wanted in (said.name, said.address, said.fedid):
+            yield MemberView(
+                name=said.name,
+                fedid=said.fedid,
+                address=said.address,
+                alive=known.alive,
+                self=said.fedid == services.fedid,
+                kinds=said.offer.kinds,
+                flavours=said.offer.flavours,
+                images=said.offer.images,
+                attributes=said.offer.attributes,
+            )
+
+
+@routes.add("GET", "/members")
+async def list_members(call: Call[Services], query: OfferQuery) -> MemberPage:
+    """List the members of the federation and what they lend."""
+    return MemberPage(items=list(_members(call.services, query.member)), state=call.services.federation.freshness())
+
+
+@routes.add("GET", "/images")
+async def list_images(call: Call[Services], query: OfferQuery) -> ImagePage:
+    """List the images on offer, by member."""
+    return ImagePage(
+        items=[
+            ImageView(member=member.name, name=image.name, description=image.description)
+            for member in _members(call.services, query.member)
+            for image in member.images
+        ]
+    )
+
+
+@routes.add("GET", "/flavours")
+async def list_flavours(call: Call[Services], query: OfferQuery) -> FlavourPage:
+    """List the sizes of machines on offer, by member."""
+    return FlavourPage(
+        items=[
+            FlavourView(member=member.name, **flavour.model_dump())
+            for member in _members(call.services, query.member)
+            for flavour in member.flavours
+        ]
+    )

@@ -1,0 +1,267 @@
+"""What the API shows: the shapes of answers, and how they are made of the member's own types.
+
+User data is write-only: it may hold secrets and may be large, so only its size is shown.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from federation_member.orders.model import Attempt, AttemptState, Explanation, Order, OrderEvent, OrderState, OrderType
+from fedkit.protocol.lending import ComputeSpec, Flavour, Image, Instance, NetworkSpec, Tunnel
+
+SSH = "ssh"  # the name of the tunnel that every machine opens by itself
+
+
+class View(BaseModel):
+    """Base of answers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ComputeView(View):
+    """The machine that was asked for."""
+
+    kind: Literal["compute"]
+    name: str
+    image: str
+    flavour: str | None
+    requirements: str
+    user_data_octets: int
+    ssh_keys: list[str]
+    networks: list[str]
+    tunnel_ports: int
+
+
+class NetworkView(View):
+    """The network that was asked for."""
+
+    kind: Literal["network"]
+    name: str
+    cidr: str
+    gateway: str | None
+    requirements: str
+
+
+SpecView = Annotated[ComputeView | NetworkView, Field(discriminator="kind")]
+
+
+class TunnelView(View):
+    """A port of the machine, reachable from outside at `host:port`."""
+
+    name: str
+    host: str
+    port: int
+    up: bool = Field(description="whether the machine holds it open now")
+    command: str | None = Field(description="how to get there, where that can be said")
+
+
+class OrderView(View):
+    """One order."""
+
+    id: str
+    project: str
+    user: str
+    type: OrderType
+    state: OrderState
+    code: str = Field(description="stable error code that belongs to the reason; empty where nothing is wrong")
+    reason: str = Field(description="why it is in this state")
+    spec: SpecView
+    location: str | None
+    batch: str = Field(description="orders made by one request share it")
+    valid_from: datetime | None
+    valid_until: datetime | None
+    lease_seconds: int
+    created: datetime
+    changed: datetime
+    revision: int
+    member: str | None = Field(description="name of the lender that holds the instance or works on it")
+    member_fedid: str | None
+    lease_id: str | None
+    lease_expires: datetime | None
+    instance: Instance | None
+    tunnels: list[TunnelView]
+
+
+class OrderPage(View):
+    """Some orders; `next` is the cursor of the page that follows, null at the end."""
+
+    items: list[OrderView]
+    next: str | None = None
+
+
+class EventView(View):
+    """One line of an order's history; `sequence` is the cursor of the event stream."""
+
+    sequence: int
+    order: str
+    at: datetime
+    state: OrderState
+    code: str
+    reason: str
+
+
+class EventPage(View):
+    """An order's history, oldest first."""
+
+    items: list[EventView]
+
+
+class AttemptView(View):
+    """One member that was asked, and what came of it."""
+
+    member: str
+    fedid: str
+    state: AttemptState
+    code: str
+    reason: str
+    started: datetime
+    changed: datetime
+
+
+class WhyView(View):
+    """Why an order is where it is: who was asked, what they said, and when the next try is due."""
+
+    order: OrderView
+    attempts: list[AttemptView]
+    events: list[EventView]
+    next_try: datetime | None
+
+
+class MemberView(View):
+    """A member of the federation, and what it lends."""
+
+    name: str
+    fedid: str
+    address: str
+    alive: bool
+    self: bool = Field(description="whether it is the member that answers")
+    kinds: list[str]
+    flavours: list[Flavour]
+    images: list[Image]
+    attributes: dict[str, str | int | float | bool]
+
+
+class MemberPage(View):
+    """The federation as this member knows it."""
+
+    items: list[MemberView]
+    state: str = Field(description="whether the list is fresh, and why not if it is not")
+
+
+class ImageView(View):
+    """An image, and where it is on offer."""
+
+    member: str
+    name: str
+    description: str
+
+
+class ImagePage(View):
+    """Images on offer."""
+
+    items: list[ImageView]
+
+
+class FlavourView(View):
+    """A size of machine, and where it is on offer."""
+
+    member: str
+    name: str
+    vcpu: int
+    ram_mb: int = Field(description="MiB")
+    disk_gb: int = Field(description="GiB")
+
+
+class FlavourPage(View):
+    """Sizes on offer."""
+
+    items: list[FlavourView]
+
+
+class TunnelPage(View):
+    """The tunnels of one machine."""
+
+    items: list[TunnelView]
+
+
+def tunnel_view(order: Order, tunnel: Tunnel) -> TunnelView:
+    """Show one tunnel with the command that uses it."""
+    user = order.instance.user if order.instance else None
+    command = None
+    if tunnel.name == SSH and user:
+        port = f" -p {tunnel.port}" if tunnel.port != 22 else ""
+        command = f"ssh{port} {user}@{tunnel.host}"
+    return TunnelView(name=tunnel.name, host=tunnel.host, port=tunnel.port, up=tunnel.up, command=command)
+
+
+def _spec_view(spec: ComputeSpec | NetworkSpec) -> ComputeView | NetworkView:
+    if isinstance(spec, NetworkSpec):
+        return NetworkView.model_validate(spec.model_dump())
+    shown = spec.model_dump()
+    return ComputeView(user_data_octets=len(shown.pop("user_data").encode()), **shown)
+
+
+def order_view(order: Order) -> OrderView:
+    """Show one order."""
+    return OrderView(
+        id=order.id,
+        project=order.owner.project,
+        user=order.owner.name,
+        type=order.type,
+        state=order.state,
+        code=order.code,
+        reason=order.reason,
+        spec=_spec_view(order.spec),
+        location=order.location,
+        batch=order.batch,
+        valid_from=order.valid_from,
+        valid_until=order.valid_until,
+        lease_seconds=order.lease_seconds,
+        created=order.created,
+        changed=order.changed,
+        revision=order.revision,
+        member=order.member,
+        member_fedid=order.member_fedid,
+        lease_id=order.lease_id,
+        lease_expires=order.lease_expires,
+        instance=order.instance,
+        tunnels=[tunnel_view(order, tunnel) for tunnel in order.tunnels],
+    )
+
+
+def event_view(event: OrderEvent) -> EventView:
+    """Show one event."""
+    return EventView(
+        sequence=event.sequence,
+        order=event.order_id,
+        at=event.at,
+        state=event.state,
+        code=event.code,
+        reason=event.reason,
+    )
+
+
+def _attempt_view(attempt: Attempt) -> AttemptView:
+    return AttemptView(
+        member=attempt.member,
+        fedid=attempt.fedid,
+        state=attempt.state,
+        code=attempt.code,
+        reason=attempt.reason,
+        started=attempt.started,
+        changed=attempt.changed,
+    )
+
+
+def why_view(explanation: Explanation) -> WhyView:
+    """Show why an order is where it is."""
+    return WhyView(
+        order=order_view(explanation.order),
+        attempts=[_attempt_view(attempt) for attempt in explanation.attempts],
+        events=[event_view(event) for event in explanation.events],
+        next_try=explanation.next_try,
+    )
