@@ -1,0 +1,1 @@
+"""The Rendezvous's tables, step by step; only ever appended (fedkit/migrations.py)."""
