@@ -103,6 +103,9 @@ class Mesh(Protocol):
         in the order of their ids; a command with a deadline overtakes those that wait for a dead peer.
         """
 
+    def backing_off(self, peer: Peer) -> datetime | None:
+        """Return until when `peer` is not tried because it did not answer; None if it is tried. From any thread, at once."""
+
     async def ask(
         self, peer: Peer, operation: str, body: BaseModel, answer: type[Answer], *, timeout: float = 5.0
     ) -> Answer:
