@@ -1,0 +1,92 @@
+"""Starts the lab's pid 1 in namespaces of its own: as root, or without root in a user namespace.
+
+    launcher ── unshare(1) ── pid 1 (deploy.lab.init) ── everything else
+
+`unshare --kill-child` dies with whoever kills it and takes pid 1 along; pid 1 takes all processes, and with the last of
+them go the mounts, namespaces, interfaces and files. Nothing is written outside, not even a pid file: a lab is found by
+the name of its control socket, which lives in the abstract namespace of unix(7).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.lab.errors import AlreadyUp, LabFailed, Unsupported
+from deploy.lab.topology import Plan
+
+NAMESPACES = ("--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child=SIGKILL", "--mount-proc")
+AS_ROOT: tuple[str, ...] = ()
+WITH_RANGE = ("--map-root-user", "--map-auto")  # subordinate ids (subuid(5)): services get users of their own
+WITH_ONE_ID = ("--map-root-user",)
+PROJECT = Path(__file__).resolve().parent.parent.parent
+
+
+@dataclass(frozen=True)
+class Launched:
+    """The unshare process, the descriptor that keeps the lab alive (-1: it lives by itself), and its early errors."""
+
+    process: subprocess.Popen[bytes]
+    leash: int
+    errors: int
+
+    def why(self) -> str:
+        """What was said before there was a log; waits for the end of the process."""
+        with os.fdopen(os.dup(self.errors), errors="replace") as file:
+            return file.read().strip()
+
+
+def address(name: str) -> str:
+    """The abstract socket name of this user's lab `name`."""
+    return f"\0fedmesh-lab/{os.getuid()}/{name}"
+
+
+def way() -> tuple[str, ...]:
+    """The options with which this machine lets us make namespaces; raise `Unsupported` if there is no way."""
+    ways = [WITH_RANGE, WITH_ONE_ID]
+    said = ""
+    for options in [AS_ROOT, *ways] if os.geteuid() == 0 else ways:
+        probe = subprocess.run(["unshare", *options, *NAMESPACES, "true"], capture_output=True, text=True, check=False)
+        if probe.returncode == 0:
+            return options
+        said = probe.stderr.strip()
+    raise Unsupported(
+        "This machine lets us make no namespaces. Run as root, or allow user namespaces "
+        f"(sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns). It said: {said}"
+    )
+
+
+def launch(name: str, plan: Plan, *, leashed: bool) -> Launched:
+    """Start the lab's pid 1. With `leashed` the lab ends when the calling process does."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(address(name))
+        listener.listen()  # a client may ask before pid 1 is there to answer
+    except OSError as error:
+        listener.close()
+        raise AlreadyUp(f"A lab {name!r} runs already; see: fed demo status") from error
+    their_leash, our_leash = os.pipe() if leashed else (-1, -1)
+    our_errors, their_errors = os.pipe()
+    arguments = [str(listener.fileno()), str(their_leash), plan.to_json()]
+    try:
+        process = subprocess.Popen(
+            ["unshare", *way(), *NAMESPACES, sys.executable, "-m", "deploy.lab.init", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=their_errors,
+            cwd=PROJECT,
+            pass_fds=[fd for fd in (listener.fileno(), their_leash) if fd >= 0],
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise LabFailed(f"unshare cannot be started: {error.strerror}.") from error
+    finally:
+        listener.close()
+        for fd in (their_errors, their_leash):
+            if fd >= 0:
+                os.close(fd)
+    return Launched(process, our_leash, our_errors)

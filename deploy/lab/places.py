@@ -1,0 +1,21 @@
+"""Where things lie inside the lab (see `deploy.lab.world`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deploy.lab.topology import Site
+
+RUN = Path("/run/fedlab")
+SOURCES = RUN / "src"
+ENVIRONMENT = RUN / "venv"
+PYTHON = ENVIRONMENT / "bin/python"
+LOGS = RUN / "log"
+NOTIFY = RUN / "notify"
+TEMPORARY = RUN / "tmp"
+PROSODY_MODULES = SOURCES / "deploy/templates/prosody"
+
+
+def directory(site: Site, kind: str) -> Path:
+    """Where a service of a site keeps its configuration and data."""
+    return RUN / site.name / kind
