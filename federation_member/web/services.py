@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from federation_member.accounts.service import Accounts
+from federation_member.orders.candidates import KnownMember
 from federation_member.orders.model import Explanation, NewOrder, Order, OrderEvent, OrderKind, OrderState, User
-from fedkit.protocol.rendezvous import Announcement
 
 
 class Orders(Protocol):
@@ -58,19 +58,11 @@ class Orders(Protocol):
         """Call back when there are new events, until the returned function is called."""
 
 
-@dataclass(frozen=True)
-class KnownMember:
-    """A member as the directory knows it."""
-
-    announcement: Announcement
-    alive: bool
-
-
 class Federation(Protocol):
     """Who is there."""
 
     def members(self) -> Sequence[KnownMember]:
-        """Everybody known, ourselves included if we announce ourselves."""
+        """Everybody known, ourselves first."""
 
     def freshness(self) -> str:
         """`fresh`, or since when and why the list is old."""

@@ -138,6 +138,7 @@ class MemberView(View):
     fedid: str
     address: str
     alive: bool
+    last_seen: datetime
     self: bool = Field(description="whether it is the member that answers")
     kinds: list[str]
     flavours: list[Flavour]

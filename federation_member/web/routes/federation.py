@@ -25,18 +25,18 @@ class OfferQuery(BaseModel):
 
 def _members(services: Services, wanted: str | None = None) -> Iterator[MemberView]:
     for known in services.federation.members():
-        said = known.announcement
-        if wanted is None or wanted in (said.name, said.address, said.fedid):
+        if wanted is None or wanted in (known.name, known.address, known.fedid):
             yield MemberView(
-                name=said.name,
-                fedid=said.fedid,
-                address=said.address,
+                name=known.name,
+                fedid=known.fedid,
+                address=known.address,
                 alive=known.alive,
-                self=said.fedid == services.fedid,
-                kinds=said.offer.kinds,
-                flavours=said.offer.flavours,
-                images=said.offer.images,
-                attributes=said.offer.attributes,
+                last_seen=known.last_seen,
+                self=known.fedid == services.fedid,
+                kinds=known.offer.kinds,
+                flavours=known.offer.flavours,
+                images=known.offer.images,
+                attributes=known.offer.attributes,
             )
 
 

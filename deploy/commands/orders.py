@@ -1,0 +1,214 @@
+"""`fed order`: create, list, show, watch, delete, why."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from deploy.commands.client import Client, segment
+from deploy.commands.errors import UnusableFile
+from deploy.commands.output import Format, OutputOption, say, show
+from deploy.commands.waiting import wait_for
+from fedkit.errors import InputError
+
+COLUMNS = {
+    "id": "id",
+    "name": "spec.name",
+    "kind": "spec.kind",
+    "state": "state",
+    "member": "member",
+    "address": "instance.address",
+    "reason": "reason",
+}
+RECORD = COLUMNS | {
+    "image": "spec.image",
+    "flavour": "instance.flavour.name",
+    "requirements": "spec.requirements",
+    "type": "type",
+    "created": "created",
+    "lease until": "lease_expires",
+    "batch": "batch",
+    "ssh": "ssh",
+}
+MOMENTS = ["%Y-%m-%dT%H:%M:%S%z"]
+ATTEMPT_COLUMNS = {"member": "member", "state": "state", "at": "changed", "code": "code", "reason": "reason"}
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="""Order machines and networks, and give them back.
+
+A machine that only some member can lend, and in:
+
+    fed order create --image debian --requirements 'vcpu >= 2 && arch == "x86_64"' --ssh-key ~/.ssh/id_ed25519.pub --wait
+
+    fed order list
+
+    fed order why ORDER
+
+    fed order delete ORDER --wait
+""",
+)
+
+OrderArgument = Annotated[str, typer.Argument(metavar="ORDER", help="The order's id.")]
+WaitOption = Annotated[bool, typer.Option("--wait", help="Wait until it is done.")]
+TimeoutOption = Annotated[float, typer.Option(help="Seconds that --wait waits.", min=0)]
+
+
+@app.command()
+def create(
+    image: Annotated[str | None, typer.Option(help="Image of the machine; see `fed images`.")] = None,
+    requirements: Annotated[str, typer.Option("--requirements", "-r", help="CEL (or ClassAd) expression.")] = "",
+    flavour: Annotated[str | None, typer.Option(help="Size of the machine; the smallest that fits otherwise.")] = None,
+    count: Annotated[int, typer.Option(min=1, max=100, help="So many equal ones.")] = 1,
+    kind: Annotated[str, typer.Option("--kind", help="compute or network.")] = "compute",
+    order_type: Annotated[str, typer.Option("--type", help="one-time or persistent.")] = "one-time",
+    location: Annotated[str | None, typer.Option(help="Only at this member: name, address or fedid.")] = None,
+    name: Annotated[str | None, typer.Option(help="Host name of the machine, or name of the network.")] = None,
+    ssh_key: Annotated[list[Path] | None, typer.Option("--ssh-key", help="Public key file; may be repeated.")] = None,
+    user_data: Annotated[Path | None, typer.Option("--user-data", help="Script or #cloud-config file.")] = None,
+    network: Annotated[list[str] | None, typer.Option("--network", help="Order of a network; may be repeated.")] = None,
+    cidr: Annotated[str | None, typer.Option(help="Prefix of a network, such as 10.8.0.0/24.")] = None,
+    lease: Annotated[int | None, typer.Option(help="Seconds that a lender cut off from us keeps it.")] = None,
+    valid_from: Annotated[datetime | None, typer.Option(help="Not before.", formats=MOMENTS)] = None,
+    valid_until: Annotated[datetime | None, typer.Option(help="Given back then.", formats=MOMENTS)] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option("--idempotency-key", help="The same key gives the same order again.")
+    ] = None,
+    wait: WaitOption = False,
+    timeout: TimeoutOption = 300,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Order machines (or, with `--kind network`, a network).
+
+    Example: `fed order create --image debian --ssh-key ~/.ssh/id_ed25519.pub --wait`
+    """
+    spec: dict[str, Any] = {"kind": kind, "requirements": requirements}
+    if kind == "network":
+        spec["cidr"] = cidr or _missing("--cidr", "a network")
+    else:
+        spec |= {"image": image or _missing("--image", "a machine"), "networks": network or []}
+        spec |= {"ssh_keys": [key for path in ssh_key or [] for key in _read_keys(path)]}
+        spec |= {"flavour": flavour, "user_data": _read(user_data) if user_data else ""}
+    if name:
+        spec["name"] = name
+    body: dict[str, Any] = {"spec": spec, "type": order_type, "count": count, "location": location}
+    body |= {"valid_from": _moment(valid_from), "valid_until": _moment(valid_until)}
+    if lease is not None:
+        body["lease_seconds"] = lease
+    client = Client.of_this_user()
+    # Even without a key of the user's own, a connection that breaks off can be answered by asking again.
+    headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+    orders = client.post("/orders", body, headers)["items"]
+    for order in orders:
+        say(f"{order['id']}: {order['state']}: {order['reason']}")
+    if wait:
+        orders = wait_for(client, [order["id"] for order in orders], "fulfilled", timeout)
+    _show_all(orders, output)
+
+
+@app.command("list")
+def list_(
+    state: Annotated[str | None, typer.Option(help="Only orders in this state.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only compute or network.")] = None,
+    all_: Annotated[bool, typer.Option("--all", "-a", help="Deleted ones too.")] = False,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """List your orders, newest first.
+
+    Example: `fed order list --state fulfilled -o json`
+    """
+    found = Client.of_this_user().items("/orders", state=state, kind=kind)
+    _show_all([order for order in found if all_ or state or order["state"] != "deleted"], output)
+
+
+@app.command("show")
+def show_(order: OrderArgument, output: OutputOption = Format.TABLE) -> None:
+    """Show one order.
+
+    Example: `fed order show ORDER -o yaml`
+    """
+    _show_one(Client.of_this_user().get(f"/orders/{segment(order)}"), output)
+
+
+@app.command()
+def watch(
+    order: OrderArgument,
+    until: Annotated[str, typer.Option(help="The state to wait for.")] = "fulfilled",
+    timeout: TimeoutOption = 300,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Follow an order until it reaches a state; each step is told on stderr.
+
+    Example: `fed order watch ORDER --until deleted`
+    """
+    _show_one(wait_for(Client.of_this_user(), [order], until, timeout)[0], output)
+
+
+@app.command()
+def delete(
+    order: OrderArgument, wait: WaitOption = False, timeout: TimeoutOption = 300, output: OutputOption = Format.TABLE
+) -> None:
+    """Give back what an order holds.
+
+    Example: `fed order delete ORDER --wait`
+    """
+    client = Client.of_this_user()
+    shown = client.delete(f"/orders/{segment(order)}")
+    say(f"{shown['id']}: {shown['state']}: {shown['reason']}")
+    if wait:
+        shown = wait_for(client, [order], "deleted", timeout)[0]
+    _show_one(shown, output)
+
+
+@app.command()
+def why(order: OrderArgument, output: OutputOption = Format.TABLE) -> None:
+    """Tell why an order is where it is: who was asked, what they said, what happens next.
+
+    Example: `fed order why ORDER`
+    """
+    told = Client.of_this_user().get(f"/orders/{segment(order)}/why")
+    if output is not Format.TABLE:
+        show(told, output, {})
+        return
+    state = told["order"]
+    say(f"{state['state']}: {state['reason']}" + (f" [{state['code']}]" if state["code"] else ""))
+    if told["next_try"]:
+        say(f"The next try is due at {told['next_try']}.")
+    show(told["attempts"], output, ATTEMPT_COLUMNS)
+
+
+def _show_all(orders: list[Any], output: Format) -> None:
+    show(orders, output, COLUMNS)
+
+
+def _show_one(order: dict[str, Any], output: Format) -> None:
+    if output is Format.TABLE:
+        commands = [tunnel["command"] for tunnel in order["tunnels"] if tunnel["command"]]
+        order = order | {"ssh": commands[0] if commands else None}
+    show(order, output, RECORD)
+
+
+def _missing(option: str, what: str) -> str:
+    raise InputError(f"{what[0].upper()}{what[1:]} needs {option}.")
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnusableFile(f"{path} cannot be read: {error}.") from error
+
+
+def _read_keys(path: Path) -> list[str]:
+    text = _read(path)
+    if "PRIVATE KEY" in text:
+        raise UnusableFile(f"{path} is a private key; give the public one, {path}.pub.")
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
