@@ -1,0 +1,202 @@
+"""The lender's book: rows of leases, read and written inside the caller's transaction.
+
+The book says what should exist; the keeper makes the middleware agree. A lease that was released before it was ever
+asked for stands here too (a tombstone), so that the late request finds its answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from federation_member.orders.store import REASON_LENGTH, SPEC, TUNNELS
+from federation_member.orders.tables import leases
+from fedkit.mesh.api import Peer
+from fedkit.protocol.lending import Flavour, Instance, LeaseState, LeaseView, Spec, Tunnel
+
+ENDED = frozenset({LeaseState.FAILED, LeaseState.RELEASED})
+LIVE = frozenset({LeaseState.ACCEPTED, LeaseState.RUNNING})
+RETENTION = timedelta(days=1)  # how long an ended lease is remembered: longer than any request for it can be under way
+
+
+@dataclass(frozen=True)
+class TunnelLease:
+    """The right of a lease's machine to hold ports at a tunnel server."""
+
+    server: Peer
+    private_key: str  # OpenSSH format; empty once the machine has it
+    public_key: str
+    expires: datetime
+    revision: int = 0  # of the server's last word; 0 before its first
+
+
+@dataclass(frozen=True)
+class Lease:
+    """One lease, as a row."""
+
+    id: str
+    borrower: Peer
+    project: str
+    user: str
+    account: str
+    spec: Spec
+    flavour: Flavour | None
+    state: LeaseState
+    code: str
+    reason: str
+    revision: int
+    created: datetime
+    changed: datetime
+    expires: datetime
+    due: datetime | None
+    instance: Instance | None
+    tunnel: TunnelLease | None
+    tunnels: tuple[Tunnel, ...]
+
+    def view(self) -> LeaseView:
+        """What the borrower may see."""
+        return LeaseView(
+            lease_id=self.id,
+            state=self.state,
+            revision=self.revision,
+            code=self.code,
+            reason=self.reason[:REASON_LENGTH],
+            expires=self.expires,
+            instance=self.instance,
+            tunnels=list(self.tunnels),
+        )
+
+
+def load(conn: Connection, lease_id: str, *, lock: bool = False) -> Lease | None:
+    """Read one lease; `lock` keeps others from changing it until the end of the transaction."""
+    query = select(leases).where(leases.c.id == lease_id)
+    row = conn.execute(query.with_for_update() if lock else query).one_or_none()
+    return None if row is None else _lease(row)
+
+
+def borrower_of(conn: Connection, lease_id: str) -> str | None:
+    """The fedid of a lease's borrower, which never changes."""
+    return conn.execute(select(leases.c.borrower).where(leases.c.id == lease_id)).scalar()
+
+
+def add(conn: Connection, lease: Lease) -> None:
+    """Write a new lease."""
+    conn.execute(
+        insert(leases).values(
+            id=lease.id,
+            borrower=lease.borrower.fedid,
+            project=lease.project,
+            owner=lease.user,
+            account=lease.account,
+            kind=lease.spec.kind,
+            spec=lease.spec.model_dump_json(),
+            flavour=None if lease.flavour is None else lease.flavour.model_dump_json(),
+            created=lease.created,
+            **_columns(lease),
+        )
+    )
+
+
+def save(conn: Connection, lease: Lease, now: datetime, *, quiet: bool = False, **changes: Any) -> Lease:
+    """Write changes to a lease and return it; `quiet` ones are not worth a new revision."""
+    if not quiet:
+        changes["revision"] = lease.revision + 1
+    new = replace(lease, changed=now, **changes)
+    conn.execute(update(leases).where(leases.c.id == lease.id).values(**_columns(new)))
+    return new
+
+
+def forget(conn: Connection, lease_id: str) -> None:
+    """Remove an ended lease from the book."""
+    conn.execute(delete(leases).where(leases.c.id == lease_id, leases.c.state.in_(_values(ENDED))))
+
+
+def due(conn: Connection) -> list[tuple[str, datetime]]:
+    """All leases that wait for a time."""
+    query = select(leases.c.id, leases.c.due).where(leases.c.due.is_not(None))
+    return [(row.id, row.due) for row in conn.execute(query)]
+
+
+def held(conn: Connection) -> dict[str, LeaseState]:
+    """Every lease under which the middleware may hold something."""
+    query = select(leases.c.id, leases.c.state).where(leases.c.state.not_in(_values(ENDED)))
+    return {row.id: LeaseState(row.state) for row in conn.execute(query)}
+
+
+def count_held(conn: Connection, borrower: str) -> int:
+    """How many instances a borrower holds here."""
+    query = select(func.count()).where(leases.c.borrower == borrower, leases.c.state.not_in(_values(ENDED)))
+    return int(conn.execute(query).scalar_one())
+
+
+def claim(conn: Connection, lease_id: str, worker: str, now: datetime, until: datetime) -> bool:
+    """Reserve talking to the middleware about a lease; False if another process is at it."""
+    query = select(leases.c.claimed_by, leases.c.claimed_until).where(leases.c.id == lease_id)
+    row = conn.execute(query.with_for_update(skip_locked=True)).one_or_none()
+    if row is None or (row.claimed_by not in (None, worker) and row.claimed_until > now):
+        return False
+    conn.execute(update(leases).where(leases.c.id == lease_id).values(claimed_by=worker, claimed_until=until))
+    return True
+
+
+def unclaim(conn: Connection, lease_id: str, worker: str) -> None:
+    """End a claim."""
+    query = update(leases).where(leases.c.id == lease_id, leases.c.claimed_by == worker)
+    conn.execute(query.values(claimed_by=None, claimed_until=None))
+
+
+def _values(states: Iterable[LeaseState]) -> list[str]:
+    return [state.value for state in states]
+
+
+def _columns(lease: Lease) -> dict[str, Any]:
+    tunnel = lease.tunnel
+    return {
+        "address": lease.borrower.address,
+        "state": lease.state.value,
+        "code": lease.code,
+        "reason": lease.reason[:REASON_LENGTH],
+        "revision": lease.revision,
+        "changed": lease.changed,
+        "expires": lease.expires,
+        "due": lease.due,
+        "instance": None if lease.instance is None else lease.instance.model_dump_json(),
+        "tunnel_fedid": None if tunnel is None else tunnel.server.fedid,
+        "tunnel_address": None if tunnel is None else tunnel.server.address,
+        "tunnel_key": None if tunnel is None else tunnel.private_key,
+        "tunnel_public": None if tunnel is None else tunnel.public_key,
+        "tunnel_expires": None if tunnel is None else tunnel.expires,
+        "tunnel_revision": 0 if tunnel is None else tunnel.revision,
+        "tunnels": TUNNELS.dump_json(lease.tunnels).decode(),
+    }
+
+
+def _lease(row: Row[Any]) -> Lease:
+    tunnel = None
+    if row.tunnel_fedid is not None:
+        server = Peer(row.tunnel_fedid, row.tunnel_address)
+        tunnel = TunnelLease(server, row.tunnel_key, row.tunnel_public, row.tunnel_expires, row.tunnel_revision)
+    return Lease(
+        id=row.id,
+        borrower=Peer(row.borrower, row.address),
+        project=row.project,
+        user=row.owner,
+        account=row.account,
+        spec=SPEC.validate_json(row.spec),
+        flavour=None if row.flavour is None else Flavour.model_validate_json(row.flavour),
+        state=LeaseState(row.state),
+        code=row.code,
+        reason=row.reason,
+        revision=row.revision,
+        created=row.created,
+        changed=row.changed,
+        expires=row.expires,
+        due=row.due,
+        instance=None if row.instance is None else Instance.model_validate_json(row.instance),
+        tunnel=tunnel,
+        tunnels=TUNNELS.validate_json(row.tunnels),
+    )

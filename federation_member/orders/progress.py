@@ -1,0 +1,171 @@
+"""What an order becomes when a lender says something, or falls silent.
+
+Pure bookkeeping inside the caller's transaction; what to do *next* is the scheduler's. Messages may come late, twice or in the wrong
+order: a view older than the last one seen is ignored, and a view of a lease that we have given up only matters by
+what its lender still holds.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from federation_member.orders.lenders import Lenders
+from federation_member.orders.model import AttemptState, OrderState, OrderType
+from federation_member.orders.store import HELD, AttemptRecord, OrderStore, Record
+from fedkit.clock import Clock
+from fedkit.mesh.api import Peer
+from fedkit.protocol.lending import LeaseState, LeaseView
+from fedkit.store import Tx
+
+RENEWALS_PER_LEASE = 3
+ENDED = frozenset({LeaseState.FAILED, LeaseState.RELEASED})
+NOTHING_HELD: dict[str, Any] = {
+    "lease_id": None,
+    "member": None,
+    "member_fedid": None,
+    "lease_expires": None,
+    "instance": None,
+    "tunnels": (),
+}
+
+
+def lender_of(record: AttemptRecord) -> Peer:
+    """The member that an attempt was made at."""
+    return Peer(record.attempt.fedid, record.attempt.address)
+
+
+class Progress:
+    """Applies what lenders say to attempts and their orders."""
+
+    def __init__(self, store: OrderStore, lenders: Lenders, clock: Clock) -> None:
+        self._store = store
+        self._lenders = lenders
+        self._clock = clock
+
+    def view(self, tx: Tx, record: Record, attempt: AttemptRecord, view: LeaseView) -> Record:
+        """Apply a lender's view of a lease."""
+        if view.revision < attempt.revision:
+            return record
+        held = attempt.state in HELD
+        if view.state in ENDED:
+            return self._ended(tx, record, attempt, view) if not attempt.final else record
+        if view.state is LeaseState.RELEASING:
+            self._note(tx, attempt, view, AttemptState.RELEASING if held else attempt.state)
+            return self._lost(tx, record, attempt, *_why(view)) if held else record
+        if not held:
+            self._note(tx, attempt, view, attempt.state)
+            if attempt.final:  # refused or given up, yet the lender has it
+                self.release(tx, attempt, attempt.attempt.code, attempt.attempt.reason)
+            return record
+        if view.state is LeaseState.RUNNING:
+            return self._running(tx, record, attempt, view)
+        state = attempt.state if attempt.state is AttemptState.RUNNING else AttemptState.ACCEPTED
+        self._note(tx, attempt, view, state)
+        if record.order.lease_id == attempt.lease_id and record.order.state is OrderState.OPEN:
+            return self._store.change(
+                tx,
+                record,
+                state=OrderState.PENDING,
+                code="",
+                reason=f"{attempt.attempt.member} accepted and is making it",
+                order={"lease_expires": view.expires},
+            )
+        return record
+
+    def refused(self, tx: Tx, record: Record, attempt: AttemptRecord, code: str, reason: str) -> Record:
+        """The candidate said no; it holds nothing."""
+        if attempt.state is not AttemptState.ASKED:
+            return record
+        self._store.change_attempt(tx.conn, attempt.lease_id, AttemptState.REFUSED, code=code, reason=reason)
+        return self._lost(tx, record, attempt, code, reason)
+
+    def abandon(self, tx: Tx, record: Record, attempt: AttemptRecord, code: str, reason: str) -> Record:
+        """The lender is silent: go on without it, and have removed whatever it made or will make."""
+        if attempt.state not in HELD:
+            return record
+        self.release(tx, attempt, code, reason, AttemptState.NO_ANSWER)
+        return self._lost(tx, record, attempt, code, reason)
+
+    def forgotten(self, tx: Tx, record: Record, attempt: AttemptRecord) -> Record:
+        """The lender does not know the lease (any more)."""
+        if attempt.final:
+            return record
+        code, reason = "lease.unknown", f"{attempt.attempt.member} does not know the lease any more"
+        self._store.change_attempt(tx.conn, attempt.lease_id, AttemptState.FAILED, code=code, reason=reason)
+        return self._lost(tx, record, attempt, code, reason) if attempt.state in HELD else record
+
+    def release(
+        self,
+        tx: Tx,
+        attempt: AttemptRecord,
+        code: str,
+        reason: str,
+        state: AttemptState = AttemptState.RELEASING,
+    ) -> None:
+        """Have the lender take back whatever it holds under this attempt."""
+        self._store.change_attempt(tx.conn, attempt.lease_id, state, code=code, reason=reason)
+        view = self._lenders.release(tx, lender_of(attempt), attempt.lease_id)
+        if view is not None and view.state in ENDED:
+            self._note(tx, attempt, view, AttemptState.RELEASED)
+
+    def _running(self, tx: Tx, record: Record, attempt: AttemptRecord, view: LeaseView) -> Record:
+        self._note(tx, attempt, view, AttemptState.RUNNING)
+        if record.order.lease_id != attempt.lease_id:
+            return record
+        reason = f"runs at {attempt.attempt.member}"
+        fields = {"lease_expires": view.expires, "instance": view.instance, "tunnels": tuple(view.tunnels)}
+        return self._store.change(
+            tx,
+            record,
+            state=OrderState.FULFILLED,
+            code=view.code,
+            reason=f"{reason}; {view.reason}" if view.code else reason,
+            order=fields,
+            failures=0,
+            next_try=None,
+        )
+
+    def _ended(self, tx: Tx, record: Record, attempt: AttemptRecord, view: LeaseView) -> Record:
+        if attempt.state not in HELD:
+            self._note(tx, attempt, view, AttemptState.RELEASED)
+            return record
+        code, reason = _why(view)
+        self._note(tx, attempt, view, AttemptState.FAILED)
+        self._store.change_attempt(tx.conn, attempt.lease_id, code=code, reason=reason)
+        return self._lost(tx, record, attempt, code, reason)
+
+    def _lost(self, tx: Tx, record: Record, attempt: AttemptRecord, code: str, reason: str) -> Record:
+        """The order's lease is gone: back to the candidates, or to the end of a one-time order."""
+        order = record.order
+        if order.lease_id != attempt.lease_id:
+            return record
+        if order.state is OrderState.FULFILLED:
+            what = f"lost at {attempt.attempt.member}: {reason}"
+            if order.type is OrderType.ONE_TIME:
+                return self._store.change(
+                    tx, record, state=OrderState.CLOSED, code=code, reason=what, order=NOTHING_HELD, next_try=None
+                )
+            return self._store.change(
+                tx, record, state=OrderState.OPEN, code=code, reason=what, order=NOTHING_HELD, round=record.round + 1
+            )
+        if order.state is OrderState.PENDING:
+            what = f"{attempt.attempt.member}: {reason}"
+            return self._store.change(tx, record, state=OrderState.OPEN, code=code, reason=what, order=NOTHING_HELD)
+        return self._store.change(tx, record, order=NOTHING_HELD)
+
+    def _note(self, tx: Tx, attempt: AttemptRecord, view: LeaseView, state: AttemptState) -> None:
+        now = self._clock()
+        values: dict[str, Any] = {"revision": view.revision, "heard": now, "expires": view.expires}
+        if state in HELD:
+            values["sync_due"] = now + renewal_pause(attempt.seconds)
+        self._store.change_attempt(tx.conn, attempt.lease_id, state, **values)
+
+
+def renewal_pause(seconds: int) -> timedelta:
+    """How long after each renewal a lease of so many seconds is renewed again."""
+    return timedelta(seconds=seconds / RENEWALS_PER_LEASE)
+
+
+def _why(view: LeaseView) -> tuple[str, str]:
+    return view.code or "lease.ended", view.reason or "its lender ended the lease"

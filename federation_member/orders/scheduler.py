@@ -1,0 +1,296 @@
+"""Decides what an order needs next; a level-triggered reconciler.
+
+    made, answered, changed, due, directory changed ──► step(tx, id): read the row, do the one next thing, write
+
+A step is a function of the tables and of the directory's picture, inside the transaction of whatever caused it: a refusal and the
+next candidate's request are one commit. So it may be run at any time, twice, or after a crash. Own middleware comes first (its
+refusal is known at once, and the same step goes on), then the candidates that the picker ranks.
+
+When all have refused, the order stays open, its reason naming each refusal, and is tried again (a new *round*) after a growing
+pause that stands in its row. If a member appears, comes back or changes its offer, it alone is asked at once.
+"""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from federation_member.orders.candidates import KnownMember, Snapshot, is_at, peer
+from federation_member.orders.lenders import Lenders
+from federation_member.orders.model import Attempt, AttemptState, Order, OrderState
+from federation_member.orders.picker import Picker
+from federation_member.orders.progress import Progress
+from federation_member.orders.store import (
+    HELD,
+    AttemptRecord,
+    OrderStore,
+    Record,
+    forget_rounds,
+    load,
+    load_attempt,
+    load_attempts,
+    machines_on,
+    networks_of,
+)
+from fedkit.clock import Clock
+from fedkit.errors import FedError
+from fedkit.protocol.lending import ComputeSpec, LeaseCreate, Spec
+from fedkit.store import Tx
+
+FIRST_PAUSE = 5.0  # seconds after the first round that found nobody; doubles with each
+LONGEST_PAUSE = 600.0
+ENDED = frozenset({OrderState.CLOSED, OrderState.DELETED})
+NAMED_REFUSALS = 8
+
+Judgement = Callable[[Tx, Record, AttemptRecord], Record]
+
+
+class World:
+    """What is known of the members now, and since when each is as it is. Replaced as a whole by the service."""
+
+    def __init__(self, snapshot: Snapshot, changed: dict[str, datetime]) -> None:
+        self.snapshot = snapshot
+        self.changed = changed
+
+
+class Scheduler:
+    """Steps orders; `world` returns the present picture of the members and may be called from any thread."""
+
+    def __init__(
+        self,
+        store: OrderStore,
+        progress: Progress,
+        lenders: Lenders,
+        picker: Picker,
+        world: Callable[[], World],
+        clock: Clock,
+        chance: random.Random,
+    ) -> None:
+        self._store = store
+        self._progress = progress
+        self._lenders = lenders
+        self._picker = picker
+        self._world = world
+        self._clock = clock
+        self._chance = chance
+
+    def step(self, tx: Tx, order_id: str) -> datetime | None:
+        """Do what the order needs now; return when it must be looked at next (None: when something happens)."""
+        record = load(tx.conn, order_id, lock=True)
+        if record is None:
+            return None
+        following: Record | None = record
+        while following is not None:
+            record = following
+            following = self._advance(tx, record)
+        record = load(tx.conn, order_id) or record
+        due = self._due(record)
+        if due != record.due:
+            self._store.change(tx, record, due=due)
+        return due
+
+    def heard(self, tx: Tx, lease_id: str, fedid: str, judge: Judgement) -> bool:
+        """Apply what a lender said of one of its leases, then step the order; False if we know no such lease."""
+        found = load_attempt(tx.conn, lease_id)
+        if found is None or found.attempt.fedid != fedid:
+            return False
+        record = load(tx.conn, found.attempt.order_id, lock=True)
+        attempt = load_attempt(tx.conn, lease_id)  # again, now that nobody else can change it
+        assert record is not None
+        if attempt is not None:
+            judge(tx, record, attempt)
+            self.step(tx, record.order.id)
+        return True
+
+    def _advance(self, tx: Tx, record: Record) -> Record | None:
+        """Do one thing; return the record if there may be more to do at once."""
+        state = record.order.state
+        if state is OrderState.DELETING:
+            self._finish_deleting(tx, record)
+        elif state not in ENDED:
+            until = record.order.valid_until
+            if until is not None and until <= self._clock():
+                self._close(tx, record, until)
+            elif state is OrderState.OPEN and record.order.lease_id is None:
+                return self._find_lender(tx, record)
+        return None
+
+    def _due(self, record: Record) -> datetime | None:
+        order = record.order
+        if order.state in ENDED or order.state is OrderState.DELETING:
+            return None
+        times = [order.valid_until]
+        if order.state is OrderState.OPEN and order.lease_id is None:
+            begins = order.valid_from if order.valid_from and order.valid_from > self._clock() else None
+            times += [record.next_try or begins]
+        return min((time for time in times if time is not None), default=None)
+
+    # Ending
+
+    def _close(self, tx: Tx, record: Record, until: datetime) -> None:
+        reason = f"its validity ended at {_when(until)}"
+        for attempt in load_attempts(tx.conn, record.order.id):
+            if attempt.state in HELD:
+                self._progress.release(tx, attempt, "orders.validity_ended", reason)
+        self._store.change(
+            tx, record, state=OrderState.CLOSED, code="orders.validity_ended", reason=reason, next_try=None
+        )
+
+    def _finish_deleting(self, tx: Tx, record: Record) -> None:
+        for attempt in load_attempts(tx.conn, record.order.id):
+            if attempt.state in HELD:
+                self._progress.release(tx, attempt, "", "the order is being deleted")
+        awaited = [attempt.attempt for attempt in load_attempts(tx.conn, record.order.id) if not attempt.final]
+        machines = machines_on(tx.conn, record.order.id)
+        if not awaited and not machines:
+            self._store.change(
+                tx, record, state=OrderState.DELETED, code="", reason="every lender confirmed that nothing is left"
+            )
+        elif awaited:
+            self._store.change(tx, record, reason=f"waits for {'; '.join(map(_awaited, awaited))}")
+        else:
+            self._store.change(tx, record, reason=f"waits for the machines that it joins: {_ids(machines)}")
+
+    # Finding a lender
+
+    def _find_lender(self, tx: Tx, record: Record) -> Record | None:
+        now = self._clock()
+        if record.order.valid_from is not None and record.order.valid_from > now:
+            self._store.change(tx, record, reason=f"waits for its validity, from {_when(record.order.valid_from)}")
+            return None
+        placed = self._place_networks(tx, record)
+        if isinstance(placed, str):
+            self._store.change(tx, record, code="orders.waits_for_network", reason=placed)
+            return None
+        spec, place = placed
+        if record.next_try is not None and record.next_try <= now:
+            record = self._store.change(tx, record, round=record.round + 1, next_try=None)
+            forget_rounds(tx.conn, record.order.id, record.round - 1)
+        attempts = [a for a in load_attempts(tx.conn, record.order.id) if a.round == record.round]
+        world = self._world()
+        fitting = [m for m in world.snapshot.fitting(spec, record.order.location) if is_at(m, place)]
+        candidates = [m for m in fitting if self._may_ask(m, attempts, world)]
+        if not candidates:
+            self._give_up_for_now(tx, record, attempts, fitting, spec)
+            return None
+        own = [m for m in candidates if self._lenders.is_own(peer(m))]
+        chosen = own[0] if own else self._picker.rank(record.order, candidates)[0]
+        return self._ask(tx, record, chosen, spec)
+
+    def _place_networks(self, tx: Tx, record: Record) -> tuple[Spec, str | None] | str:
+        """Turn network orders into leases: the spec for the lender and its fedid, or what must be waited for."""
+        spec = record.order.spec
+        if not isinstance(spec, ComputeSpec) or not spec.networks:
+            return spec, None
+        orders = [
+            found.order for found in (load(tx.conn, id_) for id_ in networks_of(tx.conn, record.order.id)) if found
+        ]
+        for network in orders:
+            if network.state is not OrderState.FULFILLED:
+                return f"waits for the network {network.id}, which is {network.state.value}"
+        places = {str(network.member_fedid) for network in orders}
+        if len(places) > 1:
+            names = ", ".join(sorted(str(network.member) for network in orders))
+            return f"its networks are at different members ({names}); a machine can only join networks of one"
+        leases = {network.id: str(network.lease_id) for network in orders}
+        return spec.model_copy(update={"networks": [leases[id_] for id_ in spec.networks]}), places.pop()
+
+    def _may_ask(self, member: KnownMember, attempts: list[AttemptRecord], world: World) -> bool:
+        if not member.alive or self._lenders.silent(peer(member)):
+            return False
+        asked = max((a.attempt.started for a in attempts if a.attempt.fedid == member.fedid), default=None)
+        return asked is None or world.changed.get(member.fedid, asked) > asked
+
+    def _ask(self, tx: Tx, record: Record, member: KnownMember, spec: Spec) -> Record | None:
+        now = self._clock()
+        order = record.order
+        attempt = AttemptRecord(
+            Attempt(
+                lease_id=str(uuid.UUID(int=self._chance.getrandbits(128), version=4)),
+                order_id=order.id,
+                member=member.name,
+                fedid=member.fedid,
+                address=member.address,
+                state=AttemptState.ASKED,
+                code="",
+                reason="",
+                started=now,
+                changed=now,
+                expires=None,
+            ),
+            record.round,
+            revision=0,
+            seconds=order.lease_seconds,
+            heard=now,
+        )
+        self._store.add_attempt(tx.conn, attempt)
+        body = LeaseCreate(
+            lease_id=attempt.lease_id,
+            project=order.owner.project,
+            user=order.owner.name,
+            spec=spec,
+            seconds=order.lease_seconds,
+        )
+        fields = {"lease_id": attempt.lease_id, "member": member.name, "member_fedid": member.fedid}
+        try:
+            view = self._lenders.create(tx, peer(member), body)
+        except FedError as refusal:
+            self._progress.refused(tx, record, attempt, refusal.code, refusal.message)
+            return record
+        if view is None and record.failures == 0:  # later rounds are told by their outcome alone
+            self._store.change(tx, record, code="", reason=f"asks {member.name}", order=fields)
+            return None
+        record = self._store.change(tx, record, order=fields)
+        if view is not None:
+            self._progress.view(tx, record, attempt, view)
+        return None
+
+    def _give_up_for_now(
+        self, tx: Tx, record: Record, attempts: list[AttemptRecord], fitting: list[KnownMember], spec: Spec
+    ) -> None:
+        """Say why nobody can be asked, and set the time of the next round unless it is set."""
+        if not fitting:
+            code, reason = "orders.unmet_requirements", self._world().snapshot.why_none(spec, record.order.location)
+        else:
+            code, reason = self._refusals(attempts, fitting)
+        if record.next_try is None:
+            pause = min(FIRST_PAUSE * 2 ** min(record.failures, 20), LONGEST_PAUSE) * self._chance.uniform(0.8, 1.2)
+            again = self._clock() + timedelta(seconds=pause)
+            self._store.change(tx, record, code=code, reason=reason, next_try=again, failures=record.failures + 1)
+        else:
+            self._store.change(tx, record, code=code, reason=reason)
+
+    def _refusals(self, attempts: list[AttemptRecord], fitting: list[KnownMember]) -> tuple[str, str]:
+        last = {a.attempt.fedid: a.attempt for a in attempts}
+        told = []
+        for member in fitting[:NAMED_REFUSALS]:
+            attempt = last.get(member.fedid)
+            if attempt is not None:
+                told.append(f"{member.name}: {attempt.reason or attempt.code}")
+            elif not member.alive:
+                told.append(f"{member.name}: not heard of since {_when(member.last_seen)}")
+            else:
+                told.append(f"{member.name}: does not answer")
+        more = "; …" if len(fitting) > NAMED_REFUSALS else ""
+        codes = {attempt.code for attempt in last.values()}
+        return codes.pop() if len(codes) == 1 else "orders.refused_by_all", "; ".join(told) + more
+
+
+def new_record(order: Order) -> Record:
+    """The record of an order that nothing has been done for yet."""
+    return Record(order, round=1, failures=0, next_try=None, due=None)
+
+
+def _awaited(attempt: Attempt) -> str:
+    ends = f" (its lease ends by itself at {_when(attempt.expires)})" if attempt.expires else ""
+    return f"{attempt.member} to confirm{ends}"
+
+
+def _when(time: datetime) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _ids(orders: list[Order]) -> str:
+    return ", ".join(order.id for order in orders)
