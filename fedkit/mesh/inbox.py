@@ -1,0 +1,156 @@
+"""What came in: the transaction that makes a command take effect once.
+
+    look up (sender, request id) ── there ──► same attempt: replay; later attempt: the stored answer
+             │ not there
+             ▼
+    handler's effect + inbox row with the answer, in one commit
+
+The row of an accepted command stays as long as its sender may repeat it (`RETRY_WINDOW` after it was first written down; the
+sender gives up then, and an older one is refused as expired). A refusal had no effect, so forgetting it is harmless
+and its row stays only for `REFUSAL_KEPT`: a stranger cannot fill the table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pydantic_core
+from sqlalchemy import text
+
+from fedkit.errors import FedError
+from fedkit.identity.keys import PublicKey
+from fedkit.mesh.api import CommandHandler, Request
+from fedkit.mesh.envelope import INLINE_LIMIT, RequestClaims
+from fedkit.mesh.errors import AnswerTooLarge, IdReused, OutOfOrder, Replayed
+from fedkit.mesh.pins import Pins
+from fedkit.store import Tx
+
+RETRY_WINDOW = 7 * 86400.0  # seconds
+REFUSAL_KEPT = 600.0  # seconds
+CLOCK_SLACK = 300.0  # seconds
+PRUNED_AT_ONCE = 1000  # rows
+
+_FIND = text("SELECT n, digest, answer FROM mesh_inbox WHERE sender = :sender AND jti = :jti")
+_EXISTS = text("SELECT 1 FROM mesh_inbox WHERE sender = :sender AND jti = :jti")
+_SEEN = text("UPDATE mesh_inbox SET n = :n WHERE sender = :sender AND jti = :jti")
+_STORE = text(
+    "INSERT INTO mesh_inbox (sender, jti, n, digest, answer, keep_until)"
+    " VALUES (:sender, :jti, :n, :digest, :answer, :keep_until)"
+)
+_PRUNE = text(
+    "DELETE FROM mesh_inbox WHERE (sender, jti) IN"
+    " (SELECT sender, jti FROM mesh_inbox WHERE keep_until < :now LIMIT :at_once)"
+)
+
+
+class HandlerRefused(Exception):
+    """Carries a handler's refusal out of the transaction that it undoes."""
+
+    def __init__(self, error: FedError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command whose signature, binding and schema were checked."""
+
+    claims: RequestClaims
+    digest: bytes
+    key: PublicKey
+    pinned: bool
+    request: Request[Any]
+    handler: CommandHandler
+
+
+def digest(operation: str, body: bytes) -> bytes:
+    """What a request id stands for; a repetition must say the same."""
+    return hashlib.sha256(operation.encode() + b"\0" + body).digest()
+
+
+def body_content(body: bytes) -> str:
+    """The part of an answer's claims that carries a body; raise `AnswerTooLarge`."""
+    if len(body) > INLINE_LIMIT:
+        raise AnswerTooLarge(f"The answer has {len(body)} octets; at most {INLINE_LIMIT} fit. Ask for less at once.")
+    return f'"body":{body.decode()}'
+
+
+def error_content(error: FedError) -> str:
+    """The part of an answer's claims that carries a refusal; details that do not fit are left out."""
+    fault = {"code": error.code, "message": error.message[:4096], "details": error.details}
+    printed = pydantic_core.to_json(fault, serialize_unknown=True)
+    if len(printed) > INLINE_LIMIT:
+        printed = json.dumps({**fault, "details": {}}).encode()
+    return f'"error":{printed.decode()}'
+
+
+def execute(tx: Tx, pins: Pins, command: Command, now: float) -> str:
+    """Execute a command, or find what it was answered; return the answer's content.
+
+    A handler's `FedError` undoes the transaction as `HandlerRefused`; `record_refusal` then keeps it.
+    """
+    claims = command.claims
+    stored = _stored(tx, command)
+    if stored is not None:
+        return stored
+    if claims.after is not None and not _executed(tx, claims.iss, claims.after):
+        raise OutOfOrder(f"Command {claims.after} comes first.", after=claims.after)
+    if not command.pinned:
+        pins.pin(tx, command.key, now)
+    try:
+        answer = body_content(command.handler(tx, command.request).model_dump_json().encode())
+    except FedError as error:
+        raise HandlerRefused(error) from error
+    _store(tx, command, answer, claims.since + RETRY_WINDOW + CLOCK_SLACK)
+    return answer
+
+
+def record_refusal(tx: Tx, command: Command, error: FedError, now: float) -> str:
+    """Keep a handler's refusal and return its content, or what another attempt was answered meanwhile."""
+    stored = _stored(tx, command)
+    if stored is not None:
+        return stored
+    answer = error_content(error)
+    _store(tx, command, answer, now + REFUSAL_KEPT)
+    return answer
+
+
+def prune(tx: Tx, now: float) -> bool:
+    """Forget what nobody can ask for any more; tell whether there may be more of it."""
+    return tx.conn.execute(_PRUNE, {"now": now, "at_once": PRUNED_AT_ONCE}).rowcount == PRUNED_AT_ONCE
+
+
+def _stored(tx: Tx, command: Command) -> str | None:
+    claims = command.claims
+    name = {"sender": claims.iss, "jti": claims.jti}
+    row = tx.conn.execute(_FIND, name).first()
+    if row is None:
+        return None
+    if bytes(row.digest) != command.digest:
+        raise IdReused(f"Request id {claims.jti} stands for another request.")
+    if claims.n <= row.n:
+        raise Replayed(f"Attempt {claims.n} of {claims.jti} is not newer than attempt {row.n}, which was answered.")
+    tx.conn.execute(_SEEN, {**name, "n": claims.n})
+    return str(row.answer)
+
+
+def _executed(tx: Tx, sender: str, jti: str) -> bool:
+    return tx.conn.execute(_EXISTS, {"sender": sender, "jti": jti}).first() is not None
+
+
+def _store(tx: Tx, command: Command, answer: str, keep_until: float) -> None:
+    claims = command.claims
+    tx.conn.execute(
+        _STORE,
+        {
+            "sender": claims.iss,
+            "jti": claims.jti,
+            "n": claims.n,
+            "digest": command.digest,
+            "answer": answer,
+            "keep_until": keep_until,
+        },
+    )

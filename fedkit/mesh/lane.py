@@ -1,0 +1,115 @@
+"""What waits for one peer, and what may start next. No I/O.
+
+    ordered: commands without a deadline, by id          urgent: commands with a deadline, which never wait for an ordered one
+    flying:  attempts under way                          behind: more rows wait in the table
+
+Ordered commands are *executed* in the order of their ids. They start in that order and each names its predecessor under way
+(`after`); a receiver that has not executed that one refuses with `mesh.out_of_order`, and the lane then waits until all of
+them have landed before it starts again from the first. The exception: a command over which the peer's handler
+crashes (`internal`) loses its place, or it would block the peer for ever.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections import deque
+from dataclasses import dataclass, field
+
+from fedkit.mesh.api import Peer
+from fedkit.mesh.envelope import INLINE_LIMIT
+from fedkit.mesh.outbox import Entry
+
+LOADED = 128  # rows in memory for each peer
+LOADED_OCTETS = 2 * 1024 * 1024  # of their bodies
+
+
+@dataclass
+class Lane:
+    """The commands for one peer that are in memory."""
+
+    peer: Peer
+    ordered: list[Entry] = field(default_factory=list)
+    urgent: deque[Entry] = field(default_factory=deque)
+    flying: dict[str, Entry] = field(default_factory=dict)
+    waiting: dict[str, Entry] = field(default_factory=dict)
+    octets: int = 0
+    last_id: int = 0
+    behind: bool = False
+    loading: bool = False
+    stalled: bool = False
+    hold_until: float = 0.0  # seconds, monotonic
+
+    @property
+    def full(self) -> bool:
+        """Whether further rows must stay in the table."""
+        return len(self.waiting) + len(self.flying) >= LOADED or self.octets >= LOADED_OCTETS
+
+    def offer(self, entry: Entry) -> None:
+        """Take a command just written, or leave it in the table for later."""
+        if entry.jti in self.waiting or entry.jti in self.flying:
+            return
+        newest = entry.id > self.last_id
+        if newest and (self.behind or self.full):
+            self.behind = True
+            return
+        self.add(entry)
+
+    def add(self, entry: Entry) -> None:
+        """Put a command among those that wait."""
+        if entry.jti in self.waiting:
+            return
+        self.last_id = max(self.last_id, entry.id)
+        self.waiting[entry.jti] = entry
+        self.octets += len(entry.body)
+        if entry.ordered:
+            bisect.insort(self.ordered, entry, key=lambda other: other.id)
+        else:
+            self.urgent.append(entry)
+
+    def remove(self, jti: str) -> Entry | None:
+        """Take a waiting command out."""
+        entry = self.waiting.pop(jti, None)
+        if entry is not None:
+            self.octets -= len(entry.body)
+            if entry.ordered:
+                self.ordered.remove(entry)
+            else:
+                self.urgent.remove(entry)
+        return entry
+
+    def take(self, monotonic: float) -> Entry | None:
+        """Move the next command that may start now to those under way."""
+        entry = self._next(monotonic)
+        if entry is None:
+            return None
+        self.remove(entry.jti)
+        self.flying[entry.jti] = entry
+        if entry.ordered and len(entry.body) > INLINE_LIMIT:
+            self.stalled = True  # its chunks take a while; those behind it would only be refused
+        return entry
+
+    def predecessor(self, entry: Entry) -> str | None:
+        """The id of the ordered command under way that must be executed before this one."""
+        if not entry.ordered or entry.displaced:
+            return None
+        earlier = [e for e in self.flying.values() if e.ordered and not e.displaced and e.id < entry.id]
+        return max(earlier, key=lambda other: other.id).jti if earlier else None
+
+    def wake_at(self) -> float | None:
+        """When (monotonic seconds) a waiting command becomes ready by itself."""
+        times = [entry.not_before for entry in self.waiting.values() if entry.not_before > 0]
+        return min(times, default=None)
+
+    def _next(self, monotonic: float) -> Entry | None:
+        for entry in self.urgent:
+            if entry.not_before <= monotonic:
+                return entry
+        if self.stalled and any(entry.ordered for entry in self.flying.values()):
+            return None
+        self.stalled = False
+        for entry in self.ordered:
+            if entry.not_before <= monotonic:
+                return entry
+            if not entry.displaced:
+                return None
+        return None
