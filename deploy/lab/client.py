@@ -121,8 +121,9 @@ class Lab:
         """The command line that runs `command` on `host` from outside."""
         user = ["--user", "--preserve-credentials"] if self._user_namespace else []
         spaces = ["--mount", "--pid", "--ipc", "--uts", f"--wdns={RUN}"]
-        inner = ["nsenter", f"--net=/run/netns/{namespace(self.plan.host(host))}", *command]
-        return ["nsenter", f"--target={self.pid}", *user, *spaces, *inner]
+        # nsenter(1) forks to enter the pid namespace: whoever kills it means the command.
+        inner = ["setpriv", "--pdeathsig", "KILL", "nsenter", f"--net=/run/netns/{namespace(self.plan.host(host))}"]
+        return ["nsenter", f"--target={self.pid}", *user, *spaces, *inner, *command]
 
     def run(
         self, host: str, command: Sequence[str], *, text: str | None = None, timeout: float = 60, check: bool = True

@@ -45,13 +45,14 @@ async def make(children: Children, *, user_namespace: bool) -> None:
 
 
 def _fill_etc() -> None:
-    resolver = ETC / "resolv.conf"
-    resolver.unlink(missing_ok=True)  # often a link into the /run that is hidden here
-    resolver.write_text(RESOLV_CONF)
-    with (ETC / "passwd").open("a") as passwd, (ETC / "group").open("a") as group:
-        for name, number in USERS.items():
-            passwd.write(f"fedlab-{name}:x:{number}:{number}::/nonexistent:/usr/sbin/nologin\n")
-            group.write(f"fedlab-{name}:x:{number}:\n")
+    users, groups = (ETC / "passwd").read_text(), (ETC / "group").read_text()
+    for name, number in USERS.items():
+        users += f"fedlab-{name}:x:{number}:{number}::/nonexistent:/usr/sbin/nologin\n"
+        groups += f"fedlab-{name}:x:{number}:\n"
+    for file, text in (("passwd", users), ("group", groups), ("resolv.conf", RESOLV_CONF)):
+        # A new file each time: the old one may belong to a user who is not mapped here, or be a link into the hidden /run.
+        (ETC / file).unlink(missing_ok=True)
+        (ETC / file).write_text(text)
 
 
 def give(path: Path, user: int) -> None:
