@@ -26,6 +26,7 @@ EXAMPLES: dict[str, str] = {
     "rendezvous.allow": '["*"]',
     "tunnel.fedid": f'"{"0" * 40}"',
     "tunnel.address": '"tunnel.site-a.test"',
+    "TunnelSection.address": '"203.0.113.10"',  # a member's [tunnel] has an address in the mesh, the server's a public one
     "tunnel.listen": '"0.0.0.0:2222"',
     "tunnel.host": '"tunnel.site-a.test"',
     "tunnel.bind": '"192.0.2.10"',
@@ -44,7 +45,7 @@ def _table(model: type[BaseModel], path: str) -> Iterator[str]:
     inner = {name: field for name, field in model.model_fields.items() if _section(field) is not None}
     for name, field in model.model_fields.items():
         if name not in inner:
-            yield from _key(path, name, field)
+            yield from _key(f"{model.__name__}.{name}", path + name, field)
     for name, field in inner.items():
         section = _section(field)
         assert section is not None
@@ -59,11 +60,12 @@ def _table(model: type[BaseModel], path: str) -> Iterator[str]:
         )
 
 
-def _key(path: str, name: str, field: FieldInfo) -> Iterator[str]:
+def _key(own: str, path: str, field: FieldInfo) -> Iterator[str]:
+    name = path.rpartition(".")[2]
     if field.description:
         yield f"# {field.description}"
     if field.is_required():
-        yield f"{name} = {EXAMPLES[path + name]}"
+        yield f"{name} = {EXAMPLES.get(own) or EXAMPLES[path]}"
     else:
         default = field.get_default(call_default_factory=True)
         yield f"# {name} = {_toml(default)}"

@@ -1,0 +1,264 @@
+// The dashboard: what a person does with /api/v1, and nothing that a program could not do as well.
+//
+// The token lives in sessionStorage: it ends with the tab, and no cookie means that no other site can use it. Orders are
+// kept by id, replaced by newer revisions from the event stream, and drawn anew; text is only ever set as text.
+
+const API = "api/v1";
+const STREAM_PAUSES = [500, 1000, 2000, 5000, 10000]; // ms before trying again
+const $ = (id) => document.getElementById(id);
+const orders = new Map();
+let stream = new AbortController();
+
+const token = {
+  get: () => sessionStorage.getItem("token"),
+  set: (value, id) => { sessionStorage.setItem("token", value); sessionStorage.setItem("token-id", id); },
+  id: () => sessionStorage.getItem("token-id"),
+  clear: () => sessionStorage.clear(),
+};
+
+class Problem extends Error {
+  constructor(status, body) {
+    super(body?.detail ? `${body.detail} [${body.code}]` : `The member answered with status ${status}.`);
+    this.status = status;
+  }
+}
+
+async function call(method, path, body, headers = {}) {
+  const sent = { Accept: "application/json", ...headers };
+  if (token.get()) sent.Authorization = `Bearer ${token.get()}`;
+  if (body !== undefined) sent["Content-Type"] = "application/json";
+  const answer = await fetch(`${API}${path}`, { method, headers: sent, body: body && JSON.stringify(body), cache: "no-store" });
+  if (answer.ok) return answer.status === 204 ? null : answer.json();
+  throw new Problem(answer.status, await answer.json().catch(() => null));
+}
+
+// ---- drawing
+
+function element(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+function notice(text) {
+  $("notice").textContent = text;
+  $("notice").hidden = !text;
+}
+
+function reach(order) {
+  const ssh = order.tunnels.find((tunnel) => tunnel.command);
+  const others = order.tunnels.filter((tunnel) => !tunnel.command);
+  const shown = [];
+  if (ssh) shown.push(element("code", { textContent: ssh.command, title: ssh.up ? "The tunnel is up." : "The tunnel is not up yet." }));
+  if (ssh && !ssh.up) shown.push(element("div", { className: "reason", textContent: "tunnel not up yet" }));
+  for (const tunnel of others) shown.push(element("div", { className: "reason", textContent: `${tunnel.name}: ${tunnel.host}:${tunnel.port}` }));
+  return shown.length ? shown : [order.spec.cidr ?? "–"];
+}
+
+function row(order) {
+  const name = `${order.spec.name} (${order.id.slice(0, 8)})`;
+  const why = element("button", { type: "button", className: "plain", textContent: "Why?", onclick: () => attempt(() => explain(order.id)) });
+  const remove = element("button", { type: "button", className: "plain", textContent: "Delete", disabled: order.state === "deleting", onclick: () => attempt(() => giveBack(order.id)) });
+  why.setAttribute("aria-label", `Why is ${name} ${order.state}?`);
+  remove.setAttribute("aria-label", `Delete ${name}`);
+  const what = order.spec.kind === "compute" ? order.spec.image : "network";
+  const made = element("tr", {},
+    element("td", { title: order.id }, order.spec.name, element("div", { className: "reason", textContent: what })),
+    element("td", {}, element("span", { className: `state ${order.state}`, textContent: order.state }), element("div", { className: "reason", textContent: order.reason })),
+    element("td", { textContent: order.member ?? "–" }),
+    element("td", {}, ...reach(order)),
+    element("td", { textContent: new Date(order.created).toLocaleString() }),
+    element("td", { className: "actions" }, why, " ", remove));
+  made.dataset.order = order.id;
+  made.dataset.state = order.state;
+  return made;
+}
+
+function draw() {
+  const focused = document.activeElement?.getAttribute("aria-label");
+  const shown = [...orders.values()].filter((order) => order.state !== "deleted")
+    .sort((a, b) => b.created.localeCompare(a.created) || b.id.localeCompare(a.id));
+  $("orders").replaceChildren(...shown.map(row));
+  $("nothing").hidden = shown.length > 0;
+  // A row drawn anew must not take the keyboard's place away.
+  if (focused) [...$("orders").querySelectorAll("button")].find((button) => button.getAttribute("aria-label") === focused)?.focus();
+}
+
+function learn(order) {
+  const known = orders.get(order.id);
+  if (!known || known.revision <= order.revision) orders.set(order.id, order);
+}
+
+function fill(select, values) {
+  const kept = select.querySelector('option[value=""]');
+  select.replaceChildren(...(kept ? [kept] : []), ...[...new Set(values)].sort().map((value) => element("option", { value, textContent: value })));
+}
+
+// ---- what a person does
+
+async function attempt(action) {
+  try {
+    notice("");
+    await action();
+  } catch (error) {
+    if (error.status === 401 && token.get()) return leave("Your session has ended; sign in again.");
+    notice(error.message);
+  }
+}
+
+async function explain(id) {
+  const told = await call("GET", `/orders/${id}/why`);
+  const next = told.next_try ? ` Next try: ${new Date(told.next_try).toLocaleString()}.` : "";
+  $("why-now").textContent = `${told.order.state}: ${told.order.reason}${next}`;
+  const attempts = told.attempts.map((one) => element("tr", {},
+    element("td", { textContent: one.member }), element("td", { textContent: one.state }), element("td", { textContent: one.reason })));
+  $("why-attempts").replaceChildren(...(attempts.length ? attempts : [element("tr", {}, element("td", { colSpan: 3, textContent: "Nobody yet." }))]));
+  $("why-events").replaceChildren(...told.events.map((one) => element("li", { textContent: `${new Date(one.at).toLocaleTimeString()} ${one.state}: ${one.reason}` })));
+  $("why").showModal();
+}
+
+async function giveBack(id) {
+  const name = orders.get(id)?.spec.name ?? id;
+  if (!confirm(`Delete ${name} and all that is on it?`)) return;
+  learn(await call("DELETE", `/orders/${id}`));
+  draw();
+}
+
+async function order(form) {
+  const given = Object.fromEntries(new FormData(form));
+  const keys = given.ssh_key.split("\n").map((line) => line.trim()).filter(Boolean);
+  const spec = { kind: "compute", image: given.image, requirements: given.requirements, ssh_keys: keys };
+  if (given.flavour) spec.flavour = given.flavour;
+  if (given.name) spec.name = given.name;
+  const body = { spec, count: Number(given.count) };
+  if (given.location) body.location = given.location;
+  const made = await call("POST", "/orders", body, { "Idempotency-Key": orderKey });
+  orderKey = newKey();
+  made.items.forEach(learn);
+  draw();
+}
+
+// One key for each order that a person means; pressing twice, or again after an error, orders once.
+function newKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (octet) => octet.toString(16).padStart(2, "0")).join("");
+}
+let orderKey = newKey();
+
+// ---- the live stream; EventSource cannot send a token, so the stream is read here
+
+async function follow(signal) {
+  let last = null;
+  for (let failures = 0; !signal.aborted; failures++) {
+    try {
+      const headers = { Accept: "text/event-stream", Authorization: `Bearer ${token.get()}` };
+      if (last !== null) headers["Last-Event-ID"] = last;
+      const answer = await fetch(`${API}/events`, { headers, signal, cache: "no-store" });
+      if (!answer.ok) throw new Problem(answer.status, await answer.json().catch(() => null));
+      await load(); // after the stream is open, so nothing is missed in between
+      $("live").textContent = "live";
+      failures = 0;
+      for await (const event of parse(answer.body)) {
+        last = event.id ?? last;
+        if (event.data?.now) { learn(event.data.now); draw(); }
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      if (error.status === 401) return leave("Your session has ended; sign in again.");
+    }
+    $("live").textContent = "connection lost; trying again";
+    await new Promise((done) => setTimeout(done, STREAM_PAUSES[Math.min(failures, STREAM_PAUSES.length - 1)]));
+  }
+}
+
+async function* parse(body) {
+  let text = "";
+  for await (const chunk of decoded(body)) {
+    text += chunk;
+    const blocks = text.split("\n\n");
+    text = blocks.pop();
+    for (const block of blocks) {
+      const event = {};
+      for (const line of block.split("\n")) {
+        const [, key, value] = /^([^:]*):? ?(.*)$/.exec(line);
+        if (key === "id") event.id = value;
+        if (key === "data") event.data = JSON.parse(value);
+      }
+      yield event;
+    }
+  }
+}
+
+async function* decoded(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let part = await reader.read(); !part.done; part = await reader.read()) yield part.value;
+}
+
+// ---- coming and going
+
+async function load() {
+  let cursor = "";
+  do {
+    const page = await call("GET", `/orders?limit=200${cursor}`);
+    page.items.forEach(learn);
+    cursor = page.next ? `&cursor=${encodeURIComponent(page.next)}` : "";
+  } while (cursor);
+  draw();
+}
+
+async function loadOffer() {
+  const { items } = await call("GET", "/members");
+  fill($("order-form").image, items.flatMap((member) => member.images.map((image) => image.name)));
+  fill($("order-form").flavour, items.flatMap((member) => member.flavours.map((flavour) => flavour.name)));
+  fill($("order-form").location, items.map((member) => member.name));
+}
+
+async function enter() {
+  const me = await call("GET", "/me");
+  $("member").textContent = me.member;
+  $("user").textContent = `${me.user} · ${me.project}`;
+  $("who").hidden = $("work").hidden = false;
+  $("sign-in").hidden = true;
+  stream = new AbortController();
+  follow(stream.signal);
+  await loadOffer();
+}
+
+function leave(text = "") {
+  stream.abort();
+  token.clear();
+  orders.clear();
+  $("orders").replaceChildren();
+  $("member").textContent = "";
+  $("who").hidden = $("work").hidden = true;
+  $("sign-in").hidden = false;
+  notice(text);
+  $("sign-in-form").user.focus();
+}
+
+function submit(form, action) {
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const button = form.querySelector("button");
+    button.disabled = true;
+    await attempt(() => action(form));
+    button.disabled = false;
+  });
+}
+
+submit($("sign-in-form"), async (form) => {
+  const { user, password } = Object.fromEntries(new FormData(form));
+  const made = await call("POST", "/tokens", { user, password, label: "dashboard", days: 1 });
+  token.set(made.token, made.id);
+  form.reset();
+  await enter();
+});
+submit($("order-form"), order);
+$("order-form").addEventListener("input", () => { orderKey = newKey(); }); // another order than the one that failed
+$("order-form").image.addEventListener("focus", () => attempt(loadOffer), { once: true });
+$("sign-out").addEventListener("click", () => attempt(async () => {
+  await call("DELETE", `/tokens/${token.id()}`);
+  leave();
+}));
+
+if (token.get()) attempt(enter);
+else leave();
