@@ -1,7 +1,7 @@
 """The lender's book: rows of leases, read and written inside the caller's transaction.
 
-The book says what should exist; the keeper makes the middleware agree. A lease that was released before it was ever
-asked for stands here too (a tombstone), so that the late request finds its answer.
+The book says what should exist; the keeper makes the middleware agree. What has ended is remembered for
+`RETENTION`, so that a late request for it finds its answer.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from federation_member.orders.store import REASON_LENGTH, SPEC, TUNNELS
 from federation_member.orders.tables import leases
@@ -125,12 +125,6 @@ def held(conn: Connection) -> dict[str, LeaseState]:
     """Every lease under which the middleware may hold something."""
     query = select(leases.c.id, leases.c.state).where(leases.c.state.not_in(_values(ENDED)))
     return {row.id: LeaseState(row.state) for row in conn.execute(query)}
-
-
-def count_held(conn: Connection, borrower: str) -> int:
-    """How many instances a borrower holds here."""
-    query = select(func.count()).where(leases.c.borrower == borrower, leases.c.state.not_in(_values(ENDED)))
-    return int(conn.execute(query).scalar_one())
 
 
 def claim(conn: Connection, lease_id: str, worker: str, now: datetime, until: datetime) -> bool:

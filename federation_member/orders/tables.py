@@ -179,3 +179,13 @@ leases = Table(
     Index("leases_by_due", "due"),
     Index("leases_by_borrower", "borrower", "state"),
 )
+
+lease_tombstones = Table(
+    # Leases released before they were ever asked for: a late request for one is refused.
+    "lease_tombstones",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("borrower", String(40), nullable=False),
+    Column("until", Instant, nullable=False),
+    Index("lease_tombstones_by_until", "until"),
+)

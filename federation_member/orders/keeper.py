@@ -1,0 +1,213 @@
+"""Makes the middleware agree with the lender's book, lease by lease; a level-triggered reconciler.
+
+    accepted ─ create ─► running ─ lost, failed ─► failing ─ delete ─► failed
+                            └─ given back, lease over ─► releasing ─ delete ─► released
+
+Looking at a lease means: read its row, do the one call that its state needs, write what came of it, if the row still says the
+same. Calls are idempotent by the lease id, so a crash anywhere leads to the same call again. At start the whole of
+`list_owned` is compared with the book: what the book does not hold is deleted, what is missing is looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from federation_member.middleware.contract import (
+    Account,
+    ComputeRequest,
+    InstanceRequest,
+    Middleware,
+    NetworkRequest,
+    Owned,
+    Status,
+    Unavailable,
+)
+from federation_member.orders import leases
+from federation_member.orders.leases import ENDED, LIVE, Lease, TunnelLease
+from federation_member.orders.lending import Lending
+from federation_member.orders.tunnels import Tunnels
+from fedkit.clock import Clock
+from fedkit.errors import FedError
+from fedkit.mesh.errors import MeshError
+from fedkit.protocol.lending import ComputeSpec, LeaseState
+from fedkit.store import Database, Tx
+
+log = structlog.get_logger()
+
+SWEEP = ""  # the key under which the queue holds the comparison with `list_owned`
+PATIENCE = timedelta(seconds=60)  # how long a middleware or tunnel server may be unavailable before a lease fails
+CALL_LIMIT = timedelta(minutes=15)  # how long one call may take
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between two looks at what is not finished
+
+
+class Keeper:
+    """Looks at leases; `worker` names this process among those that share the book."""
+
+    def __init__(
+        self, db: Database, lending: Lending, tunnels: Tunnels, middleware: Middleware, clock: Clock, worker: str
+    ) -> None:
+        self._db = db
+        self._lending = lending
+        self._tunnels = tunnels
+        self._middleware = middleware
+        self._clock = clock
+        self._worker = worker
+
+    async def look(self, lease_id: str) -> datetime | None:
+        """Do what a lease needs now; return when to look again."""
+        if lease_id == SWEEP:
+            return await self._sweep()
+        lease = await self._take(lease_id)
+        if lease is None:
+            return None
+        try:
+            return await self._act(lease)
+        except Unavailable as error:
+            log.warning("middleware_unavailable", lease=lease_id, reason=error.message)
+            return self._later(lease)
+        finally:
+            await self._leave(lease_id)
+
+    # Claims: several processes on PostgreSQL must not talk to the middleware about one lease at once
+
+    async def _take(self, lease_id: str) -> Lease | None:
+        if self._db.is_sqlite:
+            lease = await self._db.read(lambda conn: leases.load(conn, lease_id))
+        else:
+            lease = await self._db.run(lambda tx: self._claim(tx, lease_id))
+        if lease is not None and lease.state in LIVE and lease.expires <= self._clock():
+            lease = await self._db.run(lambda tx: self._expire(tx, lease_id))
+        return lease
+
+    def _claim(self, tx: Tx, lease_id: str) -> Lease | None:
+        now = self._clock()
+        if not leases.claim(tx.conn, lease_id, self._worker, now, now + CALL_LIMIT):
+            return None
+        return leases.load(tx.conn, lease_id)
+
+    async def _leave(self, lease_id: str) -> None:
+        if not self._db.is_sqlite:
+            await self._db.run(lambda tx: leases.unclaim(tx.conn, lease_id, self._worker))
+
+    def _expire(self, tx: Tx, lease_id: str) -> Lease | None:
+        lease = self._lending.locked(tx, lease_id)
+        now = self._clock()
+        if lease is None or lease.state not in LIVE or lease.expires > now:
+            return lease
+        reason = "its borrower did not renew it in time"
+        return self._lending.change(tx, lease, state=LeaseState.RELEASING, code="lease.expired", reason=reason, due=now)
+
+    # One look
+
+    async def _act(self, lease: Lease) -> datetime | None:
+        if lease.state is LeaseState.ACCEPTED:
+            return await self._create(lease)
+        if lease.state is LeaseState.RUNNING:
+            return await self._check(lease)
+        if lease.state not in ENDED:
+            return await self._delete(lease)
+        if lease.due is not None and lease.due <= self._clock():
+            await self._db.run(lambda tx: leases.forget(tx.conn, lease.id))
+            return None
+        return lease.due
+
+    async def _create(self, lease: Lease) -> datetime | None:
+        try:
+            async with asyncio.timeout(CALL_LIMIT.total_seconds()):
+                owned = await self._middleware.create(lease.id, await self._request(lease))
+        except (Unavailable, MeshError) as error:
+            if self._clock() - lease.created < PATIENCE:
+                log.warning("lease_waits", lease=lease.id, code=error.code, reason=error.message)
+                return self._later(lease)
+            return await self._fail(lease, error.code, error.message)
+        except FedError as error:
+            return await self._fail(lease, error.code, error.message)
+        except TimeoutError:
+            return await self._fail(lease, "middleware.timeout", f"not made within {CALL_LIMIT}")
+        except Exception as error:
+            log.exception("middleware_broke", lease=lease.id)
+            return await self._fail(lease, "middleware.broke", f"{type(error).__name__} in the lender's middleware")
+        return await self._made(lease, owned)
+
+    async def _request(self, lease: Lease) -> InstanceRequest:
+        account = Account(lease.account)
+        if not isinstance(lease.spec, ComputeSpec):
+            return NetworkRequest(lease.spec, account)
+        assert lease.flavour is not None
+        access = await self._tunnels.access(lease)
+        return ComputeRequest(lease.spec, lease.flavour, account, tuple(lease.spec.networks), access)
+
+    async def _made(self, lease: Lease, owned: Owned) -> datetime | None:
+        if owned.status is Status.FAILED:
+            return await self._fail(lease, "middleware.failed", owned.reason or "the instance failed")
+        if owned.status is Status.CREATING:
+            return self._later(lease)
+        return await self._write(
+            lease, state=LeaseState.RUNNING, code="", reason="", instance=owned.instance, keep_key=False
+        )
+
+    async def _check(self, lease: Lease) -> datetime | None:
+        owned = await self._middleware.get(lease.id)
+        if owned is None:
+            return await self._fail(lease, "lease.lost", "the instance is gone at its lender")
+        if owned.status is Status.FAILED:
+            return await self._fail(lease, "lease.lost", owned.reason or "the instance failed at its lender")
+        if owned.instance != lease.instance and owned.status is Status.RUNNING:
+            return await self._write(lease, instance=owned.instance)
+        return lease.expires
+
+    async def _delete(self, lease: Lease) -> datetime | None:
+        try:
+            await self._middleware.delete(lease.id)
+        except FedError as error:
+            log.warning("not_deleted", lease=lease.id, code=error.code, reason=error.message)
+            return self._later(lease)
+        return await self._db.run(lambda tx: self._deleted(tx, lease.id))
+
+    def _deleted(self, tx: Tx, lease_id: str) -> datetime | None:
+        lease = self._lending.locked(tx, lease_id)
+        if lease is None or lease.state in ENDED:
+            return None
+        return self._lending.end(tx, lease).due
+
+    async def _fail(self, lease: Lease, code: str, reason: str) -> datetime | None:
+        log.warning("lease_failed", lease=lease.id, code=code, reason=reason)
+        return await self._write(lease, state=LeaseState.FAILING, code=code, reason=reason)
+
+    async def _write(self, seen: Lease, *, keep_key: bool = True, **changes: Any) -> datetime | None:
+        """Write what came of a look, unless the lease has changed its state meanwhile; then look again."""
+
+        def write(tx: Tx) -> datetime | None:
+            lease = self._lending.locked(tx, seen.id)
+            if lease is None or lease.state is not seen.state:
+                return None if lease is None else self._clock()
+            state = changes.get("state", lease.state)
+            if not keep_key and lease.tunnel is not None:
+                old = lease.tunnel
+                changes["tunnel"] = TunnelLease(old.server, "", old.public_key, old.expires, old.revision)
+            due = lease.expires if state is LeaseState.RUNNING else self._clock()
+            return self._lending.change(tx, lease, due=due, **changes).due
+
+        return await self._db.run(write)
+
+    def _later(self, lease: Lease) -> datetime:
+        """A pause that grows with how long the lease has been in this state."""
+        now = self._clock()
+        pause = min(max((now - lease.changed).total_seconds() / 2, SHORTEST_PAUSE), LONGEST_PAUSE)
+        return now + timedelta(seconds=pause)
+
+    # All of them
+
+    async def _sweep(self) -> None:
+        """Delete what the middleware holds and the book does not; look at what the book holds and it does not."""
+        owned = {instance.key for instance in await self._middleware.list_owned()}
+        held = await self._db.read(leases.held)  # read later than the list: whatever is made stands in the book first
+        for key in sorted(owned - held.keys()):
+            log.warning("orphan_deleted", key=key)
+            await self._middleware.delete(key)
+        for key in sorted(held.keys() - owned):
+            self._lending.wake(key)

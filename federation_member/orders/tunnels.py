@@ -1,0 +1,88 @@
+"""The lender's side of a machine's tunnels: its right at the reverse tunnel server follows its lease.
+
+    lease accepted ── tunnel.grant (same transaction) ──► server: key, ports, ssh port reserved
+    granted, tunnel.changed ──► ports of the lease, told to its borrower
+    lease ended ── tunnel.revoke (same transaction)
+
+The machine's key is made here and forgotten as soon as the machine has it. A grant outlasts the lease by `SPARE`, so that
+it is repeated once in an hour and not with every renewal; it is the revocation that ends it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from federation_member.middleware.contract import TunnelAccess
+from federation_member.orders.leases import Lease, TunnelLease
+from fedkit.mesh.api import Mesh, Peer
+from fedkit.protocol import Empty
+from fedkit.protocol.lending import ComputeSpec
+from fedkit.protocol.tunnel import Grant, Reserve, Revoke, TunnelServer
+from fedkit.store import Tx
+
+log = structlog.get_logger()
+
+SPARE = timedelta(hours=1)
+
+
+class Tunnels:
+    """Talks to the tunnel server that this member uses; `server` None: machines here have no tunnels."""
+
+    def __init__(self, mesh: Mesh, server: Peer | None) -> None:
+        self._mesh = mesh
+        self._server = server
+        self._described: TunnelServer | None = None
+
+    def is_server(self, peer: Peer) -> bool:
+        """Tell whether `peer` is our tunnel server."""
+        return self._server is not None and peer.fedid == self._server.fedid
+
+    def begin(self, expires: datetime) -> TunnelLease | None:
+        """Make the key of a new machine."""
+        if self._server is None:
+            return None
+        key = Ed25519PrivateKey.generate()
+        private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
+        public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+        return TunnelLease(self._server, private, public, expires + SPARE)
+
+    def grant(self, tx: Tx, lease: Lease) -> None:
+        """Have the server accept the machine's key."""
+        if lease.tunnel is not None and isinstance(lease.spec, ComputeSpec):
+            body = Grant(
+                lease_id=lease.id,
+                public_key=lease.tunnel.public_key,
+                ports=lease.spec.tunnel_ports,
+                expires=lease.tunnel.expires,
+            )
+            self._mesh.enqueue(tx, lease.tunnel.server, "tunnel.grant", body)
+
+    def revoke(self, tx: Tx, lease: Lease) -> None:
+        """Have the server forget the machine's key and ports."""
+        if lease.tunnel is not None:
+            self._mesh.enqueue(tx, lease.tunnel.server, "tunnel.revoke", Revoke(lease_id=lease.id))
+
+    def reserve(self, tx: Tx, lease: Lease, tunnel: TunnelLease, name: str) -> None:
+        """Have the server keep a port under this name."""
+        self._mesh.enqueue(tx, tunnel.server, "tunnel.reserve", Reserve(lease_id=lease.id, name=name))
+
+    def free(self, tx: Tx, lease: Lease, tunnel: TunnelLease, name: str) -> None:
+        """Have the server give the port of this name back."""
+        self._mesh.enqueue(tx, tunnel.server, "tunnel.free", Reserve(lease_id=lease.id, name=name))
+
+    async def access(self, lease: Lease) -> TunnelAccess | None:
+        """Return what the machine needs to dial the server; raises the mesh's errors while that cannot be asked."""
+        if lease.tunnel is None:
+            return None
+        if self._described is None:
+            self._described = await self._mesh.ask(lease.tunnel.server, "tunnel.describe", Empty(), TunnelServer)
+        server = self._described
+        return TunnelAccess(server.host, server.address, server.port, server.host_key, lease.tunnel.private_key)
+
+    def forget_description(self) -> None:
+        """Ask the server again before the next machine: it may have another host key or address now."""
+        self._described = None
