@@ -21,10 +21,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from deploy.lab.control import peer_credentials
+from deploy.lab.credentials import peer_credentials
 from deploy.lab.errors import LabFailed, NotUp
 from deploy.lab.launch import Launched, address, launch
-from deploy.lab.places import RUN
+from deploy.lab.places import ENVIRONMENT, RUN
 from deploy.lab.topology import Plan, namespace
 from fedkit.errors import RemoteError
 
@@ -123,7 +123,8 @@ class Lab:
         spaces = ["--mount", "--pid", "--ipc", "--uts", f"--wdns={RUN}"]
         # nsenter(1) forks to enter the pid namespace: whoever kills it means the command.
         inner = ["setpriv", "--pdeathsig", "KILL", "nsenter", f"--net=/run/netns/{namespace(self.plan.host(host))}"]
-        return ["nsenter", f"--target={self.pid}", *user, *spaces, *inner, *command]
+        path = f"{os.environ.get('PATH', os.defpath)}:{ENVIRONMENT}/bin"  # `fed` is there at every site
+        return ["nsenter", f"--target={self.pid}", *user, *spaces, *inner, "env", f"PATH={path}", *command]
 
     def run(
         self, host: str, command: Sequence[str], *, text: str | None = None, timeout: float = 60, check: bool = True

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploy.lab.places import BASE
 from deploy.lab.topology import API_PORT, TUNNEL_PORT, TUNNEL_PORTS, Component, Plan, Site
 
 COMMANDS = {"member": ["member"], "rendezvous": ["rendezvous"], "tunnel": ["tunnel-server"]}
@@ -45,13 +46,30 @@ class Federation:
 
 
 def member(federation: Federation, site: Site, place: Path) -> dict[str, Any]:
-    """The member's configuration."""
-    return {
+    """The member's configuration; it lends what it has to the whole federation."""
+    config = {
         "name": site.domain,
         **_common(site, "member", place),
         "api": {"listen": f"{site.lan}:{API_PORT}"},
         "rendezvous": federation.peer(federation.rendezvous),
         "tunnel": federation.peer(federation.tunnel_of(site)),
+        "offer": {"attributes": {"gpu": site.has_gpu}},
+        "lend": [{"members": ["*"]}],
+        "middleware": {"kind": "containers", "options": _containers(site, place)},
+    }
+    if site.closed:
+        # Others can reach it only over the connections that it holds open itself.
+        config["xmpp"]["keepalive"] = [component.domain for component in federation.plan.sites[0].components]
+    return config
+
+
+def _containers(site: Site, place: Path) -> dict[str, Any]:
+    return {
+        "base": str(BASE),
+        "state": str(place / "machines"),
+        "bridge": "machines",
+        "subnet": site.machines,
+        "gateway": site.machines_gateway,
     }
 
 

@@ -11,25 +11,17 @@ import asyncio
 import json
 import signal
 import socket
-import struct
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from deploy.lab.build import Lab
+from deploy.lab.credentials import peer_credentials
 from deploy.lab.errors import LabFailed, Unknown
 from fedkit.errors import FedError
 
 LINE_LIMIT = 64 * 1024
-CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: struct ucred of unix(7)
 Line = dict[str, Any]
 OWNER = 0  # the owner's uid as the lab's user namespace shows it; and root's where it has none of its own
-
-
-def peer_credentials(connection: socket.socket) -> tuple[int, int]:
-    """Pid and uid of the process at the other end, as the kernel knows them (SO_PEERCRED, unix(7))."""
-    packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-    pid, uid, _ = CREDENTIALS.unpack(packed)
-    return pid, uid
 
 
 class Build:

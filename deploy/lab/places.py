@@ -13,6 +13,7 @@ PYTHON = ENVIRONMENT / "bin/python"
 LOGS = RUN / "log"
 NOTIFY = RUN / "notify"
 TEMPORARY = RUN / "tmp"
+BASE = SOURCES / ".lab/base"  # root file system of lent machines; see deploy.image.build
 PROSODY_MODULES = SOURCES / "deploy/templates/prosody"
 
 

@@ -73,6 +73,11 @@ class Site:
         return not self.closed
 
     @property
+    def has_gpu(self) -> bool:
+        """An attribute of the second site alone, for orders with a requirement that only one site meets."""
+        return self.number == 2
+
+    @property
     def public(self) -> str:
         """Address on the internet."""
         return f"198.51.100.{10 + self.number}"
