@@ -43,3 +43,11 @@ class UnknownRevision(FedError):
     code = "rendezvous.unknown_revision"
     http = 410
     exit = Exit.REFUSED
+
+
+class NotAnnounced(FedError):
+    """Whoever says that it lives is not on the list with what it announced; it announces itself again."""
+
+    code = "rendezvous.not_announced"
+    http = 409
+    exit = Exit.REFUSED

@@ -34,6 +34,7 @@ class Registry:
         self._clock = clock
         self._due = asyncio.Event()
         self._untold = asyncio.Event()
+        self.listed = {True: 0, False: 0}  # how many are alive and gone, for the metrics
         self._wire = Wire(db, mesh, config, clock, self.look, self._untold.set)
 
     def look(self) -> None:
@@ -63,6 +64,7 @@ class Registry:
                 log.info("member_gone", fedid=fedid, reason="silent for longer than its ttl")
             if gone:
                 self._untold.set()
+            self.listed = await self._db.read(store.count_members)
             due = await self._db.read(store.next_due)
             seconds = None if due is None else max(0.0, (due - self._clock()).total_seconds())
             try:

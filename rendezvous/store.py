@@ -39,7 +39,7 @@ from fedkit.mesh.api import Peer
 from fedkit.protocol.announcement import SignedAnnouncement
 from fedkit.protocol.rendezvous import PAGE_OCTETS, Changes, Members
 from fedkit.store import Tx
-from rendezvous.errors import Full, StaleAnnouncement, UnknownRevision
+from rendezvous.errors import Full, NotAnnounced, StaleAnnouncement, UnknownRevision
 from rendezvous.model import KEEP, Entry
 
 ENTRY_OVERHEAD = 256  # octets of JSON around `signed`
@@ -153,6 +153,20 @@ def announce(tx: Tx, heard: SignedAnnouncement, ttl: int, now: datetime, max_mem
     else:
         tx.conn.execute(update(entries).where(entries.c.fedid == announcement.fedid).values(**values))
     return state, changed or (known is not None and known.ttl != ttl)
+
+
+def still_alive(tx: Tx, fedid: str, serial: int, now: datetime) -> tuple[ListState, int]:
+    """Note a sign of life; return the list's state, of which that member is told herewith, and its ttl in seconds.
+
+    Raises `NotAnnounced` unless it is listed as alive with what it announced under `serial`.
+    """
+    state = lock_state(tx)
+    known = _known(tx.conn, fedid)
+    if known is None or not known.alive or known.serial != serial:
+        raise NotAnnounced(f"{fedid} is not on the list with its announcement {serial}; announce it again.")
+    values = {"last_seen": now.timestamp(), "expires": now.timestamp() + known.ttl}
+    tx.conn.execute(update(entries).where(entries.c.fedid == fedid).values(told=state.revision, silent=False, **values))
+    return state, known.ttl
 
 
 def leave(tx: Tx, fedid: str, issued: datetime) -> bool:

@@ -11,7 +11,7 @@ from fedkit.clock import Clock
 from fedkit.mesh.api import Mesh, Outcome, Request
 from fedkit.protocol import Empty
 from fedkit.protocol.announcement import read_announcement
-from fedkit.protocol.rendezvous import Announce, Announced, Changes, ChangesSince, Members, MembersPage
+from fedkit.protocol.rendezvous import Alive, Announce, Announced, Changes, ChangesSince, Members, MembersPage
 from fedkit.store import Database, Tx
 from rendezvous import store
 from rendezvous.config import RendezvousSection
@@ -47,6 +47,7 @@ class Wire:
         self._on_told = on_told
         self._allowed = AllowList(frozenset(config.allow))
         mesh.on_command("rendezvous.announce", Announce, self._announce)
+        mesh.on_query("rendezvous.alive", Alive, self._alive)
         mesh.on_command("rendezvous.leave", Empty, self._leave)
         mesh.on_query("rendezvous.members", MembersPage, self._members)
         mesh.on_query("rendezvous.changes", ChangesSince, self._changes)
@@ -61,6 +62,12 @@ class Wire:
         state, news = store.announce(tx, heard, ttl, now, self._config.max_members)
         if news:
             tx.after_commit(self._on_news)
+        return Announced(ttl=ttl, revision=state.revision, epoch=state.epoch)
+
+    async def _alive(self, request: Request[Alive]) -> Announced:
+        self._allowed.require(request.sender)
+        fedid, serial = request.sender.fedid, request.body.serial
+        state, ttl = await self._db.run(lambda tx: store.still_alive(tx, fedid, serial, self._clock()))
         return Announced(ttl=ttl, revision=state.revision, epoch=state.epoch)
 
     def _leave(self, tx: Tx, request: Request[Empty]) -> Empty:

@@ -2,7 +2,8 @@
 
 | operation          | kind    | body        | answer        |
 |--------------------|---------|-------------|---------------|
-| `rendezvous.announce` | command | Announce | Announced     | member → rendezvous, again before each `ttl` ends
+| `rendezvous.announce` | command | Announce | Announced     | member → rendezvous: at start, and when what it offers changed
+| `rendezvous.alive`    | query   | Alive       | Announced    | member → rendezvous, before each `ttl` ends; soft state, so no inbox
 | `rendezvous.leave`    | command | Empty    | Empty         |
 | `rendezvous.members`  | query   | MembersPage | Members    | RSM semantics (XEP-0059): survives members that come and go between pages
 | `rendezvous.changes`  | query   | ChangesSince | Changes   | what changed after a revision
@@ -53,8 +54,14 @@ class Announce(Body):
     ttl: int = Field(ge=5, le=3600, description="seconds after which silence means gone")
 
 
+class Alive(Body):
+    """I still am, and what I announced under `serial` still holds; refused with `rendezvous.not_announced` if unknown."""
+
+    serial: int = Field(ge=0)
+
+
 class Announced(Body):
-    """Heard; announce again within `ttl` seconds."""
+    """Heard; say so again within `ttl` seconds."""
 
     ttl: int = Field(description="seconds; what was asked for, or less")
     revision: int = Field(description="of the whole list: who knows a lower one asks for the changes")
