@@ -6,7 +6,7 @@
     [rendezvous], [tunnel]          who they are: fedid and address; either may be another site's
     [middleware]                    what makes the machines; [middleware.options] are those of its kind
     [offer.attributes]              names for requirement expressions
-    [[lend]]                        who may have what; without a rule nothing is lent
+    [[lend]]                        which other members may have what; without a rule they get nothing
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class PeerSection(Section):
 
 
 class Rendezvous(PeerSection):
-    """Where this member announces itself and learns of the others."""
+    """Where this member announces itself and learns of the others; without one it stays alone."""
 
 
 class TunnelServer(PeerSection):
@@ -94,7 +94,7 @@ class MemberConfig(Section):
     xmpp: Xmpp
     store: Store
     api: Api = Api()
-    rendezvous: Rendezvous
+    rendezvous: Rendezvous | None = None
     tunnel: TunnelServer | None = None
     middleware: MiddlewareSection = MiddlewareSection()
     offer: OfferSection = OfferSection()
