@@ -1,0 +1,1 @@
+"""Revisions of the reverse tunnel server's tables, run at start by `fedkit/migrations.py`."""

@@ -1,0 +1,117 @@
+"""The reverse tunnel server's life: tables, mesh, ssh, and the two tasks that act by themselves.
+
+Both tasks find their work in the tables and in what is open now, so that starting, going on and recovering are the same:
+
+ * the *journal* writes down which ports went up or down and tells the controllers. It looks at the present, not at what happened:
+   a port that flaps is told once, and after a crash everybody who was told "up" is told the truth.
+ * *expiry* sleeps until the next lease is due and ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from fedkit.clock import Clock, now
+from fedkit.identity.keys import PrivateKey
+from fedkit.mesh.link import Link
+from fedkit.mesh.node import MeshNode
+from fedkit.migrations import upgrade
+from fedkit.service import HttpServer, add_health_routes
+from fedkit.store import Database, Tx
+from reverse_tunnel.config import TunnelConfig
+from reverse_tunnel.model import LeaseKey
+from reverse_tunnel.server import SshServer
+from reverse_tunnel.store import PortBook
+from reverse_tunnel.traffic import TrafficCollector
+from reverse_tunnel.wire import Wire
+
+log = structlog.get_logger()
+
+LONGEST_SLEEP = 3600.0  # seconds; the wall clock may be set meanwhile
+
+
+class TunnelService:
+    """Everything between the tables and the sockets; `open_tunnel_server` opens it."""
+
+    def __init__(self, config: TunnelConfig, db: Database, mesh: MeshNode, clock: Clock) -> None:
+        self._db = db
+        self._mesh = mesh
+        self._clock = clock
+        self._config = config
+        self._dirty: dict[LeaseKey, None] = {}
+        self._journal_due = asyncio.Event()
+        self._expiry_due = asyncio.Event()
+        self.book = PortBook(config.tunnel.host)
+        self.server = SshServer(config.tunnel, config.limits, db, mesh, self.book, clock, self._changed)
+        Wire(config.tunnel, db, mesh, self.book, self.server, clock, self._expiry_due.set)
+
+    @asynccontextmanager
+    async def live(self) -> AsyncIterator[None]:
+        """Serve while the context is open. What closes with it is not told: after a restart the machines are back at once."""
+        for key in await self._db.run(lambda tx: self.book.prepare(tx, self._config.tunnel.port_range)):
+            self._changed(key)
+        async with self.server, self._mesh, asyncio.TaskGroup() as tasks:
+            acting = [tasks.create_task(self._journal()), tasks.create_task(self._expire())]
+            yield
+            for task in acting:
+                task.cancel()
+
+    def missing(self) -> list[str]:
+        """What keeps the server from being ready."""
+        return [] if self._mesh.connected else ["no link to the XMPP server"]
+
+    def _changed(self, key: LeaseKey) -> None:
+        self._dirty[key] = None
+        self._journal_due.set()
+
+    async def _journal(self) -> None:
+        while True:
+            await self._journal_due.wait()
+            self._journal_due.clear()
+            changed, self._dirty = self._dirty, {}
+            async with asyncio.TaskGroup() as writes:  # they share one commit
+                for key in changed:
+                    writes.create_task(self._write_down(key, self.server.ports_up(key)))
+
+    async def _write_down(self, key: LeaseKey, up: set[int]) -> None:
+        def write(tx: Tx) -> None:
+            news = self.book.set_up(tx, key, up)
+            if news is not None:
+                self._mesh.enqueue(tx, news[0], "tunnel.changed", news[1])
+
+        await self._db.run(write)
+
+    async def _expire(self) -> None:
+        while True:
+            self._expiry_due.clear()
+            for ended in await self._db.run(lambda tx: self.book.expire(tx, self._clock())):
+                log.info("lease_expired", lease=ended.key.lease_id, ports=ended.ports)
+                self.server.drop_lease(ended.key)
+            due = await self._db.read(self.book.next_expiry)
+            sleep = LONGEST_SLEEP if due is None else max(0.0, due - self._clock().timestamp())
+            try:
+                async with asyncio.timeout(min(sleep, LONGEST_SLEEP)):
+                    await self._expiry_due.wait()
+            except TimeoutError:
+                pass
+
+
+@asynccontextmanager
+async def open_tunnel_server(config: TunnelConfig, link: Link, clock: Clock = now) -> AsyncIterator[TunnelService]:
+    """Open the whole component on a link to the mesh."""
+    async with Database(config.store.url) as db:
+        await asyncio.to_thread(upgrade, db.engine, "reverse_tunnel.migrations")
+        mesh = MeshNode(PrivateKey.load(config.identity.key), config.xmpp.address, db, link, clock)
+        service = TunnelService(config, db, mesh, clock)
+        registry = CollectorRegistry()
+        registry.register(TrafficCollector(service.server.traffic, service.server.open_now))
+        app = web.Application()
+        add_health_routes(app, service.missing, registry)
+        async with service.live(), HttpServer(app, config.http.listen):
+            yield service
