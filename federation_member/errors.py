@@ -99,3 +99,11 @@ class NotAllowed(FedError):
     code = "access.not_allowed"
     http = 403
     exit = Exit.REFUSED
+
+
+class TunnelNotYet(FedError):
+    """The tunnel server has not answered in time; the request stands."""
+
+    code = "orders.tunnel_not_yet"
+    http = 504
+    exit = Exit.TIMED_OUT

@@ -58,6 +58,9 @@ class Directory(Protocol):
     def on_change(self, callback: Callable[[], None]) -> None:
         """Be told on the event loop that a member came, went, or offers something else."""
 
+    def set_offer(self, offer: Offer) -> None:
+        """Announce from now on that this is what we lend."""
+
 
 @dataclass(frozen=True)
 class OwnMember:

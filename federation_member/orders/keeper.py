@@ -60,7 +60,8 @@ class Keeper:
     async def look(self, lease_id: str) -> datetime | None:
         """Do what a lease needs now; return when to look again."""
         if lease_id == SWEEP:
-            return await self._sweep()
+            await self._sweep()
+            return None
         lease = await self._take(lease_id)
         if lease is None:
             return None

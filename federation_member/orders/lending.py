@@ -176,6 +176,10 @@ class Lending:
             self._mesh.enqueue(tx, lease.borrower, "lease.changed", LeaseChanged(lease=lease.view()))
         return lease
 
+    def now(self) -> datetime:
+        """The present time of this book."""
+        return self._clock()
+
     def wake(self, lease_id: str) -> None:
         """Have the keeper look at a lease now."""
         self._wake(lease_id, self._clock())

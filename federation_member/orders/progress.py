@@ -7,7 +7,8 @@ what its lender still holds.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 from federation_member.orders.lenders import Lenders
@@ -20,6 +21,7 @@ from fedkit.store import Tx
 
 RENEWALS_PER_LEASE = 3
 ENDED = frozenset({LeaseState.FAILED, LeaseState.RELEASED})
+ENDING = frozenset({LeaseState.FAILING, LeaseState.RELEASING})  # its lender is removing what it made
 NOTHING_HELD: dict[str, Any] = {
     "lease_id": None,
     "member": None,
@@ -36,12 +38,15 @@ def lender_of(record: AttemptRecord) -> Peer:
 
 
 class Progress:
-    """Applies what lenders say to attempts and their orders."""
+    """Applies what lenders say to attempts and their orders; `renew(fedid, at)` has a lender's leases renewed."""
 
-    def __init__(self, store: OrderStore, lenders: Lenders, clock: Clock) -> None:
+    def __init__(
+        self, store: OrderStore, lenders: Lenders, clock: Clock, renew: Callable[[str, datetime], None]
+    ) -> None:
         self._store = store
         self._lenders = lenders
         self._clock = clock
+        self._renew = renew
 
     def view(self, tx: Tx, record: Record, attempt: AttemptRecord, view: LeaseView) -> Record:
         """Apply a lender's view of a lease."""
@@ -50,12 +55,12 @@ class Progress:
         held = attempt.state in HELD
         if view.state in ENDED:
             return self._ended(tx, record, attempt, view) if not attempt.final else record
-        if view.state is LeaseState.RELEASING:
-            self._note(tx, attempt, view, AttemptState.RELEASING if held else attempt.state)
-            return self._lost(tx, record, attempt, *_why(view)) if held else record
+        if held and view.state in ENDING:
+            self._note(tx, attempt, view, AttemptState.RELEASING)
+            return self._gone(tx, record, attempt, view)
         if not held:
             self._note(tx, attempt, view, attempt.state)
-            if attempt.final:  # refused or given up, yet the lender has it
+            if attempt.final and view.state not in ENDING:  # refused or given up, yet the lender has it
                 self.release(tx, attempt, attempt.attempt.code, attempt.attempt.reason)
             return record
         if view.state is LeaseState.RUNNING:
@@ -130,8 +135,12 @@ class Progress:
         if attempt.state not in HELD:
             self._note(tx, attempt, view, AttemptState.RELEASED)
             return record
-        code, reason = _why(view)
         self._note(tx, attempt, view, AttemptState.FAILED)
+        return self._gone(tx, record, attempt, view)
+
+    def _gone(self, tx: Tx, record: Record, attempt: AttemptRecord, view: LeaseView) -> Record:
+        """The lender ended, or is ending, what the order still counted on."""
+        code, reason = view.code or "lease.ended", view.reason or "its lender ended the lease"
         self._store.change_attempt(tx.conn, attempt.lease_id, code=code, reason=reason)
         return self._lost(tx, record, attempt, code, reason)
 
@@ -158,14 +167,11 @@ class Progress:
         now = self._clock()
         values: dict[str, Any] = {"revision": view.revision, "heard": now, "expires": view.expires}
         if state in HELD:
-            values["sync_due"] = now + renewal_pause(attempt.seconds)
+            due = values["sync_due"] = now + renewal_pause(attempt.seconds)
+            tx.after_commit(lambda: self._renew(attempt.attempt.fedid, due))
         self._store.change_attempt(tx.conn, attempt.lease_id, state, **values)
 
 
 def renewal_pause(seconds: int) -> timedelta:
     """How long after each renewal a lease of so many seconds is renewed again."""
     return timedelta(seconds=seconds / RENEWALS_PER_LEASE)
-
-
-def _why(view: LeaseView) -> tuple[str, str]:
-    return view.code or "lease.ended", view.reason or "its lender ended the lease"

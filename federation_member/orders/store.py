@@ -130,7 +130,9 @@ class OrderStore:
         told = _told(new) != _told(old)
         if new != old:
             new = replace(new, changed=now, revision=old.revision + 1)
-        record = replace(record, order=new, **scheduling)
+        before, record = record, replace(record, order=new, **scheduling)
+        if record == before:
+            return record
         tx.conn.execute(update(orders).where(orders.c.id == new.id).values(**_columns(record)))
         if told:
             self._add_event(tx.conn, new)

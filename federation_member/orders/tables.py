@@ -76,6 +76,7 @@ orders = Table(
     Column("instance", Text),
     Column("tunnels", Text, nullable=False),
     Index("orders_by_due", "due"),
+    Index("orders_by_batch", "batch"),
     Index("orders_by_owner", "project", "owner", "created", "id"),
     Index("orders_by_state", "state", "created", "id"),
 )

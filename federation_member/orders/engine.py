@@ -1,0 +1,251 @@
+"""The order engine put together: both books, the wire, and the three queues that look after them.
+
+    orders     scheduler.step(order)         woken by commits, due times, the directory
+    leases     keeper.look(lease)            woken by commits, due times, the middleware
+    renewals   renewal.look(lender)          woken by due times, a lender heard of again
+    news       what changed around us        the directory, a peer, our own offer
+
+Constructing registers with the mesh; entering fills the queues from the tables, so starting and recovering are one.
+Leaving stops where it stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy import select
+
+from federation_member.access.allowlist import Access
+from federation_member.middleware.contract import Middleware, Unavailable
+from federation_member.orders import leases
+from federation_member.orders.borrowing import Borrowing
+from federation_member.orders.candidates import Directory, KnownMember, OwnMember, Snapshot
+from federation_member.orders.keeper import SWEEP, Keeper
+from federation_member.orders.lenders import Lenders
+from federation_member.orders.lending import Lending
+from federation_member.orders.lending_wire import LendingWire
+from federation_member.orders.model import OrderState
+from federation_member.orders.picker import Picker
+from federation_member.orders.progress import Progress
+from federation_member.orders.renewal import Renewal, first_due
+from federation_member.orders.scheduler import Scheduler, World
+from federation_member.orders.store import OrderStore, waiting
+from federation_member.orders.tables import orders
+from federation_member.orders.tunnels import Tunnels
+from federation_member.orders.workqueue import WorkQueue
+from fedkit.clock import Clock
+from fedkit.errors import FedError
+from fedkit.mesh.api import Mesh, Peer
+from fedkit.protocol.lending import Offer
+from fedkit.store import Database
+
+log = structlog.get_logger()
+
+ORDER_WORKERS, LEASE_WORKERS, RENEWAL_WORKERS = 4, 16, 8
+OFFER_LIFE = timedelta(minutes=5)  # a middleware cannot tell that its images changed, so it is asked again
+PACE = timedelta(milliseconds=2)  # between two waiting orders that a change of the directory wakes
+DIRECTORY, OFFER, PEER = "directory", "offer", "peer "  # keys of the queue of news
+
+
+class Engine:
+    """All parts of the order engine, and their life."""
+
+    def __init__(
+        self,
+        db: Database,
+        mesh: Mesh,
+        directory: Directory,
+        middleware: Middleware | None,
+        access: Access,
+        picker: Picker,
+        clock: Clock,
+        *,
+        name: str,
+        attributes: dict[str, str | int | float | bool],
+        tunnel_server: Peer | None,
+        worker: str,
+        chance: random.Random,
+    ) -> None:
+        self._db, self._mesh, self._directory, self._middleware, self._clock = db, mesh, directory, middleware, clock
+        self._attributes = attributes
+        self._listeners: list[Callable[[], None]] = []
+        self._me = OwnMember(mesh.me.fedid, name, mesh.me.address, Offer(), clock())
+        self._world = World(Snapshot((self._me,)), {})
+        self._order_queue = WorkQueue("orders", self._look_at_order, clock, ORDER_WORKERS)
+        self._news_queue = WorkQueue("news", self._look_at_news, clock, 1)
+        self._tunnels = Tunnels(mesh, tunnel_server)
+        self.lending = Lending(mesh, self._tunnels, access, lambda: self._me, self._wake_lease, clock)
+        self._lease_queue: WorkQueue | None = None
+        if middleware is not None:
+            keeper = Keeper(db, self.lending, self._tunnels, middleware, clock, worker)
+            self._lease_queue = WorkQueue("leases", keeper.look, clock, LEASE_WORKERS)
+        self.lenders = Lenders(db, mesh, self.lending, clock)
+        self.store = OrderStore(clock, self._order_changed)
+        self.progress = Progress(self.store, self.lenders, clock, self._wake_renewal)
+        self.scheduler = Scheduler(self.store, self.progress, self.lenders, picker, lambda: self._world, clock, chance)
+        self._renewal = Renewal(db, self.lenders, self.progress, self.scheduler, clock)
+        self._renewal_queue = WorkQueue("renewals", self._renewal.look, clock, RENEWAL_WORKERS)
+        self._requests: dict[str, asyncio.Future[None]] = {}
+        self._register()
+
+    def _register(self) -> None:
+        borrowing = Borrowing(self.scheduler, self.progress, self.lenders, self._request_ended)
+        borrowing.serve(self._mesh)
+        own = self._mesh.me.fedid
+        self.lending.connect_own(lambda tx, view: borrowing.own_changed(tx, view, own), borrowing.lock_order_of)
+        LendingWire(self._db, self.lending, self._tunnels, self.offer).serve(self._mesh)
+        self._mesh.on_peer_alive(lambda peer: self._news_queue.wake(PEER + peer.fedid))
+        self._directory.on_change(lambda: self._news_queue.wake(DIRECTORY))
+
+    @property
+    def queues(self) -> list[WorkQueue]:
+        """All queues, for life and for tests that move the clock."""
+        every = [self._order_queue, self._lease_queue, self._renewal_queue, self._news_queue]
+        return [queue for queue in every if queue is not None]
+
+    # Life
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Look after both books while the context is open."""
+        async with AsyncExitStack() as stack:
+            if self._middleware is not None:
+                await self._middleware.start(lambda key: self._wake_lease(key, self._clock()))
+                stack.push_async_callback(self._middleware.stop)
+            await self._refresh_offer()
+            self._picture()
+            await self._fill()
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(queue.run()) for queue in self.queues]
+                try:
+                    yield
+                finally:
+                    for task in tasks:
+                        task.cancel()
+
+    async def _fill(self) -> None:
+        for order_id, due in await self._db.read(waiting):
+            self._order_queue.wake(order_id, due)
+        for fedid in await self._renewal.all_due():
+            self._renewal_queue.wake(fedid)
+        for fedid, at in await self._db.read(first_due):
+            self._renewal_queue.wake(fedid, at)
+        if self._lease_queue is not None:
+            self._lease_queue.wake(SWEEP)
+            for lease_id, at in await self._db.read(leases.due):
+                self._lease_queue.wake(lease_id, at)
+        self._news_queue.wake(DIRECTORY)
+        self._news_queue.wake(OFFER)
+
+    # What is woken by whom
+
+    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` after every change of an order, until the returned function is called."""
+        self._listeners.append(callback)
+        return lambda: self._listeners.remove(callback)
+
+    def _order_changed(self, order_id: str, due: datetime | None) -> None:
+        if due is not None:
+            self._order_queue.wake(order_id, due)
+        for callback in list(self._listeners):
+            callback()
+
+    def _wake_lease(self, lease_id: str, at: datetime) -> None:
+        if self._lease_queue is not None:
+            self._lease_queue.wake(lease_id, at)
+
+    def _wake_renewal(self, fedid: str, at: datetime) -> None:
+        self._renewal_queue.wake(fedid, at)
+
+    async def _look_at_order(self, order_id: str) -> datetime | None:
+        return await self._db.run(lambda tx: self.scheduler.step(tx, order_id))
+
+    # Requests whose end a caller waits for
+
+    def expect(self, request_id: str) -> None:
+        """Somebody will wait for the end of a request; to be called before its answer can come."""
+        self._requests[request_id] = asyncio.get_running_loop().create_future()
+
+    async def ended(self, request_id: str) -> None:
+        """Wait for the end of an expected request; raises its error."""
+        await self._requests[request_id]
+
+    def forget(self, request_id: str) -> None:
+        """Nobody waits for that request any more."""
+        self._requests.pop(request_id, None)
+
+    def _request_ended(self, request_id: str, error: FedError | None) -> None:
+        future = self._requests.get(request_id)
+        if future is not None and not future.done():
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+    # The world around us
+
+    async def offer(self) -> Offer:
+        """What this member lends now."""
+        await self._refresh_offer()
+        return self._me.offer
+
+    async def _look_at_news(self, key: str) -> datetime | None:
+        if key == OFFER:
+            await self._refresh_offer()
+            self._news_queue.wake(DIRECTORY)
+            return self._clock() + OFFER_LIFE
+        if key == DIRECTORY:
+            changed = self._picture()
+        else:
+            changed = {key.removeprefix(PEER)}
+            self._tunnels.forget_description()
+            self._world = World(self._world.snapshot, self._world.changed | dict.fromkeys(changed, self._clock()))
+            for fedid in await self._renewal.all_due(key.removeprefix(PEER)):
+                self._renewal_queue.wake(fedid)
+        if changed:
+            await self._wake_waiting()
+        return None
+
+    async def _refresh_offer(self) -> None:
+        if self._middleware is None:
+            return
+        try:
+            offer = Offer(
+                kinds=sorted(self._middleware.kinds()),
+                flavours=await self._middleware.flavours(),
+                images=await self._middleware.images(),
+                attributes=self._attributes,
+            )
+        except Unavailable as error:
+            log.warning("offer_unknown", reason=error.message)
+            return
+        self._me = OwnMember(self._me.fedid, self._me.name, self._me.address, offer, self._clock())
+        self._directory.set_offer(offer)
+
+    def _picture(self) -> set[str]:
+        """Take a new picture of the members; return who differs from the last one."""
+        others = [member for member in self._directory.members() if member.fedid != self._me.fedid]
+        members: tuple[KnownMember, ...] = (self._me, *others)
+        before = {member.fedid: _substance(member) for member in self._world.snapshot.members}
+        changed = {member.fedid for member in members if before.get(member.fedid) != _substance(member)}
+        if changed or len(before) != len(members):
+            now = self._clock()
+            self._world = World(Snapshot(members), self._world.changed | dict.fromkeys(changed, now))
+        return changed
+
+    async def _wake_waiting(self) -> None:
+        """Let every order that found nobody look again, oldest first, spread so that others are not held up."""
+        query = select(orders.c.id).where(orders.c.state == OrderState.OPEN.value, orders.c.next_try.is_not(None))
+        ids = await self._db.read(lambda conn: conn.execute(query.order_by(orders.c.created)).scalars().all())
+        now = self._clock()
+        for number, order_id in enumerate(ids):
+            self._order_queue.wake(order_id, now + number * PACE)
+
+
+def _substance(member: KnownMember) -> tuple[object, ...]:
+    return (member.name, member.address, member.offer, member.alive)

@@ -1,0 +1,138 @@
+"""Keeps leases alive and learns what became of them: one `lease.sync` for all that are due at a lender.
+
+Each attempt's row says when it is to be renewed, a third of its lease after the last time. One lender is asked by one worker at a
+time, in batches. After a reconnect, a restart, or when a lender is heard of again, all of its leases are due at once: that is
+also how a change that was missed is learnt.
+
+A lender that does not answer costs patience, not machines: a running instance is given up when its lease has certainly ended
+there; one that was only promised after `PROMISE`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from itertools import groupby
+
+import structlog
+from sqlalchemy import Connection, func, select, update
+
+from federation_member.orders.lenders import Lenders
+from federation_member.orders.model import AttemptState
+from federation_member.orders.progress import Progress, renewal_pause
+from federation_member.orders.scheduler import Scheduler
+from federation_member.orders.store import AttemptRecord, Record
+from federation_member.orders.tables import order_attempts
+from fedkit.clock import Clock
+from fedkit.errors import FedError
+from fedkit.mesh.api import Peer
+from fedkit.protocol.lending import LeaseSync, LeaseSynced
+from fedkit.store import Database, Tx
+
+log = structlog.get_logger()
+
+BATCH = 100
+PROMISE = timedelta(seconds=60)  # how long an accepted, not yet running lease may be without news of its lender
+CLOCK_SKEW = timedelta(seconds=30)  # by how much a lender's clock may differ from ours
+RETRY = 10.0  # seconds, at most, until a silent lender is asked again
+COALESCE = timedelta(seconds=2)  # what is due this soon goes along
+ALIVE = [AttemptState.ACCEPTED.value, AttemptState.RUNNING.value]
+
+
+class Renewal:
+    """Renews leases; its queue's keys are lenders' fedids."""
+
+    def __init__(self, db: Database, lenders: Lenders, progress: Progress, scheduler: Scheduler, clock: Clock) -> None:
+        self._db = db
+        self._lenders = lenders
+        self._progress = progress
+        self._scheduler = scheduler
+        self._clock = clock
+
+    async def all_due(self, fedid: str | None = None) -> list[str]:
+        """Have every lease of a lender (None: of all) renewed now; returns the lenders to be woken."""
+        now = self._clock()
+        rows = order_attempts.c
+        where = [rows.state.in_(ALIVE), rows.sync_due.is_not(None)] + ([rows.fedid == fedid] if fedid else [])
+
+        def write(tx: Tx) -> list[str]:
+            tx.conn.execute(update(order_attempts).where(*where).values(sync_due=now))
+            return list(tx.conn.execute(select(rows.fedid).where(*where).distinct()).scalars())
+
+        return await self._db.run(write)
+
+    async def look(self, fedid: str) -> datetime | None:
+        """Renew what is due at one lender; return when the next is."""
+        rows = await self._db.read(lambda conn: self._due(conn, fedid))
+        for (address, seconds), group in groupby(rows, key=lambda row: (row[1], row[2])):
+            await self._renew(Peer(fedid, address), seconds, [row[0] for row in group])
+        return await self._db.read(lambda conn: _next_due(conn, fedid))
+
+    def _due(self, conn: Connection, fedid: str) -> list[tuple[str, str, int]]:
+        rows = order_attempts.c
+        query = (
+            select(rows.lease_id, rows.address, rows.seconds)
+            .where(rows.fedid == fedid, rows.sync_due <= self._clock() + COALESCE)
+            .order_by(rows.sync_due)
+            .limit(BATCH)
+        )
+        found = [(row.lease_id, row.address, row.seconds) for row in conn.execute(query)]
+        return sorted(found, key=lambda row: (row[1], row[2], row[0]))
+
+    async def _renew(self, peer: Peer, seconds: int, lease_ids: list[str]) -> None:
+        try:
+            synced = await self._lenders.sync(peer, LeaseSync(lease_ids=lease_ids, seconds=seconds))
+        except FedError as error:
+            log.warning("not_renewed", lender=peer.address, leases=len(lease_ids), code=error.code)
+            code, reason = error.code, error.message
+            await self._each(lease_ids, lambda tx, id_: self._missed(tx, peer, id_, seconds, code, reason))
+        else:
+            await self._each(lease_ids, lambda tx, id_: self._heard(tx, peer, id_, seconds, synced))
+
+    async def _each(self, lease_ids: list[str], function: Callable[[Tx, str], None]) -> None:
+        """Run a transaction for each lease; they share commits where the database can."""
+
+        def bound(lease_id: str) -> Callable[[Tx], None]:
+            return lambda tx: function(tx, lease_id)
+
+        await asyncio.gather(*(self._db.run(bound(lease_id)) for lease_id in lease_ids))
+
+    def _heard(self, tx: Tx, peer: Peer, lease_id: str, seconds: int, synced: LeaseSynced) -> None:
+        self._postpone(tx, lease_id, renewal_pause(seconds))
+        view = next((lease for lease in synced.leases if lease.lease_id == lease_id), None)
+        if view is not None:
+            self._scheduler.heard(tx, lease_id, peer.fedid, lambda t, r, a: self._progress.view(t, r, a, view))
+        elif lease_id in synced.unknown:
+            self._scheduler.heard(tx, lease_id, peer.fedid, self._progress.forgotten)
+
+    def _missed(self, tx: Tx, peer: Peer, lease_id: str, seconds: int, code: str, reason: str) -> None:
+        self._postpone(tx, lease_id, timedelta(seconds=min(seconds / 10, RETRY)))
+
+        def judge(tx: Tx, record: Record, attempt: AttemptRecord) -> Record:
+            now = self._clock()
+            promised = attempt.state is AttemptState.ACCEPTED and now - attempt.heard > PROMISE
+            ended = attempt.attempt.expires is not None and now - attempt.attempt.expires > CLOCK_SKEW
+            if not (promised or ended):
+                return record
+            why = f"silent since {attempt.heard:%H:%M:%S} UTC ({reason})"
+            return self._progress.abandon(tx, record, attempt, code, why)
+
+        self._scheduler.heard(tx, lease_id, peer.fedid, judge)
+
+    def _postpone(self, tx: Tx, lease_id: str, pause: timedelta) -> None:
+        query = update(order_attempts).where(order_attempts.c.lease_id == lease_id, order_attempts.c.state.in_(ALIVE))
+        tx.conn.execute(query.values(sync_due=self._clock() + pause))
+
+
+def first_due(conn: Connection) -> Iterable[tuple[str, datetime]]:
+    """Each lender with leases to renew, and when the first of them is due."""
+    rows = order_attempts.c
+    query = select(rows.fedid, func.min(rows.sync_due).label("due")).where(rows.sync_due.is_not(None))
+    return [(row.fedid, row.due) for row in conn.execute(query.group_by(rows.fedid))]
+
+
+def _next_due(conn: Connection, fedid: str) -> datetime | None:
+    rows = order_attempts.c
+    query = select(func.min(rows.sync_due).label("due")).where(rows.fedid == fedid, rows.sync_due.is_not(None))
+    return conn.execute(query).scalar()

@@ -1,0 +1,368 @@
+"""What users ask of the order engine; the web's only way in.
+
+A user sees its own orders: somebody else's is as unknown as one that never was. Everything here is one transaction, so it has happened
+when it returns; only a tunnel is waited for, because its port is the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import re
+import uuid
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import and_, insert, or_, select
+from sqlalchemy.exc import IntegrityError
+
+from federation_member.access.allowlist import Access
+from federation_member.errors import (
+    IdempotencyConflict,
+    NetworkInUse,
+    NotRunning,
+    TunnelNotYet,
+    UnknownNetwork,
+    UnknownOrder,
+    UnusableCursor,
+)
+from federation_member.middleware.contract import Middleware
+from federation_member.orders.candidates import Directory
+from federation_member.orders.engine import Engine
+from federation_member.orders.model import (
+    Explanation,
+    NewOrder,
+    Order,
+    OrderEvent,
+    OrderKind,
+    OrderState,
+    User,
+)
+from federation_member.orders.picker import Picker
+from federation_member.orders.requirements import parse
+from federation_member.orders.scheduler import new_record
+from federation_member.orders.store import (
+    Record,
+    load,
+    load_attempts,
+    load_many,
+    machines_on,
+    read_events,
+)
+from federation_member.orders.tables import (
+    EPOCH,
+    MICROSECOND,
+    order_counter,
+    order_events,
+    order_networks,
+    order_requests,
+    orders,
+)
+from fedkit.clock import Clock, now
+from fedkit.errors import RemoteError
+from fedkit.mesh.api import Mesh, Peer
+from fedkit.protocol.lending import ComputeSpec, LeaseView, Offer, TunnelClose, TunnelOpen
+from fedkit.store import Database, Tx
+
+HISTORY = 1000  # events that an explanation shows
+TUNNEL_PATIENCE = 10.0  # seconds
+_CURSOR = re.compile(r"(\d{1,18})\.([0-9a-f-]{36})\Z")
+
+
+class OrderService:
+    """The order engine of one member; `async with` lets it work. Enter it before the mesh starts."""
+
+    def __init__(
+        self,
+        db: Database,
+        mesh: Mesh,
+        directory: Directory,
+        middleware: Middleware | None,
+        access: Access,
+        picker: Picker,
+        clock: Clock = now,
+        *,
+        name: str,
+        attributes: dict[str, str | int | float | bool] | None = None,
+        tunnel_server: Peer | None = None,
+        worker: str = "member",
+        chance: random.Random | None = None,
+    ) -> None:
+        self._db = db
+        self._clock = clock
+        self.engine = Engine(
+            db,
+            mesh,
+            directory,
+            middleware,
+            access,
+            picker,
+            clock,
+            name=name,
+            attributes=attributes or {},
+            tunnel_server=tunnel_server,
+            worker=worker,
+            chance=chance or random.SystemRandom(),
+        )
+
+    async def __aenter__(self) -> Self:
+        self._stack = AsyncExitStack()
+        await self._stack.enter_async_context(self.engine.running())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
+
+    async def offer(self) -> Offer:
+        """What this member lends now."""
+        return await self.engine.offer()
+
+    # Orders
+
+    async def create(self, user: User, new: NewOrder, idempotency_key: str | None) -> list[Order]:
+        """Make `new.count` orders, or return those that the same key made before.
+
+        Raises `UnusableRequirements`, `UnknownRequirement`, `UnknownNetwork` or `IdempotencyConflict`.
+        """
+        parse(new.spec.requirements, machine=isinstance(new.spec, ComputeSpec))
+        try:
+            return await self._db.run(lambda tx: self._create(tx, user, new, idempotency_key))
+        except IntegrityError:  # another process made it with the same key at the same moment
+            return await self._db.run(lambda tx: self._create(tx, user, new, idempotency_key))
+
+    def _create(self, tx: Tx, user: User, new: NewOrder, key: str | None) -> list[Order]:
+        batch = str(uuid.uuid4())
+        if key is not None:
+            known = self._remember(tx, user, new, key, batch)
+            if known is not None:
+                query = select(orders).where(orders.c.batch == known).order_by(orders.c.created, orders.c.id)
+                return load_many(tx.conn, query)
+        networks = self._check_networks(tx, user, new)
+        made = sorted(str(uuid.uuid4()) for _ in range(new.count))
+        for order_id in made:
+            self.engine.store.add(tx, new_record(self._new_order(user, new, batch, order_id)))
+            for network in networks:
+                tx.conn.execute(insert(order_networks).values(order_id=order_id, network_id=network))
+            self.engine.scheduler.step(tx, order_id)
+        return [record.order for order_id in made if (record := load(tx.conn, order_id))]
+
+    def _remember(self, tx: Tx, user: User, new: NewOrder, key: str, batch: str) -> str | None:
+        """Return the batch that this key made before; else note the key for `batch`."""
+        digest = hashlib.sha256(new.model_dump_json().encode()).hexdigest()
+        t = order_requests.c
+        query = select(t.body_hash, t.batch).where(t.project == user.project, t.owner == user.name, t.key == key)
+        row = tx.conn.execute(query).one_or_none()
+        if row is None:
+            values = {"project": user.project, "owner": user.name, "key": key, "body_hash": digest, "batch": batch}
+            tx.conn.execute(insert(order_requests).values(id=batch, created=self._clock(), **values))
+            return None
+        if row.body_hash != digest:
+            raise IdempotencyConflict("This Idempotency-Key came with another request before; choose a new key.")
+        return str(row.batch)
+
+    def _check_networks(self, tx: Tx, user: User, new: NewOrder) -> list[str]:
+        networks = sorted(set(new.spec.networks)) if isinstance(new.spec, ComputeSpec) else []
+        for network_id in networks:
+            record = load(tx.conn, network_id, lock=True)
+            usable = {OrderState.OPEN, OrderState.PENDING, OrderState.FULFILLED}
+            if record is None or record.order.owner != user or isinstance(record.order.spec, ComputeSpec):
+                raise UnknownNetwork(f"You have no network order {network_id}.")
+            if record.order.state not in usable:
+                raise UnknownNetwork(f"The network {network_id} is {record.order.state.value}.")
+        return networks
+
+    def _new_order(self, user: User, new: NewOrder, batch: str, order_id: str) -> Order:
+        time = self._clock()
+        return Order(
+            id=order_id,
+            owner=user,
+            type=new.type,
+            state=OrderState.OPEN,
+            reason="looks for a lender",
+            spec=new.spec,
+            location=new.location,
+            batch=batch,
+            valid_from=new.valid_from,
+            valid_until=new.valid_until,
+            lease_seconds=new.lease_seconds,
+            created=time,
+            changed=time,
+            revision=1,
+            member=None,
+            member_fedid=None,
+            lease_id=None,
+            lease_expires=None,
+            instance=None,
+            tunnels=(),
+        )
+
+    async def get(self, user: User, order_id: str) -> Order:
+        """One order; raises `UnknownOrder`."""
+        return _own(await self._db.read(lambda conn: load(conn, order_id)), user).order
+
+    async def page(
+        self,
+        user: User,
+        *,
+        state: OrderState | None,
+        kind: OrderKind | None,
+        batch: str | None,
+        after: str | None,
+        limit: int,
+    ) -> tuple[list[Order], str | None]:
+        """A page of orders, newest first, and the cursor of the next; raises `UnusableCursor`."""
+        t = orders.c
+        where: list[Any] = [t.project == user.project, t.owner == user.name]
+        where += [t.state == state.value] if state else []
+        where += [t.kind == kind.value] if kind else []
+        where += [t.batch == batch] if batch else []
+        if after is not None:
+            created, order_id = _parse_cursor(after)
+            where.append(or_(t.created < created, and_(t.created == created, t.id < order_id)))
+        query = select(orders).where(*where).order_by(t.created.desc(), t.id.desc()).limit(limit + 1)
+        found = await self._db.read(lambda conn: load_many(conn, query))
+        more = len(found) > limit
+        found = found[:limit]
+        return found, _cursor(found[-1]) if more and found else None
+
+    async def delete(self, user: User, order_id: str) -> Order:
+        """Start to give back what the order holds; raises `UnknownOrder` or `NetworkInUse`."""
+        return await self._db.run(lambda tx: self._delete(tx, user, order_id))
+
+    def _delete(self, tx: Tx, user: User, order_id: str) -> Order:
+        record = _own(load(tx.conn, order_id, lock=True), user)
+        if record.order.state in (OrderState.DELETING, OrderState.DELETED):
+            return record.order
+        joined = [machine for machine in machines_on(tx.conn, order_id) if machine.state is not OrderState.DELETING]
+        if joined:
+            ids = [machine.id for machine in joined]
+            raise NetworkInUse(f"Machines join this network; delete them first: {', '.join(ids)}.", machines=ids)
+        self.engine.store.change(
+            tx, record, state=OrderState.DELETING, code="", reason="is being deleted", next_try=None
+        )
+        self.engine.scheduler.step(tx, order_id)
+        return _own(load(tx.conn, order_id), user).order
+
+    async def why(self, user: User, order_id: str) -> Explanation:
+        """Why an order is where it is; raises `UnknownOrder`."""
+
+        def read(conn: Any) -> Explanation:
+            record = _own(load(conn, order_id), user)
+            events = read_events(conn, [order_events.c.order_id == order_id], HISTORY)
+            attempts = tuple(attempt.attempt for attempt in load_attempts(conn, order_id))
+            return Explanation(record.order, attempts, tuple(events), record.next_try)
+
+        return await self._db.read(read)
+
+    # Events
+
+    async def events(self, user: User, after: int, limit: int) -> list[OrderEvent]:
+        """At most `limit` of this user's events after the sequence number `after`."""
+        t = order_events.c
+        where = [t.sequence > after, t.project == user.project, t.owner == user.name]
+        return await self._db.read(lambda conn: read_events(conn, where, limit))
+
+    async def last_event(self) -> int:
+        """The newest sequence number."""
+        query = select(order_counter.c.events)
+        return await self._db.read(lambda conn: int(conn.execute(query).scalar_one()))
+
+    def on_event(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back when there are new events, until the returned function is called."""
+        return self.engine.listen(callback)
+
+    # Tunnels
+
+    async def open_tunnel(self, user: User, order_id: str, name: str) -> Order:
+        """Reserve a public port under a name, and return the order with it.
+
+        Raises `UnknownOrder`, `NotRunning`, `NoTunnel`, `TunnelNotYet`, or what the lender answered.
+        """
+
+        def ask(tx: Tx, lender: Peer, lease_id: str) -> LeaseView | str:
+            return self.engine.lenders.open_tunnel(tx, lender, TunnelOpen(lease_id=lease_id, name=name))
+
+        return await self._with_tunnel(user, order_id, name, ask, there=True)
+
+    async def close_tunnel(self, user: User, order_id: str, name: str) -> Order:
+        """Give the port back; raises as `open_tunnel` does."""
+
+        def ask(tx: Tx, lender: Peer, lease_id: str) -> LeaseView | str:
+            return self.engine.lenders.close_tunnel(tx, lender, TunnelClose(lease_id=lease_id, name=name))
+
+        return await self._with_tunnel(user, order_id, name, ask, there=False)
+
+    async def _with_tunnel(
+        self,
+        user: User,
+        order_id: str,
+        name: str,
+        ask: Callable[[Tx, Peer, str], LeaseView | str],
+        *,
+        there: bool,
+    ) -> Order:
+        """Ask the lender, and wait until the tunnel of that name is `there` or not."""
+        news = asyncio.Event()
+        stop = self.engine.listen(news.set)
+        asked = await self._db.run(lambda tx: self._ask_tunnel(tx, user, order_id, ask))
+        try:
+            async with asyncio.timeout(TUNNEL_PATIENCE):
+                if isinstance(asked, str):
+                    await self.engine.ended(asked)
+                return await self._await_tunnel(user, order_id, name, news, there=there)
+        except TimeoutError as error:
+            raise TunnelNotYet("The tunnel server has not answered yet; look at the order again in a while.") from error
+        finally:
+            stop()
+            if isinstance(asked, str):
+                self.engine.forget(asked)
+
+    def _ask_tunnel(
+        self, tx: Tx, user: User, order_id: str, ask: Callable[[Tx, Peer, str], LeaseView | str]
+    ) -> LeaseView | str:
+        order = _own(load(tx.conn, order_id, lock=True), user).order
+        if order.state is not OrderState.FULFILLED or not isinstance(order.spec, ComputeSpec):
+            raise NotRunning(f"The order is {order.state.value}; tunnels need a running machine.")
+        attempt = next(a.attempt for a in load_attempts(tx.conn, order_id) if a.lease_id == order.lease_id)
+        asked = ask(tx, Peer(attempt.fedid, attempt.address), attempt.lease_id)
+        if isinstance(asked, str):
+            tx.after_commit(lambda: self.engine.expect(asked))
+        return asked
+
+    async def _await_tunnel(self, user: User, order_id: str, name: str, news: asyncio.Event, *, there: bool) -> Order:
+        while True:
+            news.clear()
+            order = await self.get(user, order_id)
+            if any(tunnel.name == name for tunnel in order.tunnels) == there:
+                return order
+            if order.state is not OrderState.FULFILLED:
+                raise NotRunning(f"The order is {order.state.value} now: {order.reason}")
+            if order.code and f"tunnel {name}:" in order.reason:
+                raise RemoteError(order.code, order.reason, http=409)
+            await news.wait()
+
+
+def _own(record: Record | None, user: User) -> Record:
+    if record is None or record.order.owner != user:
+        raise UnknownOrder("You have no such order.")
+    return record
+
+
+def _cursor(order: Order) -> str:
+    return f"{(order.created - EPOCH) // MICROSECOND}.{order.id}"
+
+
+def _parse_cursor(text: str) -> tuple[datetime, str]:
+    match = _CURSOR.match(text)
+    if match is None:
+        raise UnusableCursor("This cursor was not made here; begin without one.")
+    try:
+        return EPOCH + int(match[1]) * MICROSECOND, match[2]
+    except OverflowError as error:
+        raise UnusableCursor("This cursor was not made here; begin without one.") from error
