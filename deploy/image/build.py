@@ -1,0 +1,164 @@
+"""Builds the root file system that the embedded middleware lends: `python -m deploy.image.build [DIR]`.
+
+A few Debian packages are unpacked side by side (no debootstrap, no root, no maintainer script), busybox gives the small
+commands, and the few files that make it a system are written. A machine never writes to the base: each has a
+copy-on-write layer over it. The result is put in its place by one rename, and is built only once: a stamp names what it was
+made of. Remove the folder to build it from newer packages.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from deploy.image.packages import ROOTS, ImageError, closure, fetch
+
+DEFAULT = Path(__file__).parents[2] / ".lab" / "base"
+STAMP = ".fedmesh-base"
+MERGED = ("bin", "sbin", "lib", "lib64")  # links into /usr, as in every Debian since 12
+DIRECTORIES = (
+    "dev",
+    "proc",
+    "sys",
+    "run",
+    "root",
+    "home",
+    "mnt",
+    "opt",
+    "srv",
+    "etc/ssh/ssh_config.d",
+    "var/log",
+    "var/www",
+)
+DROPPED = (
+    *(
+        f"usr/share/{name}"
+        for name in ("doc", "doc-base", "info", "lintian", "locale", "man", "menu", "bug", "bash-completion")
+    ),
+    *("boot", "lib/systemd", "usr/lib/systemd", "etc/init.d", "etc/systemd", "etc/pam.d", "etc/ssh/moduli"),
+)
+FILES = {
+    "etc/passwd": "root:x:0:0:root:/root:/bin/bash\nsshd:x:100:65534::/run/sshd:/usr/sbin/nologin\n"
+    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    "etc/group": "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n",
+    "etc/shells": "/bin/sh\n/bin/bash\n",
+    "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+    "etc/profile": "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nexport PATH\n",
+    "etc/shadow": "root:*:19000:0:99999:7:::\n",
+}
+EPOCH = 1_700_000_000  # time stamp of all that is written here, so that two builds of the same packages are the same
+Say = Callable[[str], None]
+
+
+def build(target: Path = DEFAULT, say: Say = lambda line: print(line, file=sys.stderr)) -> Path:
+    """Make sure that `target` holds the base, and return it; safe to call from several processes at once."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (target.parent / f"{target.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if _is_current(target):
+            return target
+        say("base: asking apt which packages are needed")
+        packages = closure()
+        with tempfile.TemporaryDirectory(prefix=f"{target.name}.new-", dir=target.parent) as scratch:
+            say(f"base: fetching {len(packages)} packages")
+            (debs := Path(scratch) / "debs").mkdir()
+            root = Path(scratch) / "root"
+            _unpack(fetch(packages, debs), root)
+            _finish(root, packages)
+            if target.exists():
+                shutil.rmtree(target)
+            root.rename(target)
+    say(f"base: {_size(target) / 2**20:.0f} MiB in {target}")
+    return target
+
+
+def _recipe() -> str:
+    """What decides the content besides the packages' versions."""
+    return hashlib.sha256(repr((ROOTS, MERGED, DIRECTORIES, DROPPED, FILES, EPOCH)).encode()).hexdigest()
+
+
+def _is_current(target: Path) -> bool:
+    try:
+        return (target / STAMP).read_text().startswith(_recipe() + "\n")
+    except FileNotFoundError:
+        return False
+
+
+def _unpack(debs: list[Path], root: Path) -> None:
+    for name in MERGED:
+        (root / "usr" / name).mkdir(parents=True, exist_ok=True)
+        (root / name).symlink_to(f"usr/{name}")
+    for deb in debs:
+        with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE) as archive:
+            tar = ["tar", "-x", "-C", str(root), "--keep-directory-symlink", "--no-same-permissions", "--no-same-owner"]
+            unpacked = subprocess.run(tar, stdin=archive.stdout, capture_output=True, text=True, check=False)
+        if unpacked.returncode or archive.returncode:
+            raise ImageError(f"{deb.name} cannot be unpacked: {unpacked.stderr.strip()[-300:]}")
+
+
+def _finish(root: Path, packages: list[str]) -> None:
+    for name in DROPPED:
+        path = root / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    for gconv in root.glob("usr/lib/*/gconv"):
+        shutil.rmtree(gconv)
+    for name in DIRECTORIES:
+        (root / name).mkdir(parents=True, exist_ok=True)
+    for name, text in FILES.items():
+        (root / name).write_text(text)
+    (root / "tmp").mkdir(exist_ok=True)
+    _link_busybox(root)
+    for path in [root, *root.rglob("*")]:
+        _normalise(path)
+    (root / "tmp").chmod(0o1777)
+    (root / "etc/shadow").chmod(0o600)
+    (root / STAMP).write_text("\n".join([_recipe(), *packages, ""]))
+
+
+def _link_busybox(root: Path) -> None:
+    """Give every command that only busybox has its name."""
+    busybox = root / "usr/bin/busybox"
+    listed = subprocess.run([busybox, "--list-full"], capture_output=True, text=True, check=True).stdout.split()
+    for command in listed:
+        directory = root / "usr" / ("sbin" if "sbin" in command else "bin")
+        if not (directory / Path(command).name).exists():
+            (directory / Path(command).name).symlink_to("/usr/bin/busybox")
+
+
+def _normalise(path: Path) -> None:
+    """No set-uid file, nothing unreadable, one time stamp."""
+    if path.is_symlink():
+        os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)
+        return
+    mode = stat.S_IMODE(path.stat().st_mode)
+    path.chmod((mode & 0o755) | (0o755 if path.is_dir() else 0o444))
+    os.utime(path, (EPOCH, EPOCH))
+
+
+def _size(root: Path) -> int:
+    return sum(path.lstat().st_size for path in root.rglob("*") if not path.is_symlink())
+
+
+def main(arguments: list[str]) -> int:
+    """Build into the folder named on the command line, or the default one."""
+    try:
+        print(build(Path(arguments[0]).absolute() if arguments else DEFAULT))
+    except ImageError as error:
+        print(error.message, file=sys.stderr)
+        return int(error.exit)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,159 @@
+"""What runc is told about a machine (OCI runtime specification 1.0): who it is, what it may do, what it may use.
+
+The inside is hostile. It gets a user namespace, no capability over anything outside of it and only the few that a system
+with accounts and an ssh server needs, no new privileges through set-uid files, no device but the harmless ones, no /sys,
+a masked /proc, and a filter for system calls that machines of strangers have no use for.
+"""
+
+from __future__ import annotations
+
+import resource
+from typing import Any
+
+CAPABILITIES = [
+    *("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL"),
+    *("CAP_NET_BIND_SERVICE", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETUID", "CAP_SYS_CHROOT"),
+]
+MASKED = [
+    f"/proc/{name}"
+    for name in (
+        "acpi",
+        "asound",
+        "interrupts",
+        "kcore",
+        "keys",
+        "latency_stats",
+        "sched_debug",
+        "scsi",
+        "timer_list",
+        "timer_stats",
+    )
+]
+READ_ONLY = [f"/proc/{name}" for name in ("bus", "fs", "irq", "sys", "sysrq-trigger")]
+# What the kernel would mostly refuse anyway; refused here too because these are where its holes have been.
+REFUSED_CALLS = """
+    acct add_key bpf clock_adjtime clock_settime create_module delete_module finit_module fsconfig fsmount fsopen fspick
+    get_kernel_syms init_module io_uring_enter io_uring_register io_uring_setup ioperm iopl kcmp kexec_file_load kexec_load
+    keyctl lookup_dcookie mount mount_setattr move_mount move_pages name_to_handle_at nfsservctl open_by_handle_at open_tree
+    perf_event_open pivot_root process_vm_readv process_vm_writev query_module quotactl quotactl_fd reboot request_key setns
+    settimeofday swapoff swapon sysfs syslog umount umount2 unshare uselib userfaultfd ustat vhangup vm86 vm86old
+""".split()  # noqa: SIM905  as a literal it would fill a screen
+NAMESPACE_FLAGS = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
+ENOSYS, EPERM = 38, 1
+MASKED_EQUAL = "SCMP_CMP_MASKED_EQ"
+PERIOD = 100_000  # microseconds: over which the share of processor time is counted
+OPEN_FILES = 4096  # per process
+
+
+def config(
+    *,
+    root: str,
+    hostname: str,
+    first_id: int,
+    ids: int,
+    processes: int,
+    cgroup: str | None,
+    memory_bytes: int,
+    vcpu: int,
+) -> dict[str, Any]:
+    """Return the content of `config.json`; `cgroup` is None where no control groups can be used."""
+    mapping = [{"containerID": 0, "hostID": first_id, "size": ids}]
+    linux: dict[str, Any] = {
+        # No network namespace here: the launcher's is inherited.
+        "namespaces": [{"type": name} for name in ("pid", "mount", "uts", "ipc", "user", "cgroup")],
+        "uidMappings": mapping,
+        "gidMappings": mapping,
+        "maskedPaths": MASKED,
+        "readonlyPaths": READ_ONLY,
+        "rootfsPropagation": "private",
+        "seccomp": _seccomp(one_id=ids == 1),
+    }
+    if cgroup is not None:
+        linux |= {"cgroupsPath": cgroup, "resources": _resources(processes, memory_bytes, vcpu)}
+    return {
+        "ociVersion": "1.0.2",
+        "hostname": hostname,
+        "root": {"path": root},
+        "mounts": _mounts(one_id=ids == 1),
+        "process": {
+            "args": ["/bin/sh", "/etc/fed/init"],
+            "cwd": "/",
+            "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"],
+            "user": {"uid": 0, "gid": 0},
+            "noNewPrivileges": True,
+            "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), CAPABILITIES),
+            "rlimits": [
+                _rlimit("RLIMIT_NOFILE", OPEN_FILES),
+                _rlimit("RLIMIT_NPROC", processes),
+                _rlimit("RLIMIT_CORE", 0),
+            ],
+            "oomScoreAdj": 500,
+        },
+        "linux": linux,
+    }
+
+
+def _mounts(*, one_id: bool) -> list[dict[str, Any]]:
+    terminal = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]
+    return [
+        {"destination": "/proc", "type": "proc", "source": "proc"},
+        {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=64k"]},
+        {
+            "destination": "/dev/pts",
+            "type": "devpts",
+            "source": "devpts",
+            "options": terminal if one_id else [*terminal, "gid=5"],
+        },
+        {
+            "destination": "/dev/shm",  # noqa: S108  the machine's own
+            "type": "tmpfs",
+            "source": "shm",
+            "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=64m"],
+        },
+        {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
+    ]
+
+
+def _resources(processes: int, memory_bytes: int, vcpu: int) -> dict[str, Any]:
+    return {
+        "devices": [{"allow": False, "access": "rwm"}],  # runc adds null, zero, full, random, urandom, tty, ptmx
+        "memory": {"limit": memory_bytes},
+        "cpu": {"quota": vcpu * PERIOD, "period": PERIOD},
+        "pids": {"limit": processes},
+    }
+
+
+def _rlimit(name: str, value: int) -> dict[str, Any]:
+    hard = resource.getrlimit(getattr(resource, name))[1]
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    return {"type": name, "soft": value, "hard": value}
+
+
+def _seccomp(*, one_id: bool) -> dict[str, Any]:
+    rules: list[dict[str, Any]] = [
+        {"names": REFUSED_CALLS, "action": "SCMP_ACT_ERRNO", "errnoRet": EPERM},
+        # Its flags are behind a pointer, out of a filter's sight; ENOSYS makes the C library use clone instead.
+        {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS},
+        # Terminal injection into whoever shares the terminal.
+        {
+            "names": ["ioctl"],
+            "action": "SCMP_ACT_ERRNO",
+            "errnoRet": EPERM,
+            "args": [{"index": 1, "value": 0xFFFFFFFF, "valueTwo": 0x5412, "op": MASKED_EQUAL}],
+        },
+    ]
+    rules += [
+        {
+            "names": ["clone"],
+            "action": "SCMP_ACT_ERRNO",
+            "errnoRet": EPERM,
+            "args": [{"index": 0, "value": flag, "valueTwo": flag, "op": MASKED_EQUAL}],
+        }
+        for flag in (1 << bit for bit in range(32))
+        if flag & NAMESPACE_FLAGS
+    ]
+    if one_id:
+        # With a single uid the kernel refuses setgroups, and Dropbear then refuses the login. There is no group to
+        # set: say yes and do nothing.
+        rules.append({"names": ["setgroups"], "action": "SCMP_ACT_ERRNO", "errnoRet": 0})
+    return {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}

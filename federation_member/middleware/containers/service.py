@@ -1,0 +1,323 @@
+"""The `containers` kind: the contract of `middleware.contract`, kept with namespaces, bridges and runc.
+
+Order of things, so that a crash at any line leaves nothing that `list_owned` does not name: the record first, then the
+instance; the instance's end first, then the record's. A record without `complete` was never handed out: creating it again clears
+away what there is of it and starts anew, with the same address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import weakref
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import IO, ClassVar
+
+import structlog
+from pydantic import BaseModel
+
+from federation_member.middleware.containers import network
+from federation_member.middleware.containers.book import Book, Record, check_key
+from federation_member.middleware.containers.config import ContainersConfig
+from federation_member.middleware.containers.ids import IdSpace
+from federation_member.middleware.containers.network import Plug
+from federation_member.middleware.containers.runtime import Launch, Runtime
+from federation_member.middleware.containers.seed import ACCOUNT, HostKey, Machine, seed
+from federation_member.middleware.contract import (
+    ComputeRequest,
+    InstanceRequest,
+    MiddlewareError,
+    NetworkRequest,
+    NoCapacity,
+    Owned,
+    Status,
+    Unavailable,
+    UnknownFlavour,
+    UnknownImage,
+    UnusableSpec,
+)
+from federation_member.middleware.user_data import UserData, parse
+from fedkit.protocol.lending import Flavour, Image, Instance
+
+log = structlog.get_logger()
+COMPUTE, NETWORK = "compute", "network"
+SSH_PORT = 22
+READY_TIMEOUT = 20.0  # seconds from the start of a machine to its ssh server, under heavy load
+READY_PAUSE = 0.005  # seconds between two tries to reach it
+GIB, MIB = 1 << 30, 1 << 20
+SMALLEST_DISK = 64 * MIB
+
+
+class ContainersMiddleware:
+    """Machines and networks in the member's own network namespace."""
+
+    name: ClassVar[str] = "containers"
+    Config: ClassVar[type[BaseModel]] = ContainersConfig
+
+    def __init__(self, config: ContainersConfig) -> None:
+        self._config = config
+        self._book = Book(config.state / "instances")
+        self._runtime = Runtime(config.state / "runc", self._ended)
+        self._ids = IdSpace.of_this_process()
+        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._host: set[IPv4Address] = set()
+        self._changed: Callable[[str], None] = lambda key: None
+        self._lock_file: IO[bytes] | None = None
+
+    async def start(self, changed: Callable[[str], None]) -> None:
+        """Find what is here. Raises `Unavailable` with the next step if the site is not ready for machines."""
+        self._changed = changed
+        self._take_state()
+        for name in self._config.all_images:
+            self._check_image(name)
+        await network.check_bridge(self._config.bridge)
+        self._host = await network.host_addresses()
+        self._book.load()
+        await self._runtime.start()
+        if self._runtime.cgroups is None:
+            log.warning(
+                "limits_unavailable", missing="memory and processor time", reason="control groups are not writable here"
+            )
+        for record in self._book:
+            if record.kind == NETWORK:
+                await network.ensure_bridge(network.bridge_name(record.number))
+
+    async def stop(self) -> None:
+        """Let go; machines stay."""
+        self._runtime.stop()
+        if self._lock_file is not None:
+            self._lock_file.close()
+            self._lock_file = None
+
+    def kinds(self) -> frozenset[str]:
+        """Machines and private networks."""
+        return frozenset({COMPUTE, NETWORK})
+
+    async def flavours(self) -> list[Flavour]:
+        """As configured."""
+        return self._config.flavours
+
+    async def images(self) -> list[Image]:
+        """As configured."""
+        return [Image(name=name) for name in self._config.all_images]
+
+    async def create(self, key: str, request: InstanceRequest) -> Owned:
+        """Make a machine (until its ssh server answers) or a network."""
+        check_key(key)
+        async with self._lock(key):
+            record = self._book.get(key)
+            if record is None or not record.complete:
+                try:
+                    record = await self._make(key, request)
+                except BaseException:  # cancelled, too
+                    await self._remove(key)
+                    raise
+            return self._owned(record)
+
+    async def get(self, key: str) -> Owned | None:
+        """What is there under `key`."""
+        record = self._book.get(key)
+        return self._owned(record) if record else None
+
+    async def delete(self, key: str) -> None:
+        """End it and forget it."""
+        async with self._lock(key):
+            await self._remove(key)
+
+    async def list_owned(self) -> list[Owned]:
+        """All that is in the book."""
+        return [self._owned(record) for record in self._book]
+
+    async def _make(self, key: str, request: InstanceRequest) -> Record:
+        if isinstance(request, ComputeRequest):
+            record = await self._make_machine(key, request)
+        else:
+            record = await self._make_network(key, request)
+        record = record.model_copy(update={"complete": True})
+        self._book.replace(record)
+        return record
+
+    async def _make_machine(self, key: str, request: ComputeRequest) -> Record:
+        user_data = parse(request.spec.user_data)
+        self._check_image(request.spec.image)
+        if request.flavour not in self._config.flavours:
+            names = ", ".join(flavour.name for flavour in self._config.flavours)
+            raise UnknownFlavour(f"There is no such flavour as {request.flavour.name} here; there are {names}.")
+        record = self._book.get(key)
+        if record is None:
+            record = self._new_machine(key, request)
+            self._book.add(record)
+        else:
+            await self._unmake(record)
+        host_key = HostKey.generate()
+        await self._runtime.launch(self._launch(record, request, user_data, host_key))
+        await self._until_reachable(record)
+        return record.model_copy(
+            update={"instance": record.instance.model_copy(update={"host_keys": [host_key.public]})}
+        )
+
+    def _new_machine(self, key: str, request: ComputeRequest) -> Record:
+        """Choose number and addresses; no await in here, so nobody else can choose the same."""
+        others = [record for record in self._book if record.kind == COMPUTE]
+        if len(others) >= self._config.limits.machines:
+            raise NoCapacity(f"{len(others)} machines run here; there is no room for more.")
+        taken = {IPv4Address(record.instance.address) for record in others if record.instance.address}
+        gateway = {self._config.gateway} if self._config.gateway else set()
+        address = network.free_address(self._config.pool or self._config.subnet, taken | self._host | gateway)
+        return Record(
+            key=key,
+            kind=COMPUTE,
+            number=self._book.free_number(),
+            instance=Instance(name=request.spec.name, flavour=request.flavour, address=str(address), user=ACCOUNT),
+            joined={joined: str(self._address_in(joined)) for joined in self._checked_networks(request.networks)},
+        )
+
+    def _checked_networks(self, keys: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse networks that are not here, or that a machine could not tell apart."""
+        seen: list[IPv4Network] = []
+        for key in keys:
+            record = self._book.get(key)
+            if record is None or record.kind != NETWORK or not record.complete:
+                raise UnusableSpec(f"There is no network {key} here.")
+            prefix = IPv4Network(str(record.instance.cidr))
+            if any(prefix.overlaps(other) for other in seen):
+                raise UnusableSpec(f"Two of the machine's networks overlap in {prefix}; join one of them only.")
+            seen.append(prefix)
+        return keys
+
+    def _address_in(self, key: str) -> IPv4Address:
+        record = self._book.get(key)
+        assert record is not None
+        taken = {IPv4Address(other.joined[key]) for other in self._book if key in other.joined}
+        reserved = {IPv4Address(record.gateway)} if record.gateway else set()
+        return network.free_address(IPv4Network(str(record.instance.cidr)), taken | reserved)
+
+    def _launch(self, record: Record, request: ComputeRequest, user_data: UserData, host_key: HostKey) -> Launch:
+        ids = self._ids.of_machine(record.number)
+        plugs = self._plugs(record)
+        machine = Machine(
+            hostname=request.spec.name,
+            addresses=[plug.address.ip for plug in plugs],
+            dns=self._config.dns,
+            keys=list(request.spec.ssh_keys),
+            host_key=host_key,
+            user_data=user_data,
+            tunnel=request.tunnel,
+            one_id=ids.count == 1,
+        )
+        return Launch(
+            key=record.key,
+            folder=self._book.folder(record.key),
+            image=self._config.all_images[request.spec.image],
+            hostname=request.spec.name,
+            ids=ids,
+            plugs=plugs,
+            files=seed(machine),
+            vcpu=request.flavour.vcpu,
+            ram_bytes=request.flavour.ram_mb * MIB,
+            disk_bytes=max(request.flavour.disk_gb * GIB, SMALLEST_DISK),
+            processes=self._config.limits.processes,
+        )
+
+    def _plugs(self, record: Record) -> list[Plug]:
+        config = self._config
+        first = IPv4Interface(f"{record.instance.address}/{config.subnet.prefixlen}")
+        plugs = [
+            Plug(config.bridge, first, network.outside_name(record.number, 0), isolated=True, gateway=config.gateway)
+        ]
+        for index, (key, address) in enumerate(record.joined.items(), start=1):
+            joined = self._book.get(key)
+            if joined is None:
+                raise UnusableSpec(f"The network {key} was deleted meanwhile.")
+            prefix = IPv4Network(str(joined.instance.cidr)).prefixlen
+            plug = Plug(
+                network.bridge_name(joined.number),
+                IPv4Interface(f"{address}/{prefix}"),
+                network.outside_name(record.number, index),
+                isolated=False,
+            )
+            plugs.append(plug)
+        return plugs
+
+    async def _until_reachable(self, record: Record) -> None:
+        """Wait for the ssh server, or for the machine's end."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + READY_TIMEOUT
+        while self._runtime.is_alive(record.key):
+            try:
+                async with asyncio.timeout_at(deadline):
+                    _, writer = await asyncio.open_connection(record.instance.address, SSH_PORT)
+            except TimeoutError as error:
+                raise MiddlewareError("The machine runs, but its ssh server does not answer.") from error
+            except OSError:
+                await asyncio.sleep(READY_PAUSE)
+            else:
+                writer.transport.abort()
+                return
+        raise MiddlewareError("The machine ended while it started.")
+
+    async def _make_network(self, key: str, request: NetworkRequest) -> Record:
+        prefix = network.parse_network(request.spec.cidr, request.spec.gateway, self._config.subnet)
+        record = self._book.get(key)
+        if record is None:
+            count = sum(record.kind == NETWORK for record in self._book)
+            if count >= self._config.limits.networks:
+                raise NoCapacity(f"{count} networks exist here; there is no room for more.")
+            instance = Instance(name=request.spec.name, cidr=str(prefix))
+            number = self._book.free_number()
+            record = Record(key=key, kind=NETWORK, number=number, instance=instance, gateway=request.spec.gateway)
+            self._book.add(record)
+        await network.ensure_bridge(network.bridge_name(record.number))
+        return record
+
+    async def _remove(self, key: str) -> None:
+        record = self._book.get(key)
+        if record is not None:
+            await self._unmake(record)
+            self._book.remove(key)
+
+    async def _unmake(self, record: Record) -> None:
+        """Remove what there is of an instance, except its record."""
+        if record.kind == NETWORK:
+            await network.remove_link(network.bridge_name(record.number))
+            return
+        await self._runtime.end(record.key, self._book.folder(record.key))
+        for index in range(1 + len(record.joined)):
+            await network.remove_link(network.outside_name(record.number, index))
+
+    def _owned(self, record: Record) -> Owned:
+        status, reason = Status.RUNNING, ""
+        if not record.complete:
+            status, reason = Status.CREATING, "Not finished; create it again to go on, or delete it."
+        elif record.kind == COMPUTE and not self._runtime.is_alive(record.key):
+            status, reason = Status.FAILED, "The machine ended."
+        return Owned(record.key, record.kind, status, record.instance, reason)
+
+    def _ended(self, key: str) -> None:
+        log.info("machine_ended", key=key)
+        self._changed(key)
+
+    def _lock(self, key: str) -> asyncio.Lock:
+        return self._locks.setdefault(key, asyncio.Lock())
+
+    def _check_image(self, name: str) -> None:
+        path = self._config.all_images.get(name)
+        if path is None:
+            raise UnknownImage(f"There is no image {name} here; there are {', '.join(self._config.all_images)}.")
+        if not (path / "bin/sh").exists():
+            raise Unavailable(
+                f"The image {name} is not in {path}; build it with `python -m deploy.image.build {path}`."
+            )
+        if path.stat().st_uid != os.geteuid():
+            raise Unavailable(f"The image {name} in {path} belongs to another user; build one of your own.")
+
+    def _take_state(self) -> None:
+        """One member at a time."""
+        self._config.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock_file = (self._config.state / "lock").open("wb")
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Unavailable(f"Another member uses {self._config.state}.") from error

@@ -1,0 +1,1 @@
+"""The middlewares, against the real thing."""

@@ -1,0 +1,104 @@
+"""A place for the `containers` kind: a network namespace of its own with a bridge, and a folder.
+
+The calling thread enters the namespace and leaves it again; sockets and processes made meanwhile belong to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from federation_member.middleware.containers import ContainersMiddleware
+from federation_member.middleware.containers.cgroups import Cgroups
+from federation_member.middleware.containers.config import ContainersConfig
+from fedkit.protocol.lending import Flavour
+from tests.component.middleware.contract import USED_KEYS
+
+CLONE_NEWNET = 0x40000000
+GATEWAY = "10.77.0.1"
+FLAVOUR = Flavour(name="tiny", vcpu=1, ram_mb=96, disk_gb=0)
+
+
+@contextmanager
+def network_namespace() -> Iterator[None]:
+    """Enter a new network namespace with a bridge br0; it and all in it go when it is left."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    if libc.unshare(CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "a network namespace cannot be made")
+    try:
+        batch = f"link set lo up\nlink add br0 type bridge\naddress add {GATEWAY}/24 dev br0\nlink set br0 up\n"
+        subprocess.run(["ip", "-batch", "-"], input=batch, text=True, check=True)
+        yield
+    finally:
+        libc.setns(before, CLONE_NEWNET)
+        os.close(before)
+
+
+@dataclass
+class ContainersSite:
+    """One site's machines."""
+
+    base: Path
+    state: Path
+    kind: str = "federation_member.middleware.containers:ContainersMiddleware"
+    flavour: Flavour = FLAVOUR
+    image: str = "debian"
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What would stand in member.toml."""
+        return {
+            "base": str(self.base),
+            "state": str(self.state),
+            "subnet": "10.77.0.0/24",
+            "gateway": GATEWAY,
+            "flavours": [FLAVOUR.model_dump()],
+        } | self.extra
+
+    def middleware(self) -> ContainersMiddleware:
+        """As a member that starts makes it."""
+        return ContainersMiddleware(ContainersConfig.model_validate(self.options))
+
+    async def kill(self, key: str) -> None:
+        """As an operator at the host would."""
+        os.kill(int((self.state / "instances" / key / "bundle" / "pid").read_text()), 9)
+        await asyncio.sleep(0)
+
+    async def leftovers(self) -> list[str]:
+        """Interfaces, mounts, notes, records, groups and processes."""
+        return await asyncio.to_thread(_leftovers, self.state)
+
+
+def _leftovers(state: Path) -> list[str]:
+    links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
+    found = [line for line in links.splitlines() if ": fm" in line or ": fn" in line]
+    found += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(state) in line]
+    found += [str(path) for folder in ("instances", "runc") for path in (state / folder).glob("*")]
+    return found + _groups() + _processes()
+
+
+def _groups() -> list[str]:
+    cgroups = Cgroups.find()
+    groups = [root / f"fedmesh-{key}" for root in (cgroups.roots if cgroups else ()) for key in USED_KEYS]
+    return [str(group) for group in groups if group.exists()]
+
+
+def _processes() -> list[str]:
+    """Processes that name one of the keys in their arguments or in the source of their root."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            text = (process / "mountinfo").read_text() + (process / "cmdline").read_bytes().decode()
+        except OSError:
+            continue
+        found += [f"process {process.name} of {key}" for key in USED_KEYS if key in text]
+    return found
