@@ -42,11 +42,14 @@ class Registry:
         self._due.set()
         self._untold.set()
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[Registry]:
-        """Serve while the context is open; enter it before the mesh connects."""
+    async def prepare(self) -> None:
+        """Make the tables fit to be asked; before the mesh connects."""
         await self._db.run(lambda tx: store.create_list(tx, secrets.token_hex(16)))
         await self._db.run(lambda tx: store.grant_grace(tx, self._clock()))
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Registry]:
+        """Expire and tell while the context is open; inside of the mesh's."""
         self.look()
         async with asyncio.TaskGroup() as tasks:
             loops = [tasks.create_task(self._expire()), tasks.create_task(self._tell())]

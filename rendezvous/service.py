@@ -35,7 +35,8 @@ async def open_rendezvous(
         registry = Registry(db, mesh, config.rendezvous, clock)
         app = web.Application()
         add_health_routes(app, lambda: _missing(mesh), _metrics(registry, mesh))
-        async with registry.running(), mesh, HttpServer(app, config.http.listen):
+        await registry.prepare()
+        async with mesh, registry.running(), HttpServer(app, config.http.listen):
             yield registry
 
 
