@@ -1,21 +1,10 @@
-"""What can go wrong on the way to a member, and the exit status of everything (DESIGN §9)."""
+"""What can go wrong on the way to a member. Each error brings its exit status along (DESIGN §9)."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from fedkit.errors import Exit, FedError, InputError
-
-_BY_HTTP_STATUS = {
-    401: Exit.REFUSED,
-    403: Exit.REFUSED,
-    409: Exit.REFUSED,
-    410: Exit.REFUSED,
-    429: Exit.REFUSED,
-    502: Exit.REFUSED,
-    503: Exit.NOT_REACHABLE,
-    504: Exit.TIMED_OUT,
-}
 
 
 class NotReachable(FedError):
@@ -60,16 +49,10 @@ class NotAMember(FedError):
 
 
 class Refused(FedError):
-    """An error that the member told; it keeps the member's code."""
+    """An error that the member told; it keeps the member's code and exit status."""
 
     def __init__(self, problem: dict[str, Any]) -> None:
         super().__init__(str(problem.get("detail", "")), **problem.get("details", {}))
         self.code = str(problem["code"])  # type: ignore[misc]
         self.http = int(problem["status"])  # type: ignore[misc]
-        self.exit = exit_of(self.http)  # type: ignore[misc]
-
-
-def exit_of(http_status: int) -> Exit:
-    """The exit status that belongs to an HTTP status."""
-    default = Exit.OUR_FAULT if http_status >= 500 else Exit.UNUSABLE_INPUT
-    return _BY_HTTP_STATUS.get(http_status, default)
+        self.exit = Exit(problem["exit"])  # type: ignore[misc]

@@ -30,6 +30,7 @@ class Problem(BaseModel):
         description="stable, such as order.unknown; the same in the mesh, in logs and on the command line"
     )
     detail: str = Field(description="for the person: what is wrong and what to do")
+    exit: int = Field(description="exit status with which `fed` shows it")
     details: dict[str, Any] = Field(default_factory=dict, description="for programs")
 
 
@@ -40,6 +41,7 @@ def problem_response(error: FedError) -> web.Response:
         status=error.http,
         code=error.code,
         detail=error.message,
+        exit=error.exit,
         details=error.details,
     )
     headers = {"Content-Type": MEDIA_TYPE}

@@ -1,0 +1,122 @@
+"""The member's process: its store, its node of the mesh, the directory, the order engine, and the API in front of them.
+
+    store ─► migrations ─► mesh ─► order engine (both books, middleware) ─► directory ─► API
+                            each is there before what needs it, and outlives it; stopping goes the other way
+
+Nothing here waits for the mesh: a member whose XMPP server is down serves its users and its own machines, and `/readyz`
+says what is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Gauge
+
+from federation_member.access.allowlist import AllowList
+from federation_member.accounts.service import Accounts
+from federation_member.config import MemberConfig, PeerSection
+from federation_member.directory.service import Directory
+from federation_member.middleware.contract import Middleware
+from federation_member.orders.picker import load_picker
+from federation_member.orders.service import OrderService
+from federation_member.plugins import load_middleware
+from federation_member.web.app import make_app
+from federation_member.web.services import Services
+from fedkit.clock import Clock, now
+from fedkit.identity.keys import PrivateKey
+from fedkit.mesh import services as xmpp_services
+from fedkit.mesh.api import Peer
+from fedkit.mesh.link import Link
+from fedkit.mesh.node import MeshNode
+from fedkit.mesh.xmpp import XmppLink
+from fedkit.migrations import upgrade
+from fedkit.service import HttpServer
+from fedkit.store import Database
+
+PICKER = "round-robin"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A running member, for tests and tools in the same process."""
+
+    mesh: MeshNode
+    directory: Directory
+    orders: OrderService
+    accounts: Accounts
+    http: HttpServer
+
+    def missing(self) -> list[str]:
+        """What it lacks to do all of its work."""
+        return _missing(self.mesh)
+
+
+@asynccontextmanager
+async def open_member(
+    config: MemberConfig, link: Link | None = None, middleware: Middleware | None = None, clock: Clock = now
+) -> AsyncIterator[Member]:
+    """Open the whole component; `link` and `middleware` are those that `config` names unless a test brings its own."""
+    key = PrivateKey.load(config.identity.key)
+    middleware = middleware or load_middleware(config.middleware.kind, config.middleware.options)
+    xmpp = config.xmpp
+    link = link or XmppLink(xmpp.address, xmpp.secret(), xmpp.host, xmpp.port, xmpp.keepalive)
+    async with Database(config.store.url) as db:
+        await asyncio.to_thread(upgrade, db.engine, "federation_member.migrations")
+        mesh = MeshNode(key, xmpp.address, db, link, clock, requests_per_second=xmpp.requests_per_second)
+        directory = Directory(db, mesh, key, config.name, _peer(config.rendezvous), clock)
+        orders = OrderService(
+            db,
+            mesh,
+            directory,
+            middleware,
+            AllowList(config.lend, key.fedid),
+            load_picker(PICKER),
+            clock,
+            name=config.name,
+            attributes=config.offer.attributes,
+            tunnel_server=_peer(config.tunnel),
+            worker=f"{socket.gethostname()} {config.api.listen}",
+        )
+        accounts = Accounts(db, clock)
+        services = Services(orders, directory, accounts, key.fedid, config.name, lambda: _missing(mesh))
+        http = HttpServer(make_app(services, _metrics(mesh, directory)), config.api.listen)
+        if isinstance(link, XmppLink):
+            xmpp_services.install(link.xmpp, xmpp.operators, lambda: _status(mesh, directory))
+        with closing(accounts):
+            async with mesh, orders, directory.running(), http:
+                yield Member(mesh, directory, orders, accounts, http)
+
+
+def _peer(section: PeerSection | None) -> Peer | None:
+    return Peer(section.fedid, section.address) if section else None
+
+
+def _missing(mesh: MeshNode) -> list[str]:
+    return [] if mesh.connected else ["no link to the XMPP server"]
+
+
+async def _status(mesh: MeshNode, directory: Directory) -> dict[str, str]:
+    """What an operator's XMPP client is shown (XEP-0050)."""
+    status = await mesh.status()
+    return {
+        "fedid": status.me.fedid,
+        "outbox": str(status.waiting),
+        "peers": str(len(status.peers)),
+        "directory": directory.freshness(),
+    }
+
+
+def _metrics(mesh: MeshNode, directory: Directory) -> CollectorRegistry:
+    metrics = CollectorRegistry()
+    up = Gauge("fedmesh_mesh_connected", "Whether the link to the XMPP server is up.", registry=metrics)
+    up.set_function(lambda: mesh.connected)
+    current = Gauge(
+        "fedmesh_directory_current", "Whether the list of members is what the Rendezvous holds.", registry=metrics
+    )
+    current.set_function(lambda: directory.state().current)
+    return metrics
