@@ -42,13 +42,10 @@ class Link(Protocol):
         """Whether a request can be sent now."""
 
     def attach(self, serve: Serve, on_state: Callable[[bool], None]) -> None:
-        """Say, before `start`, who answers requests and who is told when the link comes up or goes down."""
+        """Say, before `run`, who answers requests and who is told when the link comes up or goes down."""
 
-    async def start(self) -> None:
-        """Begin to connect; returns at once and keeps trying."""
-
-    async def stop(self) -> None:
-        """Close the link and everything that belongs to it."""
+    async def run(self) -> None:
+        """Connect, keep connected, and serve what comes in; until cancelled."""
 
     async def request(self, to: str, kind: Kind, text: str, timeout: float) -> str:
         """Send one request and return the text of the result.

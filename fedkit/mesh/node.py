@@ -15,7 +15,7 @@ import random
 from asyncio import TaskGroup
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from types import TracebackType
 from uuid import uuid4
 
@@ -160,7 +160,8 @@ class MeshNode:
         self._tasks.create_task(self._peers.flush_forever())
         self._tasks.create_task(self._prune_forever())
         self._link.attach(self._receiver.serve, self._on_link)
-        await self._link.start()
+        self._tasks.create_task(self._link.run())
+        await asyncio.sleep(0)  # lets it begin
         return self
 
     async def __aexit__(
@@ -169,10 +170,8 @@ class MeshNode:
         assert self._dispatcher is not None
         self._dispatcher.stop()
         self._dispatcher = None
-        await self._link.stop()
-        stop = _Stop()
         try:
-            await self._tasks.__aexit__(_Stop, stop, None)
+            await self._tasks.__aexit__(_Stop, _Stop(), None)
         except* _Stop:
             pass
 
@@ -221,6 +220,11 @@ class MeshNode:
             return answer.model_validate_json(pydantic_core.to_json(result.body), strict=True)
         except ValidationError as error:
             raise BadAnswer(f"{peer.address} answered {operation} with something else than asked for.") from error
+
+    def backing_off(self, peer: Peer) -> datetime | None:
+        """Return until when `peer` is not tried because it did not answer; None if it is tried."""
+        health = self._peers.of(peer)
+        return datetime.fromtimestamp(health.next_attempt, UTC) if health.backing_off(self._now()) else None
 
     async def status(self) -> Status:
         """How the node is."""

@@ -52,7 +52,6 @@ class MemoryLink:
         self._serve: Serve | None = None
         self._on_state: Callable[[bool], None] = lambda up: None
         self._pending: dict[int, asyncio.Future[str]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self.sent = 0
 
     @property
@@ -66,18 +65,17 @@ class MemoryLink:
     def attach(self, serve: Serve, on_state: Callable[[bool], None]) -> None:
         self._serve, self._on_state = serve, on_state
 
-    async def start(self) -> None:
+    async def run(self) -> None:
         self._network.links[self._address] = self
-        self.set_up(True)
-
-    async def stop(self) -> None:
-        if self._network.links.get(self._address) is self:
-            del self._network.links[self._address]
-        self._up = False
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                self.set_up(True)
+                await asyncio.Event().wait()
+        finally:
+            self._up = False
+            if self._network.links.get(self._address) is self:
+                del self._network.links[self._address]
 
     def set_up(self, up: bool) -> None:
         """Bring the link up or down; down fails what is in flight, as the real one does."""
@@ -110,9 +108,7 @@ class MemoryLink:
         if not self._up:
             return
         if not packet.reply:
-            task = asyncio.get_running_loop().create_task(self._answer(packet))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks.create_task(self._answer(packet))
             return
         future = self._pending.get(packet.number)
         if future is None or future.done():
