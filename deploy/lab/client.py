@@ -16,11 +16,13 @@ import select
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from deploy.lab import cgroups
 from deploy.lab.credentials import peer_credentials
 from deploy.lab.errors import LabFailed, NotUp
 from deploy.lab.launch import Launched, address, launch
@@ -30,6 +32,7 @@ from fedkit.errors import RemoteError
 
 Report = Callable[[str, float], None]
 GONE_TIMEOUT = 20.0  # seconds the kernel may take to end all processes
+LOOK_AGAIN = 0.01  # seconds
 CertificateKind = Literal["good", "expired", "wrong-name", "wrong-authority"]
 
 
@@ -51,12 +54,12 @@ class Lab:
             with _connect(name) as connection:
                 _ask(connection, report, op="wait")
             return cls(name, plan, _pid(name), launched)
-        except (NotUp, ConnectionError) as error:
+        except NotUp as error:
             why = launched.why()
-            end(launched)
+            launched.end()
             raise LabFailed(f"The lab did not start: {why}") from error
         except BaseException:
-            end(launched)
+            launched.end()
             raise
 
     @classmethod
@@ -150,28 +153,27 @@ class Lab:
             return
         try:
             self._request(op="down")
-        except (NotUp, ConnectionError):
+        except NotUp:
             pass  # it is on its way
         finally:
             gone, _, _ = select.select([descriptor], [], [], GONE_TIMEOUT)
             os.close(descriptor)
         if not gone:
             raise LabFailed(f"The lab's first process {self.pid} did not end.")
+        self._wait_for_janitor()
         if self._launched is not None:
-            end(self._launched)
+            self._launched.end()
+
+    def _wait_for_janitor(self) -> None:
+        deadline = time.monotonic() + GONE_TIMEOUT
+        while left := cgroups.groups(self.name):
+            if time.monotonic() > deadline:
+                raise LabFailed(f"Control groups are left: {' '.join(map(str, left))}")
+            time.sleep(LOOK_AGAIN)
 
     def _request(self, **request: Any) -> Any:
         with _connect(self.name) as connection:
             return _ask(connection, **request)
-
-
-def end(launched: Launched) -> None:
-    """Kill what `launch` started, if it still runs, and wait for it."""
-    launched.process.kill()
-    launched.process.wait()
-    for fd in (launched.leash, launched.errors):
-        if fd >= 0:
-            os.close(fd)
 
 
 def _connect(name: str) -> socket.socket:
@@ -192,14 +194,17 @@ def _pid(name: str) -> int:
 
 
 def _ask(connection: socket.socket, report: Report = lambda what, seconds: None, **request: Any) -> Any:
-    connection.sendall(json.dumps(request).encode() + b"\n")
-    with connection.makefile("rb") as lines:
-        for line in lines:
-            answer = json.loads(line)
-            if "event" in answer:
-                report(answer["event"], answer["seconds"])
-                continue
-            if answer["ok"]:
-                return answer["result"]
-            raise RemoteError(**answer["error"])
+    try:
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        with connection.makefile("rb") as lines:
+            for line in lines:
+                answer = json.loads(line)
+                if "event" in answer:
+                    report(answer["event"], answer["seconds"])
+                    continue
+                if answer["ok"]:
+                    return answer["result"]
+                raise RemoteError(**answer["error"])
+    except ConnectionError as error:
+        raise NotUp("The lab went away.") from error
     raise NotUp("The lab went away.")

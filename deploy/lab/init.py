@@ -1,9 +1,10 @@
 """Pid 1 of the lab. Run by `deploy.lab.launch` inside fresh namespaces; whatever ends it, the kernel ends the whole lab.
 
-    python -m deploy.lab.init LISTENER LEASH PLAN
+    python -m deploy.lab.init LISTENER LEASH JANITOR CGROUPS PLAN
 
 LISTENER: descriptor of the control channel's socket, bound outside, so that it is found outside. LEASH: descriptor of a
-pipe, or -1; when its other end closes, whoever built the lab is gone, and the lab goes too.
+pipe, or -1; when its other end closes, whoever built the lab is gone, and the lab goes too. JANITOR: descriptor that tells
+the janitor, as long as it is open, that the lab lives; or -1. CGROUPS: control groups to live under, separated by colons.
 """
 
 from __future__ import annotations
@@ -28,19 +29,29 @@ ALL_IDS = 2**32 - 1  # what the first user namespace maps (user_namespaces(7))
 
 def main() -> int:
     """Build the lab and serve its owner until told to go down."""
-    listener, leash, plan = sys.argv[1:]
+    listener, leash, janitor, groups, plan = sys.argv[1:]
+    for descriptor in (int(leash), int(janitor)):
+        if descriptor >= 0:
+            os.set_inheritable(descriptor, False)
     try:
-        asyncio.run(_run(socket.socket(fileno=int(listener)), int(leash), Plan.from_json(plan)))
+        asyncio.run(
+            _run(
+                socket.socket(fileno=int(listener)),
+                int(leash),
+                [Path(group) for group in groups.split(":") if group],
+                Plan.from_json(plan),
+            )
+        )
     except FedError as error:
         print(error.message, file=sys.stderr)
         return int(error.exit)
     return 0
 
 
-async def _run(listener: socket.socket, leash: int, plan: Plan) -> None:
+async def _run(listener: socket.socket, leash: int, groups: list[Path], plan: Plan) -> None:
     children = Children()
     user_namespace, can_drop = _ids()
-    await world.make(children, user_namespace=user_namespace)
+    await world.make(children, groups, user_namespace=user_namespace)
     _log_to_file()
     os.chdir(RUN)
     lab, build = Lab(plan, children, can_drop=can_drop), Build()
@@ -71,7 +82,6 @@ def _end_with(down: asyncio.Event, leash: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, down.set)
     if leash >= 0:
-        os.set_inheritable(leash, False)
         loop.add_reader(leash, down.set)
 
 

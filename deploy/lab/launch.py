@@ -10,16 +10,19 @@ the name of its control socket, which lives in the abstract namespace of unix(7)
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.lab.errors import AlreadyUp, LabFailed, Unsupported
+from deploy.lab import cgroups
+from deploy.lab.errors import AlreadyUp, LabFailed, Unknown, Unsupported
 from deploy.lab.topology import Plan
 
 NAMESPACES = ("--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child=SIGKILL", "--mount-proc")
+NAME = re.compile(r"[a-z0-9-]{1,40}")
 AS_ROOT: tuple[str, ...] = ()
 WITH_RANGE = ("--map-root-user", "--map-auto")  # subordinate ids (subuid(5)): services get users of their own
 WITH_ONE_ID = ("--map-root-user",)
@@ -28,16 +31,27 @@ PROJECT = Path(__file__).resolve().parent.parent.parent
 
 @dataclass(frozen=True)
 class Launched:
-    """The unshare process, the descriptor that keeps the lab alive (-1: it lives by itself), and its early errors."""
+    """What was started outside of the lab's namespaces."""
 
-    process: subprocess.Popen[bytes]
-    leash: int
-    errors: int
+    process: subprocess.Popen[bytes]  # unshare
+    leash: int  # descriptor that keeps the lab alive; -1: it lives by itself
+    errors: int  # descriptor of what is said before there is a log
+    janitor: subprocess.Popen[bytes] | None  # removes control groups
 
     def why(self) -> str:
         """What was said before there was a log; waits for the end of the process."""
         with os.fdopen(os.dup(self.errors), errors="replace") as file:
             return file.read().strip()
+
+    def end(self) -> None:
+        """Kill the lab, if it still runs, and wait until nothing of it is left."""
+        self.process.kill()
+        self.process.wait()
+        if self.janitor is not None:
+            self.janitor.wait()
+        for fd in (self.leash, self.errors):
+            if fd >= 0:
+                os.close(fd)
 
 
 def address(name: str) -> str:
@@ -62,6 +76,8 @@ def way() -> tuple[str, ...]:
 
 def launch(name: str, plan: Plan, *, leashed: bool) -> Launched:
     """Start the lab's pid 1. With `leashed` the lab ends when the calling process does."""
+    if not NAME.fullmatch(name):
+        raise Unknown(f"{name!r} cannot name a lab; use lower-case letters, digits and hyphens.")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(address(name))
@@ -69,24 +85,28 @@ def launch(name: str, plan: Plan, *, leashed: bool) -> Launched:
     except OSError as error:
         listener.close()
         raise AlreadyUp(f"A lab {name!r} runs already; see: fed demo status") from error
+    options = way()
+    made = cgroups.make(name) if options == AS_ROOT else []
+    janitor, janitor_pipe = cgroups.watch(made) if made else (None, -1)
     their_leash, our_leash = os.pipe() if leashed else (-1, -1)
     our_errors, their_errors = os.pipe()
-    arguments = [str(listener.fileno()), str(their_leash), plan.to_json()]
+    inherited = [listener.fileno(), their_leash, janitor_pipe]
+    arguments = [*map(str, inherited), ":".join(map(str, made)), plan.to_json()]
     try:
         process = subprocess.Popen(
-            ["unshare", *way(), *NAMESPACES, sys.executable, "-m", "deploy.lab.init", *arguments],
+            ["unshare", *options, *NAMESPACES, sys.executable, "-m", "deploy.lab.init", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=their_errors,
             cwd=PROJECT,
-            pass_fds=[fd for fd in (listener.fileno(), their_leash) if fd >= 0],
+            pass_fds=[fd for fd in inherited if fd >= 0],
             start_new_session=True,
         )
     except OSError as error:
         raise LabFailed(f"unshare cannot be started: {error.strerror}.") from error
     finally:
         listener.close()
-        for fd in (their_errors, their_leash):
+        for fd in (their_errors, their_leash, janitor_pipe):
             if fd >= 0:
                 os.close(fd)
-    return Launched(process, our_leash, our_errors)
+    return Launched(process, our_leash, our_errors, janitor)

@@ -25,8 +25,8 @@ ETC = Path("/etc")
 PROJECT = Path(__file__).resolve().parent.parent.parent
 
 
-async def make(children: Children, *, user_namespace: bool) -> None:
-    """Mount and fill the lab's own `/run` and `/etc`."""
+async def make(children: Children, groups: list[Path], *, user_namespace: bool) -> None:
+    """Mount and fill the lab's own `/run` and `/etc`, and show it `groups` as the roots of the control groups."""
     prefix = Path(sys.prefix)
     for path in (prefix, PROJECT):
         if path.is_relative_to("/run"):
@@ -41,6 +41,8 @@ async def make(children: Children, *, user_namespace: bool) -> None:
     await _mount(children, "--rbind", str(prefix), str(ENVIRONMENT))
     options = f"lowerdir={ETC},upperdir={upper},workdir={work}" + (",userxattr" if user_namespace else "")
     await _mount(children, "-t", "overlay", "-o", options, "overlay", str(ETC))
+    for group in groups:
+        await _mount(children, "--bind", str(group), str(group.parent))
     _fill_etc()
 
 

@@ -1,0 +1,215 @@
+"""A lab comes up, is found, goes down, and leaves nothing; also when whoever built it, or keeps it, is killed with -9."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.lab import cgroups
+from deploy.lab.client import Lab
+from deploy.lab.errors import AlreadyUp, LabFailed, NotUp
+from deploy.lab.launch import address
+from deploy.lab.topology import Plan
+from fedkit.errors import RemoteError
+from tests.lab.components import component, member, ping
+
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("namespaces")]
+KINDS = ("mnt", "net", "pid", "ipc", "uts")
+NOBODY = 65534
+PROJECT = Path(__file__).parent.parent.parent
+SMALL = Plan(2, ("xmpp",))
+BUILDER = """
+import sys, time
+from deploy.lab.client import Lab
+from deploy.lab.topology import Plan
+lab = Lab.up(sys.argv[1], Plan(2, ("xmpp",)), lambda what, seconds: print(what, flush=True))
+print(lab.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A name for a lab; whatever a failed test leaves under it is removed."""
+    chosen = f"life-{os.getpid()}"
+    yield chosen
+    with contextlib.suppress(NotUp):
+        Lab.attach(chosen).down()
+
+
+class Traces:
+    """What there is of a running lab, seen from outside. Its namespaces live as long as a process or a mount holds them."""
+
+    def __init__(self, pid: int, name: str) -> None:
+        """Look at the lab whose first process is `pid`."""
+        self.name = name
+        inside = {_namespace(pid, kind) for kind in KINDS} - {_namespace(os.getpid(), kind) for kind in KINDS}
+        pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+        members = [each for each in pids if inside & {_namespace(each, kind) for kind in KINDS}]
+        # Descriptors, so that a new process under an old number is not mistaken for it.
+        self.processes = {each: os.pidfd_open(each) for each in members}
+
+    def assert_gone(self) -> None:
+        """Wait for the end of all processes, then look for anything else."""
+        for pid, descriptor in self.processes.items():
+            assert select.select([descriptor], [], [], 20)[0], f"process {pid} still runs"
+            os.close(descriptor)
+        with pytest.raises(NotUp):
+            Lab.attach(self.name)
+        assert "fedlab" not in Path("/proc/self/mountinfo").read_text()
+        assert not Path("/run/fedlab").exists()
+        assert not Path("/run/netns/site-a-dmz").exists()
+        interfaces = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
+        assert "site-a" not in interfaces
+        assert address(self.name).replace("\0", "@") not in Path("/proc/net/unix").read_text()
+
+    def assert_no_control_groups(self) -> None:
+        """Removed by the janitor a moment after the last process."""
+        for _ in range(200):
+            if not cgroups.groups(self.name):
+                return
+            select.select([], [], [], 0.05)
+        pytest.fail("control groups are left")
+
+
+def _read_link(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:  # it ended while we looked
+        return ""
+
+
+def _namespace(pid: int, kind: str) -> str:
+    return _read_link(Path(f"/proc/{pid}/ns/{kind}"))
+
+
+@contextlib.contextmanager
+def _build(name: str, *prefix: str) -> Iterator[subprocess.Popen[str]]:
+    command = [*prefix, sys.executable, "-c", BUILDER, name]
+    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as builder:
+        try:
+            yield builder
+        finally:
+            builder.kill()
+
+
+def _read_pid(builder: subprocess.Popen[str]) -> int:
+    assert builder.stdout is not None
+    for line in builder.stdout:
+        if line.strip().isdigit():
+            return int(line)
+    pytest.fail("the lab did not come up")
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_down_leaves_nothing(name: str) -> None:
+    lab = Lab.up(name, SMALL, leashed=False)
+    assert all(service["ready"] for service in lab.status().values())
+    traces = Traces(lab.pid, name)
+    assert len(traces.processes) >= 4  # pid 1, DNS, two servers
+    Lab.attach(name).down()
+    assert not cgroups.groups(name)
+    traces.assert_gone()
+
+
+@pytest.mark.parametrize("victim", ["builder", "unshare", "pid 1"])
+def test_kill_9_leaves_nothing(name: str, victim: str) -> None:
+    with _build(name) as builder:
+        pid = _read_pid(builder)
+        traces = Traces(pid, name)
+        victims = {"builder": builder.pid, "unshare": _parent(pid), "pid 1": pid}
+        os.kill(victims[victim], signal.SIGKILL)
+        traces.assert_gone()
+        traces.assert_no_control_groups()
+
+
+def test_kill_9_of_the_builder_while_it_builds_leaves_nothing(name: str) -> None:
+    with _build(name) as builder:
+        assert builder.stdout is not None
+        assert builder.stdout.readline() == "network\n"
+        builder.kill()
+    descriptors = []
+    with contextlib.suppress(NotUp, ProcessLookupError, FileNotFoundError):
+        descriptors.append(os.pidfd_open(Lab.attach(name).pid))
+    assert all(select.select([descriptor], [], [], 20)[0] for descriptor in descriptors)
+    with pytest.raises(NotUp):
+        Lab.attach(name)
+
+
+def test_a_second_lab_of_the_same_name_is_refused_and_the_first_lives_on(name: str) -> None:
+    with Lab.up(name, Plan(1, ())) as lab:
+        with pytest.raises(AlreadyUp):
+            Lab.up(name, Plan(1, ()))
+        assert lab.status()["dns"]["ready"]
+
+
+def test_two_labs_stand_side_by_side(name: str) -> None:
+    with Lab.up(name, Plan(1, ())) as one, Lab.up(f"{name}-2", Plan(1, ())) as other:
+        one.run("site-a/dmz", ["ip", "link", "add", "mark", "type", "bridge"])
+        assert other.run("site-a/dmz", ["ip", "link", "show", "mark"], check=False).returncode
+
+
+def test_what_cannot_be_done_is_said(name: str) -> None:
+    with Lab.up(name, SMALL) as lab:
+        for request, argument, told in (
+            (lab.start, "site-a/xmpp", "runs already"),
+            (lab.stop, "site-z/xmpp", "No role 'site-z/xmpp'"),
+            (lab.partition, "site-z", "there is site-a, site-b"),
+        ):
+            with pytest.raises(RemoteError, match=told) as refused:
+                request(argument)
+            assert refused.value.code == "lab.unknown"
+        with pytest.raises(LabFailed, match="status 3"):
+            lab.run("site-a", ["sh", "-c", "exit 3"])
+
+
+def test_a_service_that_cannot_start_is_reported_with_its_log(name: str) -> None:
+    with Lab.up(name, SMALL) as lab:
+        lab.stop("site-a/xmpp")
+        lab.run("internet", ["sh", "-c", "echo broken > /run/fedlab/site-a/xmpp/prosody.cfg.lua"])
+        with pytest.raises(RemoteError, match=r"prosody\.cfg\.lua") as failed:
+            lab.start("site-a/xmpp")
+        assert failed.value.code == "lab.failed"
+        assert lab.status()["site-b/xmpp"]["ready"]
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes somebody else")
+def test_without_root(name: str) -> None:
+    drop = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+    with _build(name, *drop) as builder:
+        pid = _read_pid(builder)
+        traces = Traces(pid, name)
+        assert {os.stat(f"/proc/{each}").st_uid for each in traces.processes} == {NOBODY}
+        os.kill(_parent(pid), signal.SIGKILL)
+        traces.assert_gone()
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes somebody else")
+def test_servers_work_without_root() -> None:
+    drop = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    command = [*drop, sys.executable, "-m", "tests.lab.test_lifecycle"]
+    told = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=100, check=False)
+    assert told.returncode == 0, told.stderr
+
+
+def _ping_across() -> None:
+    """Run by `test_servers_work_without_root` as an unprivileged user."""
+    with Lab.up(f"unprivileged-{os.getpid()}", SMALL) as lab, component(lab, "site-b"):
+        assert ping(lab, "site-a", member(lab, "site-b"))[0]["ok"]
+
+
+if __name__ == "__main__":
+    _ping_across()
