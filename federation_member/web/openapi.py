@@ -38,7 +38,11 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
     references, definitions = models_json_schema(_models(routes), ref_template=REFERENCE)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        paths.setdefault(PREFIX + route.path, {})[route.method.lower()] = _operation(route, references)
+        operation = _operation(route, references)
+        if route.makes is not None:
+            operation["responses"][str(route.status)]["links"] = _links(routes, *route.makes)
+        paths.setdefault(PREFIX + route.path, {})[route.method.lower()] = operation
+    _require_tags(definitions.get("$defs", {}))
     return {
         "openapi": "3.1.0",
         "info": {
@@ -64,6 +68,22 @@ def _models(routes: Iterable[Route]) -> list[_Key]:
         if route.answer is not None:
             wanted[(route.answer, "serialization")] = None
     return list(wanted)
+
+
+def _links(routes: Iterable[Route], parameter: str, place: str) -> dict[str, Any]:
+    """Say which operations go on with what an answer holds."""
+    followers = [route for route in routes if f"{{{parameter}}}" in route.path]
+    return {route.name: {"operationId": route.name, "parameters": {parameter: place}} for route in followers}
+
+
+def _require_tags(definitions: dict[str, Any]) -> None:
+    """A tag that tells the variants of a union apart must be given, though each variant knows its own by default."""
+    for definition in definitions.values():
+        for part in definition.get("properties", {}).values():
+            union = part.get("discriminator", {})
+            for reference in union.get("mapping", {}).values():
+                variant = definitions[reference.rpartition("/")[2]]
+                variant["required"] = sorted({*variant.get("required", []), union["propertyName"]})
 
 
 def _operation(route: Route, references: _References) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar, get_type_hints
 
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json, to_json
 
 from federation_member.orders.model import User
 from federation_member.web.errors import BodyTooLarge, MalformedBody, NoSuchPath, UnsupportedMediaType, UnusableRequest
@@ -56,6 +57,7 @@ class Route:
     status: int
     errors: tuple[type[FedError], ...]
     open: bool
+    makes: tuple[str, str] | None
     tag: str
     media_type: str
     parts: dict[str, type[BaseModel]]
@@ -90,9 +92,14 @@ class Routes:
         status: int = 200,
         errors: tuple[type[FedError], ...] = (),
         open: bool = False,  # noqa: A002 - the word of the contract: open to everybody
+        makes: tuple[str, str] | None = None,
         media_type: str = "application/json",
     ) -> Callable[[Handler], Handler]:
-        """Register the decorated handler."""
+        """Register the decorated handler.
+
+        `open`: nobody need say who it is. `makes`: the path parameter whose value the answer holds, and where, as an
+        OpenAPI runtime expression.
+        """
 
         def register(handler: Handler) -> Handler:
             hints = get_type_hints(handler)
@@ -105,6 +112,7 @@ class Routes:
                     status=status,
                     errors=errors,
                     open=open,
+                    makes=makes,
                     tag=self.tag,
                     media_type=media_type,
                     parts={part: hints[part] for part in PARTS if part in hints},
@@ -170,12 +178,25 @@ async def _read_body(model: type[BaseModel], request: web.Request) -> BaseModel:
     if b"\\u0000" in data or b"\0" in data:
         raise MalformedBody("Text may not contain the character U+0000.")
     try:
-        return model.model_validate_json(data, strict=True)
+        content = from_json(data, allow_inf_nan=False)
+    except ValueError as error:
+        raise MalformedBody(f"The body is not JSON: {error}.") from error
+    try:
+        return model.model_validate_json(to_json(_whole(content)), strict=True)
     except ValidationError as error:
-        if any(item["type"] == "json_invalid" for item in error.errors(include_url=False, include_input=False)):
-            reason = error.errors(include_url=False, include_input=False)[0]["msg"]
-            raise MalformedBody(f"The body is not JSON: {reason}.") from error
         raise _unusable("body", error) from error
+
+
+def _whole(value: Any) -> Any:
+    """Write 5.0 as 5: to JSON Schema both are the integer (draft 2020-12, §6.1.1 of the validation part)."""
+    match value:
+        case float() if value.is_integer():
+            return int(value)
+        case list():
+            return [_whole(item) for item in value]
+        case dict():
+            return {key: _whole(item) for key, item in value.items()}
+    return value
 
 
 def _unusable(part: str, error: ValidationError) -> UnusableRequest:

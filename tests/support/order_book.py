@@ -117,8 +117,8 @@ class OrderBook:
             and kind in (None, order.spec.kind)
             and batch in (None, order.batch)
         ]
-        start = int(after or 0)
-        following = str(start + limit) if len(found) > start + limit else None
+        start = int(after.partition(".")[0]) if after else 0
+        following = f"{start + limit}.{uuid.UUID(int=0)}" if len(found) > start + limit else None
         return found[start : start + limit], following
 
     async def delete(self, user: User, order_id: str) -> Order:

@@ -35,6 +35,8 @@ from federation_member.web.views import (
 )
 from fedkit.protocol.lending import Name, Uuid
 
+CURSOR = r"^[0-9]{1,17}\.[0-9a-f-]{36}$"  # microseconds since 1970 (up to the year 5138) and id of the last order seen
+
 routes = Routes("orders")
 
 
@@ -78,7 +80,7 @@ class NetworkQuery(BaseModel):
 
     state: OrderState | None = Field(default=None, description="only orders in this state")
     batch: Uuid | None = Field(default=None, description="only orders made by this request")
-    cursor: str | None = Field(default=None, max_length=256, description="`next` of the page before")
+    cursor: str | None = Field(default=None, pattern=CURSOR, description="`next` of the page before")
     limit: int = Field(default=50, ge=1, le=200, description="how many at most")
 
 
@@ -100,6 +102,7 @@ class StreamHeader(BaseModel):
     "POST",
     "/orders",
     status=201,
+    makes=("order_id", "$response.body#/items/0/id"),
     errors=(IdempotencyConflict, UnknownNetworkOrder, UnusableRequirements, UnknownRequirement),
 )
 async def create_orders(call: Call[Services], body: NewOrder, headers: IdempotencyHeader) -> OrderPage:

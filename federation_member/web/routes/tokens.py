@@ -59,7 +59,14 @@ def _view(token: Token) -> TokenView:
     return TokenView(id=token.id, label=token.label, created=token.created, expires=token.expires)
 
 
-@routes.add("POST", "/tokens", status=201, open=True, errors=(WrongPassword, TooManyAttempts, TooManyTokens))
+@routes.add(
+    "POST",
+    "/tokens",
+    status=201,
+    open=True,
+    makes=("token_id", "$response.body#/id"),
+    errors=(WrongPassword, TooManyAttempts, TooManyTokens),
+)
 async def create_token(call: Call[Services], body: LogIn) -> NewToken:
     """Get a token for user and password."""
     accounts = call.services.accounts
