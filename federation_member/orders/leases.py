@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from federation_member.orders.store import REASON_LENGTH, SPEC, TUNNELS
-from federation_member.orders.tables import leases
+from federation_member.orders.tables import EPOCH, leases
 from fedkit.mesh.api import Peer
 from fedkit.protocol.lending import Flavour, Instance, LeaseState, LeaseView, Spec, Tunnel
 
@@ -117,7 +117,7 @@ def forget(conn: Connection, lease_id: str) -> None:
 
 def due(conn: Connection) -> list[tuple[str, datetime]]:
     """All leases that wait for a time."""
-    query = select(leases.c.id, leases.c.due).where(leases.c.due.is_not(None))
+    query = select(leases.c.id, leases.c.due).where(leases.c.due >= EPOCH)
     return [(row.id, row.due) for row in conn.execute(query)]
 
 

@@ -25,7 +25,7 @@ from federation_member.orders.model import (
     OrderType,
     User,
 )
-from federation_member.orders.tables import order_attempts, order_counter, order_events, order_networks, orders
+from federation_member.orders.tables import EPOCH, order_attempts, order_counter, order_events, order_networks, orders
 from fedkit.clock import Clock
 from fedkit.protocol.lending import Instance, Spec, Tunnel
 from fedkit.store import Tx
@@ -35,6 +35,7 @@ TUNNELS: TypeAdapter[tuple[Tunnel, ...]] = TypeAdapter(tuple[Tunnel, ...])
 FINAL = frozenset({AttemptState.REFUSED, AttemptState.FAILED, AttemptState.RELEASED})
 HELD = frozenset({AttemptState.ASKED, AttemptState.ACCEPTED, AttemptState.RUNNING})
 REASON_LENGTH = 1024
+HAS_TIME = orders.c.due >= EPOCH  # not "is not null", for which SQLite would read the whole table
 
 
 @dataclass(frozen=True)
@@ -275,7 +276,7 @@ def machines_on(conn: Connection, network_id: str) -> list[Order]:
 
 def waiting(conn: Connection) -> Iterable[tuple[str, datetime | None]]:
     """Ids of all orders that the scheduler must look at, and when (None: now)."""
-    by_time = select(orders.c.id, orders.c.due).where(orders.c.due.is_not(None))
+    by_time = select(orders.c.id, orders.c.due).where(HAS_TIME)
     now = select(orders.c.id, orders.c.due).where(
         orders.c.state.in_([OrderState.OPEN.value, OrderState.DELETING.value]),
         orders.c.due.is_(None),

@@ -1,0 +1,102 @@
+"""Databases for tests: an SQLite file, and a PostgreSQL that the test run starts for itself.
+
+    @pytest.fixture / async def test_x(database_url): …     runs once on each (import `database_url` and `postgres` in a conftest)
+
+The server runs as an unprivileged user on a socket in a temporary directory, with no port, and goes away with the test
+run. Each test gets its own empty database. Where PostgreSQL is not installed, its half is skipped, and says so.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+FOLDERS = ("/usr/lib/postgresql/15/bin", *os.environ.get("PATH", "").split(":"))
+UNPRIVILEGED = ("postgres", "nobody")
+MISSING = "PostgreSQL is NOT TESTED: no initdb and postgres found (Debian: apt-get install postgresql-15)"
+
+
+class Postgres:
+    """A running server; `url` makes a new database and names it."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+
+    def url(self) -> str:
+        """Create an empty database and return its URL."""
+        name = f"test_{uuid.uuid4().hex}"
+        with psycopg.connect(f"host={self._socket} user=fedmesh dbname=postgres", autocommit=True) as conn:
+            conn.execute(f'CREATE DATABASE "{name}"')
+        return f"postgresql://fedmesh@/{name}?host={self._socket}"
+
+
+def find_postgres() -> Path | None:
+    """The folder with the server's programs."""
+    for folder in FOLDERS:
+        if all((Path(folder) / program).exists() for program in ("initdb", "postgres", "pg_ctl")):
+            return Path(folder)
+    return None
+
+
+def _as_unprivileged() -> dict[str, int]:
+    """PostgreSQL refuses to run as root: who it runs as instead."""
+    if os.geteuid() != 0:
+        return {}
+    for name in UNPRIVILEGED:
+        try:
+            account = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return {"user": account.pw_uid, "group": account.pw_gid}
+    return {}
+
+
+def run_postgres() -> Iterator[Postgres | None]:
+    """Start a server and stop it at the end; None where there is none."""
+    programs = find_postgres()
+    if programs is None:
+        yield None
+        return
+    who = _as_unprivileged()
+    folder = Path(tempfile.mkdtemp(prefix="fedmesh-pg-"))
+    if who:
+        os.chown(folder, who["user"], who["group"])
+    data = folder / "data"
+    common = {"cwd": folder, "check": True, "stdout": subprocess.DEVNULL, **who}
+    subprocess.run(
+        [programs / "initdb", "-D", data, "-U", "fedmesh", "-A", "trust", "-E", "UTF8", "--no-sync"],
+        **common,  # type: ignore[call-overload]
+    )
+    options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c max_connections=200"
+    control = [programs / "pg_ctl", "-D", data, "-w"]
+    subprocess.run([*control, "-l", folder / "log", "-o", options, "start"], **common)  # type: ignore[call-overload]
+    try:
+        yield Postgres(folder)
+    finally:
+        subprocess.run([*control, "-m", "immediate", "stop"], **common)  # type: ignore[call-overload]
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres | None]:
+    """The run's server."""
+    yield from run_postgres()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path, postgres: Postgres | None) -> str:
+    """The URL of an empty database, on SQLite and on PostgreSQL in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'test.db'}"
+    if postgres is None:
+        pytest.skip(MISSING)
+    return postgres.url()

@@ -1,0 +1,257 @@
+"""Members in one process: real books, real mesh nodes on a network in memory, clouds in memory.
+
+    async with Federation(tmp_path) as world:
+        a, b = await world.add("a"), await world.add("b")
+        order = (await a.orders.create(USER, machine(), None))[0]
+        await a.until(order.id, OrderState.FULFILLED)
+
+`member.kill()` abandons everything of a member as `kill -9` would: nothing is finished or said; what was not committed
+is gone. `member.start()` begins again on the same database and cloud.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+from sqlalchemy import select
+
+from federation_member.access.allowlist import AllowList
+from federation_member.config import Lend
+from federation_member.orders.candidates import KnownMember
+from federation_member.orders.leases import held
+from federation_member.orders.model import NewOrder, Order, OrderState, User
+from federation_member.orders.picker import RoundRobinPicker
+from federation_member.orders.service import OrderService
+from federation_member.orders.tables import orders
+from fedkit.identity.keys import PrivateKey
+from fedkit.mesh.api import Peer
+from fedkit.mesh.node import MeshNode
+from fedkit.migrations import upgrade
+from fedkit.protocol.lending import ComputeSpec, NetworkSpec, Offer
+from fedkit.store import Database
+from tests.support.fake_middleware import Cloud, FakeMiddleware
+from tests.support.memory_network import MemoryNetwork
+
+USER = User("project", "alice")
+PATIENCE = 20.0  # seconds until a test that waits for something gives up
+
+
+def machine(**changes: Any) -> NewOrder:
+    """An order of one machine; `changes` go to the spec or to the order."""
+    own = {name: changes.pop(name) for name in list(changes) if name in NewOrder.model_fields}
+    return NewOrder(spec=ComputeSpec(**{"image": "debian"} | changes), **own)
+
+
+def network(**changes: Any) -> NewOrder:
+    """An order of one network."""
+    return NewOrder(spec=NetworkSpec(cidr="10.8.0.0/24"), **changes)
+
+
+class TestClock:
+    """The real time, moved forward by a test."""
+
+    __test__ = False
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+
+@dataclass
+class Entry:
+    """A member as the directory of another sees it."""
+
+    fedid: str
+    name: str
+    address: str
+    offer: Offer
+    alive: bool = True
+    last_seen: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+class FakeDirectory:
+    """What one member knows of the others: the federation's list, as far as the test lets it see."""
+
+    def __init__(self, federation: Federation, name: str) -> None:
+        self._federation = federation
+        self._name = name
+        self._callbacks: list[Callable[[], None]] = []
+
+    def members(self) -> list[KnownMember]:
+        return list(self._federation.entries.values())
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        self._callbacks.append(callback)
+
+    def set_offer(self, offer: Offer) -> None:
+        entry = self._federation.entries[self._name]
+        if entry.offer != offer:
+            entry.offer = offer
+            self._federation.tell()
+
+    def tell(self) -> None:
+        for callback in self._callbacks:
+            callback()
+
+
+class Member:
+    """One member, its database and its cloud."""
+
+    def __init__(self, federation: Federation, name: str, url: str, cloud: Cloud, rules: list[Lend]) -> None:
+        self.federation = federation
+        self.name = f"{name}.test"
+        self.address = f"fm.{name}.test"
+        self.key = PrivateKey.generate()
+        self.url = url
+        self.cloud = cloud
+        self.rules = rules
+        self.tunnel_server: Peer | None = None
+        self.running = False
+
+    @property
+    def peer(self) -> Peer:
+        """It, as one to talk to."""
+        return Peer(self.key.fedid, self.address)
+
+    async def start(self) -> None:
+        """Start, or start again."""
+        self.db = Database(self.url)
+        await self.db.__aenter__()
+        upgrade(self.db.engine, "federation_member.migrations")
+        link = self.federation.network.link(self.address)
+        clock = self.federation.clock
+        self.mesh = MeshNode(self.key, self.address, self.db, link, clock, chance=random.Random(1))
+        self.directory = FakeDirectory(self.federation, self.name)
+        self.orders = OrderService(
+            self.db,
+            self.mesh,
+            self.directory,
+            FakeMiddleware(self.cloud),
+            AllowList(self.rules, self.key.fedid),
+            RoundRobinPicker(),
+            clock,
+            name=self.name,
+            tunnel_server=self.tunnel_server,
+        )
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._life = asyncio.create_task(self._live(ready))
+        await asyncio.wait([self._life, ready], return_when=asyncio.FIRST_COMPLETED)
+        if self._life.done():
+            self._life.result()
+        self.running = True
+
+    async def _live(self, ready: asyncio.Future[None]) -> None:
+        async with self.mesh, self.orders:
+            ready.set_result(None)
+            await asyncio.Event().wait()
+
+    async def stop(self) -> None:
+        """Stop in order."""
+        if self.running:
+            self.running = False
+            self._life.cancel()
+            await asyncio.gather(self._life, return_exceptions=True)
+            await self.db.close()
+
+    async def kill(self) -> None:
+        """Die: no transaction that has not begun to commit will, and nobody is told anything."""
+
+        async def dead(_function: Any) -> Any:
+            raise asyncio.CancelledError
+
+        self.db.run = self.db.read = dead  # type: ignore[method-assign, assignment]
+        await self.stop()
+
+    async def order(self, order_id: str) -> Order:
+        """An order of `USER`."""
+        return await self.orders.get(USER, order_id)
+
+    async def until(
+        self, order_id: str, state: OrderState, where: Callable[[Order], bool] = lambda order: True
+    ) -> Order:
+        """Wait until an order is in a state (and `where` holds)."""
+        news = asyncio.Event()
+        stop = self.orders.on_event(news.set)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    news.clear()
+                    order = await self.order(order_id)
+                    if order.state is state and where(order):
+                        return order
+                    await news.wait()
+        except TimeoutError:
+            why = await self.orders.why(USER, order_id)
+            raise AssertionError(f"{order_id} is {why.order.state}, not {state}: {why}") from None
+        finally:
+            stop()
+
+    async def book(self) -> set[str]:
+        """Keys that its lease book holds."""
+        return set(await self.db.read(held))
+
+    async def open_orders(self) -> int:
+        """How many of its orders have not ended."""
+        ended = [OrderState.CLOSED.value, OrderState.DELETED.value]
+        query = select(orders.c.id).where(orders.c.state.not_in(ended))
+        return len(await self.db.read(lambda conn: conn.execute(query).all()))
+
+
+class Federation:
+    """Members, the network between them, and the time."""
+
+    def __init__(self, folder: Path, urls: Iterator[str] | None = None) -> None:
+        self.folder = folder
+        self.network = MemoryNetwork()
+        self.clock = TestClock()
+        self.members: list[Member] = []
+        self.entries: dict[str, Entry] = {}
+        self._urls = urls
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        async with AsyncExitStack() as stack:
+            for member in self.members:
+                stack.push_async_callback(member.stop)
+
+    async def add(self, name: str, cloud: Cloud | None = None, *, lends: list[Lend] | None = None) -> Member:
+        """Start a member that everybody knows; it lends to all unless told otherwise."""
+        url = next(self._urls) if self._urls else f"sqlite:///{self.folder / name}.db"
+        member = Member(self, name, url, cloud or Cloud(), [Lend()] if lends is None else lends)
+        self.members.append(member)
+        self.entries[member.name] = Entry(member.key.fedid, member.name, member.address, Offer())
+        await member.start()
+        return member
+
+    def tell(self) -> None:
+        """Tell all members that the list changed."""
+        for member in self.members:
+            if member.running:
+                member.directory.tell()
+
+    def advance(self, seconds: float) -> None:
+        """Move the time forward."""
+        self.clock.ahead += timedelta(seconds=seconds)
+        for member in self.members:
+            if member.running:
+                for queue in member.orders.engine.queues:
+                    queue.recheck()
+
+    async def settle(self, condition: Callable[[], Any]) -> None:
+        """Wait until a condition holds that no event tells of."""
+        async with asyncio.timeout(PATIENCE):
+            while not (  # noqa: ASYNC110
+                await result if asyncio.iscoroutine(result := condition()) else result
+            ):
+                await asyncio.sleep(0.01)
