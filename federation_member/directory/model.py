@@ -17,13 +17,15 @@ from fedkit.protocol.rendezvous import Announcement
 class KnownMember:
     """A member as it described itself, and whether the Rendezvous heard of it lately.
 
-    `last_seen` is when the Rendezvous last heard of it, as of the last change that it told us.
+    `last_seen` is when the Rendezvous last heard of it, as of the last change that it told us; `backing_off` until when we
+    ourselves do not try it, because it did not answer us.
     """
 
     announcement: Announcement
     alive: bool
     last_seen: datetime
     is_self: bool = False
+    backing_off: datetime | None = None
 
     @property
     def fedid(self) -> str:

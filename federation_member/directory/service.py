@@ -24,7 +24,7 @@ from federation_member.directory.model import DirectoryState, KnownMember
 from fedkit.clock import Clock, now
 from fedkit.identity.keys import PrivateKey
 from fedkit.mesh.api import Mesh, Peer
-from fedkit.protocol.announcement import UnusableAnnouncement, read_announcement
+from fedkit.protocol.announcement import recall_announcement
 from fedkit.protocol.lending import Offer
 from fedkit.protocol.rendezvous import Announcement
 from fedkit.store import Database
@@ -70,9 +70,7 @@ class Directory:
         now = self._clock()
         me = describe(self._mesh.me, self._name, self._offer, 0, now)
         others = (
-            KnownMember(announcement, _alive(row, now), datetime.fromtimestamp(row.last_seen, UTC))
-            for fedid, (row, announcement) in sorted(self._known.items())
-            if fedid != me.fedid
+            self._other(row, what, now) for fedid, (row, what) in sorted(self._known.items()) if fedid != me.fedid
         )
         return [KnownMember(me, alive=True, last_seen=now, is_self=True), *others]
 
@@ -119,6 +117,14 @@ class Directory:
         state = self.state()
         return "fresh" if state.current else state.message
 
+    def _other(self, row: store.Row, announcement: Announcement, now: datetime) -> KnownMember:
+        return KnownMember(
+            announcement,
+            alive=_alive(row, now),
+            last_seen=datetime.fromtimestamp(row.last_seen, UTC),
+            backing_off=self._mesh.backing_off(Peer(row.fedid, announcement.address)),
+        )
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Directory]:
         """Know the last list at once, follow the Rendezvous while the context is open, and leave it at the end."""
@@ -163,9 +169,9 @@ class Directory:
         if changed:
             for row in await self._db.read(lambda conn: store.read_rows(conn, changed)):
                 try:
-                    known[row.fedid] = row, read_announcement(row.signed).announcement
-                except UnusableAnnouncement as error:
-                    log.warning("directory_row_unreadable", fedid=row.fedid, reason=error.message)
+                    known[row.fedid] = row, recall_announcement(row.signed)
+                except ValueError as error:
+                    log.warning("directory_row_unreadable", fedid=row.fedid, reason=str(error))
         self._known = known
 
 

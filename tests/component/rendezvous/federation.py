@@ -91,7 +91,7 @@ class Federation:
     ) -> AsyncIterator[RunningRendezvous]:
         """Run the Rendezvous."""
         section = RendezvousSection(allow=allow or ["*"], max_members=max_members)
-        async with self._database("rendezvous", rendezvous_store.metadata) as db:
+        async with self.database("rendezvous", rendezvous_store.metadata) as db:
             link = self.network.link(RENDEZVOUS)
             mesh = MeshNode(self.rendezvous_key, RENDEZVOUS, db, link, self.clock)
             registry = Registry(db, mesh, section, self.clock)
@@ -103,7 +103,7 @@ class Federation:
     async def member(self, site: str, *, alone: bool = False, crash: bool = False) -> AsyncIterator[Member]:
         """Run a member; one that will `crash` says no good-bye."""
         peer = None if alone else Peer(self.rendezvous_key.fedid, RENDEZVOUS)
-        async with self._database(site, directory_store.metadata) as db:
+        async with self.database(site, directory_store.metadata) as db:
             link = self.network.link(f"fm.{site}")
             mesh = MeshNode(self.key(site), f"fm.{site}", db, link, self.clock)
             directory = Directory(db, mesh, self.key(site), site, peer, self.clock)
@@ -113,7 +113,7 @@ class Federation:
                     link.set_up(False)
 
     @asynccontextmanager
-    async def _database(self, name: str, metadata: MetaData) -> AsyncIterator[Database]:
+    async def database(self, name: str, metadata: MetaData) -> AsyncIterator[Database]:
         async with Database(f"sqlite:///{self.folder / name}.db") as db:
             await asyncio.to_thread(metadata.create_all, db.engine)
             await asyncio.to_thread(mesh_tables.metadata.create_all, db.engine)
@@ -123,5 +123,5 @@ class Federation:
 async def eventually(true: Callable[[], bool]) -> None:
     """Wait until something has become true."""
     async with asyncio.timeout(PATIENCE):
-        while not true():
+        while not true():  # noqa: ASYNC110 - what is waited for is not ours to signal
             await asyncio.sleep(0.01)
