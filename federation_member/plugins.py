@@ -13,18 +13,23 @@ from fedkit.config import UnusableConfig
 MIDDLEWARE = "fedmesh.middleware"
 
 
-def load_middleware(kind: str, options: dict[str, Any]) -> Middleware:
-    """Return the middleware of this kind, made with checked options; making it has no side effects.
-
-    Raises `UnusableConfig` for an unknown kind (naming the known ones) or for options that its `Config` refuses.
-    """
+def find_middleware(kind: str) -> type[Middleware]:
+    """Return the class of this kind; raises `UnusableConfig`, naming the kinds that are installed."""
     known = {point.name: point for point in entry_points(group=MIDDLEWARE)}
     if kind not in known:
         raise UnusableConfig(f"[middleware] kind {kind!r} is not installed; known: {', '.join(sorted(known))}.")
-    plugin = known[kind].load()
+    return cast(type[Middleware], known[kind].load())
+
+
+def load_middleware(kind: str, options: dict[str, Any]) -> Middleware:
+    """Return the middleware of this kind, made with checked options; making it has no side effects.
+
+    Raises `UnusableConfig` for an unknown kind, or for options that its `Config` refuses.
+    """
+    plugin = find_middleware(kind)
     try:
         config = plugin.Config.model_validate(options)
     except ValidationError as error:
         lines = [f"[middleware.options] {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
         raise UnusableConfig("\n  ".join(lines)) from error
-    return cast(Middleware, plugin(config))
+    return plugin(config)

@@ -11,6 +11,8 @@ import typer
 from deploy.commands.output import say
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from fedkit.config import Section
 
 app = typer.Typer(
@@ -40,7 +42,13 @@ def sample(component: Component) -> None:
     """
     from deploy.commands.sample import sample as text
 
-    print(text(_model(component)), end="")
+    tables: dict[str, type[BaseModel]] = {}
+    if component is Component.MEMBER:
+        from federation_member.config import MiddlewareSection
+        from federation_member.plugins import find_middleware
+
+        tables["middleware.options"] = find_middleware(MiddlewareSection().kind).Config
+    print(text(_model(component), tables), end="")
 
 
 @app.command()

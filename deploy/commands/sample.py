@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
 # What a person would write; a sample shows values, not types.
 EXAMPLES: dict[str, str] = {
@@ -26,6 +27,9 @@ EXAMPLES: dict[str, str] = {
     "rendezvous.allow": '["*"]',
     "tunnel.fedid": f'"{"0" * 40}"',
     "tunnel.address": '"tunnel.site-a.test"',
+    "middleware.options.base": '"/var/lib/fedmesh/debian"',
+    "middleware.options.state": '"/run/fedmesh/machines"',
+    "middleware.options.subnet": '"10.1.0.0/16"',
     "TunnelSection.address": '"203.0.113.10"',  # a member's [tunnel] has an address in the mesh, the server's a public one
     "tunnel.listen": '"0.0.0.0:2222"',
     "tunnel.host": '"tunnel.site-a.test"',
@@ -36,28 +40,26 @@ EXAMPLES: dict[str, str] = {
 }
 
 
-def sample(model: type[BaseModel]) -> str:
-    """Return the text of the file."""
-    return "\n".join(_table(model, "")).strip() + "\n"
+def sample(model: type[BaseModel], tables: Mapping[str, type[BaseModel]]) -> str:
+    """Return the text of the file; `tables` are the models of plug-ins' options, by the path of their table."""
+    return "\n".join(_table(model, "", tables)).strip() + "\n"
 
 
-def _table(model: type[BaseModel], path: str) -> Iterator[str]:
-    inner = {name: field for name, field in model.model_fields.items() if _section(field) is not None}
+def _table(model: type[BaseModel], path: str, tables: Mapping[str, type[BaseModel]]) -> Iterator[str]:
+    sections = {name: tables.get(path + name) or _section(field) for name, field in model.model_fields.items()}
     for name, field in model.model_fields.items():
-        if name not in inner:
+        if sections[name] is None:
             yield from _key(f"{model.__name__}.{name}", path + name, field)
-    for name, field in inner.items():
-        section = _section(field)
-        assert section is not None
+    for name, section in sections.items():
+        if section is None:
+            continue
+        field = model.model_fields[name]
         yield ""
         yield f"# {_first_line(section)}"
-        mark = "" if field.is_required() or _worth_showing(field) else "# "
-        brackets = f"[[{path}{name}]]" if _is_list(field) else f"[{path}{name}]"
-        yield mark + brackets
-        yield from (
-            mark + line if line and mark and not line.startswith("#") else line
-            for line in _table(section, f"{path}{name}.")
-        )
+        optional = not (field.is_required() or isinstance(field.default, BaseModel) or path + name in tables)
+        header = f"[[{path}{name}]]" if _is_list(field) else f"[{path}{name}]"
+        for line in (header, *_table(section, f"{path}{name}.", tables)):
+            yield f"# {line}" if optional and line and not line.startswith("#") else line
 
 
 def _key(own: str, path: str, field: FieldInfo) -> Iterator[str]:
@@ -67,14 +69,15 @@ def _key(own: str, path: str, field: FieldInfo) -> Iterator[str]:
     if field.is_required():
         yield f"{name} = {EXAMPLES.get(own) or EXAMPLES[path]}"
     else:
-        default = field.get_default(call_default_factory=True)
-        yield f"# {name} = {_toml(default)}"
+        yield f"# {name} = {_toml(to_jsonable_python(field.get_default(call_default_factory=True)))}"
 
 
 def _section(field: FieldInfo) -> type[BaseModel] | None:
+    """The model of a table; a list that is not empty by default is shown as a value."""
     for candidate in (field.annotation, *get_args(field.annotation)):
-        if inspect.isclass(candidate) and issubclass(candidate, BaseModel):
-            return candidate
+        is_model = inspect.isclass(candidate) and issubclass(candidate, BaseModel)
+        if is_model and not (_is_list(field) and field.get_default(call_default_factory=True)):
+            return candidate  # type: ignore[no-any-return]
     return None
 
 
@@ -82,16 +85,16 @@ def _is_list(field: FieldInfo) -> bool:
     return getattr(field.annotation, "__origin__", None) is list
 
 
-def _worth_showing(field: FieldInfo) -> bool:
-    """A section with a default of its own needs no keys; its header may stand."""
-    return isinstance(field.default, BaseModel)
-
-
 def _first_line(section: type[BaseModel]) -> str:
     return (inspect.getdoc(section) or "").partition("\n")[0]
 
 
 def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{}" if not value else "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
-    return "..." if value is None else json.dumps(value)
+    match value:
+        case None:
+            return "..."
+        case dict():
+            return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
+        case list():
+            return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return json.dumps(value)

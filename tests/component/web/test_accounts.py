@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import inspect, select
@@ -38,9 +38,9 @@ class World:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with Database(f"sqlite:///{tmp_path}/member.db") as db:
-        upgrade(db.engine, "federation_member.migrations")
+async def world(database_url: str) -> AsyncIterator[World]:
+    async with Database(database_url) as db:
+        await asyncio.to_thread(upgrade, db.engine, "federation_member.migrations")
         world = World(db)
         await world.accounts.add("alice", "physics", PASSWORD)
         yield world
