@@ -11,7 +11,6 @@ import typer
 from deploy.commands.output import Format, OutputOption, say, show
 from deploy.lab.topology import API_PORT, Plan, Site
 
-NAME = "demo"
 SITE_COLUMNS = {"site": "name", "on the internet": "public", "API": "api", "XMPP": "xmpp", "lets in": "lets_in"}
 SERVICE_COLUMNS = {"service": "role", "host": "host", "pid": "pid", "state": "state"}
 
@@ -28,6 +27,11 @@ app = typer.Typer(
 )
 
 
+def demo_name() -> str:
+    """The name of this person's demo; `FED_DEMO` chooses another, so that several stand side by side."""
+    return os.environ.get("FED_DEMO", "demo")
+
+
 @app.command()
 def up(
     sites: Annotated[int, typer.Option(min=1, max=50, help="How many; the third one lets nothing in.")] = 2,
@@ -40,7 +44,7 @@ def up(
     from deploy.lab.errors import AlreadyUp
 
     try:
-        Lab.up(NAME, Plan(sites), lambda what, seconds: say(f"{seconds:6.2f} s  {what}"), leashed=False)
+        Lab.up(demo_name(), Plan(sites), lambda what, seconds: say(f"{seconds:6.2f} s  {what}"), leashed=False)
     except AlreadyUp as error:
         say(error.message)
     say("Up. Next: fed demo status")
@@ -54,7 +58,7 @@ def status(output: OutputOption = Format.TABLE) -> None:
     """
     from deploy.lab.client import Lab
 
-    lab = Lab.attach(NAME)
+    lab = Lab.attach(demo_name())
     sites = [_site(site) for site in lab.plan.sites]
     services = [{"role": role, **told, "state": _state(told)} for role, told in lab.status().items()]
     if output is not Format.TABLE:
@@ -75,7 +79,7 @@ def exec_(
     """
     from deploy.lab.client import Lab
 
-    line = Lab.attach(NAME).enter(host, command)
+    line = Lab.attach(demo_name()).enter(host, command)
     sys.stdout.flush()
     os.execvp(line[0], line)  # noqa: S606 - exactly what was asked for
 
@@ -88,7 +92,7 @@ def down() -> None:
     """
     from deploy.lab.client import Lab
 
-    Lab.attach(NAME).down()
+    Lab.attach(demo_name()).down()
     say("Down; nothing is left.")
 
 
