@@ -15,12 +15,13 @@ from contextlib import asynccontextmanager
 
 import structlog
 from aiohttp import web
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 
 from fedkit.clock import Clock, now
 from fedkit.identity.keys import PrivateKey
 from fedkit.mesh.link import Link
 from fedkit.mesh.node import MeshNode
+from fedkit.mesh.xmpp import XmppLink
 from fedkit.migrations import upgrade
 from fedkit.service import HttpServer, add_health_routes
 from fedkit.store import Database, Tx
@@ -103,15 +104,26 @@ class TunnelService:
 
 
 @asynccontextmanager
-async def open_tunnel_server(config: TunnelConfig, link: Link, clock: Clock = now) -> AsyncIterator[TunnelService]:
-    """Open the whole component on a link to the mesh."""
+async def open_tunnel_server(
+    config: TunnelConfig, link: Link | None = None, clock: Clock = now
+) -> AsyncIterator[TunnelService]:
+    """Open the whole component; without a `link`, on the XMPP server that `config` names."""
+    key = PrivateKey.load(config.identity.key)
+    xmpp = config.xmpp
+    link = link or XmppLink(xmpp.address, xmpp.secret(), xmpp.host, xmpp.port, xmpp.keepalive)
     async with Database(config.store.url) as db:
         await asyncio.to_thread(upgrade, db.engine, "reverse_tunnel.migrations")
-        mesh = MeshNode(PrivateKey.load(config.identity.key), config.xmpp.address, db, link, clock)
+        mesh = MeshNode(key, xmpp.address, db, link, clock, requests_per_second=xmpp.requests_per_second)
         service = TunnelService(config, db, mesh, clock)
-        registry = CollectorRegistry()
-        registry.register(TrafficCollector(service.server.traffic, service.server.open_now))
         app = web.Application()
-        add_health_routes(app, service.missing, registry)
+        add_health_routes(app, service.missing, _metrics(service, mesh))
         async with service.live(), HttpServer(app, config.http.listen):
             yield service
+
+
+def _metrics(service: TunnelService, mesh: MeshNode) -> CollectorRegistry:
+    metrics = CollectorRegistry()
+    metrics.register(TrafficCollector(service.server.traffic, service.server.open_now))
+    up = Gauge("fedmesh_mesh_connected", "Whether the link to the XMPP server is up.", registry=metrics)
+    up.set_function(lambda: mesh.connected)
+    return metrics

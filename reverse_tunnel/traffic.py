@@ -34,16 +34,20 @@ class TrafficCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
         connections, up = self._open_now()
-        yield GaugeMetricFamily("tunnel_connections", "Machines' ssh connections that are logged in.", connections)
-        yield GaugeMetricFamily("tunnel_ports_up", "Public ports that a machine holds open.", up)
+        yield GaugeMetricFamily(
+            "fedmesh_tunnel_connections", "Machines' ssh connections that are logged in.", connections
+        )
+        yield GaugeMetricFamily("fedmesh_tunnel_ports_up", "Public ports that a machine holds open.", up)
         traffic = self._traffic
-        yield CounterMetricFamily("tunnel_logins", "Successful logins.", traffic.logins)
-        yield CounterMetricFamily("tunnel_public_connections", "Public connections taken.", traffic.public_connections)
-        octets = CounterMetricFamily("tunnel_bytes", "Octets carried.", labels=["to"])
+        yield CounterMetricFamily("fedmesh_tunnel_logins", "Successful logins.", traffic.logins)
+        yield CounterMetricFamily(
+            "fedmesh_tunnel_public_connections", "Public connections taken.", traffic.public_connections
+        )
+        octets = CounterMetricFamily("fedmesh_tunnel_bytes", "Octets carried.", labels=["to"])
         octets.add_metric(["machine"], traffic.to_machine)
         octets.add_metric(["public"], traffic.to_public)
         yield octets
-        refusals = CounterMetricFamily("tunnel_refusals", "What was refused.", labels=["code"])
+        refusals = CounterMetricFamily("fedmesh_tunnel_refusals", "What was refused.", labels=["code"])
         for code, count in sorted(traffic.refusals.items()):
             refusals.add_metric([code], count)
         yield refusals
