@@ -39,9 +39,12 @@ class Site(Protocol):
     """A place where one kind of middleware runs."""
 
     kind: str  # `module:class` of the middleware
-    options: dict[str, Any]  # its configuration
     flavour: Flavour  # what tests order; small
     image: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The middleware's configuration."""
 
     def middleware(self) -> Middleware:
         """A new middleware over the same place, as after a restart of the member."""
@@ -355,4 +358,4 @@ class MiddlewareContract:
         return text.split("inet ")[1].split("/")[0]
 
     async def _reaches(self, machine: Instance, address: str) -> bool:
-        return "SSH-2.0" in await run(machine, f"nc -w 2 {address} 22 < /dev/null")
+        return "SSH-2.0" in await run(machine, f"sleep 0.5 | nc -w 2 {address} 22 | head -c 7")
