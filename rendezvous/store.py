@@ -43,6 +43,7 @@ from rendezvous.errors import Full, NotAnnounced, StaleAnnouncement, UnknownRevi
 from rendezvous.model import KEEP, Entry
 
 ENTRY_OVERHEAD = 256  # octets of JSON around `signed`
+LAST_FEDID = "g"  # behind every fedid
 
 metadata = MetaData()
 
@@ -93,6 +94,15 @@ class Subscriber:
 
     peer: Peer
     told: int
+
+
+@dataclass(frozen=True)
+class LivingPage:
+    """Some of the living members, where the first of them stands among all (from 0), and how many live."""
+
+    entries: list[Entry]
+    index: int
+    count: int
 
 
 @dataclass(frozen=True)
@@ -231,6 +241,21 @@ def members_page(conn: Connection, after: str, maximum: int) -> Members:
     )
 
 
+def living_page(conn: Connection, uid: str, maximum: int, *, backwards: bool) -> LivingPage:
+    """Return living members behind the fedid `uid`, or before it (before all, where it is empty), in order of fedid."""
+    living = select(func.count()).select_from(entries).where(entries.c.alive)
+    query = select(*_LISTED).where(entries.c.alive)
+    if backwards:
+        query = query.where(entries.c.fedid < (uid or LAST_FEDID)).order_by(entries.c.fedid.desc())
+    else:
+        query = query.where(entries.c.fedid > uid).order_by(entries.c.fedid)
+    page = [_entry(row) for row in conn.execute(query.limit(maximum))]
+    if backwards:
+        page.reverse()
+    index = conn.execute(living.where(entries.c.fedid < page[0].fedid)).scalar_one() if page else 0
+    return LivingPage(page, index, conn.execute(living).scalar_one())
+
+
 def changes_page(conn: Connection, epoch: str, since: int, maximum: int) -> Changes:
     """Return what changed after the revision `since`; raise `UnknownRevision` if that cannot be told."""
     state = read_state(conn)
@@ -324,6 +349,9 @@ def _page(conn: Connection, query: Select[Any], maximum: int) -> tuple[list[Entr
         size += len(row.signed) + ENTRY_OVERHEAD
         if page and size > PAGE_OCTETS:
             break
-        seen = datetime.fromtimestamp(row.last_seen, UTC)
-        page.append(Entry(row.fedid, row.signed, row.alive, seen, row.revision))
+        page.append(_entry(row))
     return page, len(page) == len(rows)
+
+
+def _entry(row: Any) -> Entry:
+    return Entry(row.fedid, row.signed, row.alive, datetime.fromtimestamp(row.last_seen, UTC), row.revision)
