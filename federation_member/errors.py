@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from fedkit.errors import Exit, FedError, InputError
+
+
+class Why(StrEnum):
+    """Codes that stand beside the reason of an order or lease, and are never raised."""
+
+    UNMET_REQUIREMENTS = "orders.unmet_requirements"  # nobody that we know offers what is asked for
+    REFUSED_BY_ALL = "orders.refused_by_all"  # for different reasons, each told
+    WAITS_FOR_NETWORK = "orders.waits_for_network"
+    VALIDITY_ENDED = "orders.validity_ended"
+    LEASE_LOST = "lease.lost"  # the instance vanished at its lender
+    LEASE_EXPIRED = "lease.expired"  # its borrower did not renew it
+    LEASE_ENDED = "lease.ended"  # its lender gave no other reason
+    MIDDLEWARE_TIMEOUT = "middleware.timeout"
+    MIDDLEWARE_BROKE = "middleware.broke"  # an error that no middleware should let through
 
 
 class UnknownOrder(FedError):

@@ -16,24 +16,26 @@ from typing import Any
 
 import structlog
 
+from federation_member.errors import NoTunnel, Why
 from federation_member.middleware.contract import (
     Account,
     ComputeRequest,
     InstanceRequest,
     Middleware,
+    MiddlewareError,
     NetworkRequest,
     Owned,
     Status,
     Unavailable,
 )
 from federation_member.orders import leases
-from federation_member.orders.leases import ENDED, LIVE, Lease, TunnelLease
+from federation_member.orders.leases import ENDED, LIVE, Lease
 from federation_member.orders.lending import Lending
 from federation_member.orders.tunnels import Tunnels
 from fedkit.clock import Clock
 from fedkit.errors import FedError
 from fedkit.mesh.errors import MeshError
-from fedkit.protocol.lending import ComputeSpec, LeaseState
+from fedkit.protocol.lending import ComputeSpec, Instance, LeaseState
 from fedkit.store import Database, Tx
 
 log = structlog.get_logger()
@@ -100,7 +102,9 @@ class Keeper:
         if lease is None or lease.state not in LIVE or lease.expires > now:
             return lease
         reason = "its borrower did not renew it in time"
-        return self._lending.change(tx, lease, state=LeaseState.RELEASING, code="lease.expired", reason=reason, due=now)
+        return self._lending.change(
+            tx, lease, state=LeaseState.RELEASING, code=Why.LEASE_EXPIRED, reason=reason, due=now
+        )
 
     # One look
 
@@ -128,10 +132,10 @@ class Keeper:
         except FedError as error:
             return await self._fail(lease, error.code, error.message)
         except TimeoutError:
-            return await self._fail(lease, "middleware.timeout", f"not made within {CALL_LIMIT}")
+            return await self._fail(lease, Why.MIDDLEWARE_TIMEOUT, f"not made within {CALL_LIMIT}")
         except Exception as error:
             log.exception("middleware_broke", lease=lease.id)
-            return await self._fail(lease, "middleware.broke", f"{type(error).__name__} in the lender's middleware")
+            return await self._fail(lease, Why.MIDDLEWARE_BROKE, f"{type(error).__name__} in the lender's middleware")
         return await self._made(lease, owned)
 
     async def _request(self, lease: Lease) -> InstanceRequest:
@@ -144,19 +148,30 @@ class Keeper:
 
     async def _made(self, lease: Lease, owned: Owned) -> datetime | None:
         if owned.status is Status.FAILED:
-            return await self._fail(lease, "middleware.failed", owned.reason or "the instance failed")
+            return await self._fail(lease, MiddlewareError.code, owned.reason or "the instance failed")
         if owned.status is Status.CREATING:
             return self._later(lease)
-        return await self._write(
-            lease, state=LeaseState.RUNNING, code="", reason="", instance=owned.instance, keep_key=False
-        )
+        return await self._db.run(lambda tx: self._runs(tx, lease.id, owned.instance))
+
+    def _runs(self, tx: Tx, lease_id: str, instance: Instance) -> datetime | None:
+        """The instance is there; a machine that is to have a tunnel counts as running when its port is granted."""
+        lease = self._lending.locked(tx, lease_id)
+        now = self._clock()
+        if lease is None or lease.state is not LeaseState.ACCEPTED:
+            return None if lease is None else now
+        if lease.tunnel is None or lease.tunnel.revision > 0:
+            return self._lending.made(tx, lease, instance=instance).due
+        if now - lease.created < PATIENCE:
+            return leases.save(tx.conn, lease, now, quiet=True, instance=instance, due=lease.created + PATIENCE).due
+        reason = "the tunnel server does not answer, so nobody could reach the machine"
+        return self._lending.change(tx, lease, state=LeaseState.FAILING, code=NoTunnel.code, reason=reason, due=now).due
 
     async def _check(self, lease: Lease) -> datetime | None:
         owned = await self._middleware.get(lease.id)
         if owned is None:
-            return await self._fail(lease, "lease.lost", "the instance is gone at its lender")
+            return await self._fail(lease, Why.LEASE_LOST, "the instance is gone at its lender")
         if owned.status is Status.FAILED:
-            return await self._fail(lease, "lease.lost", owned.reason or "the instance failed at its lender")
+            return await self._fail(lease, Why.LEASE_LOST, owned.reason or "the instance failed at its lender")
         if owned.instance != lease.instance and owned.status is Status.RUNNING:
             return await self._write(lease, instance=owned.instance)
         return lease.expires
@@ -179,7 +194,7 @@ class Keeper:
         log.warning("lease_failed", lease=lease.id, code=code, reason=reason)
         return await self._write(lease, state=LeaseState.FAILING, code=code, reason=reason)
 
-    async def _write(self, seen: Lease, *, keep_key: bool = True, **changes: Any) -> datetime | None:
+    async def _write(self, seen: Lease, **changes: Any) -> datetime | None:
         """Write what came of a look, unless the lease has changed its state meanwhile; then look again."""
 
         def write(tx: Tx) -> datetime | None:
@@ -187,9 +202,6 @@ class Keeper:
             if lease is None or lease.state is not seen.state:
                 return None if lease is None else self._clock()
             state = changes.get("state", lease.state)
-            if not keep_key and lease.tunnel is not None:
-                old = lease.tunnel
-                changes["tunnel"] = TunnelLease(old.server, "", old.public_key, old.expires, old.revision)
             due = lease.expires if state is LeaseState.RUNNING else self._clock()
             return self._lending.change(tx, lease, due=due, **changes).due
 

@@ -11,6 +11,7 @@ orders therefore takes the order first (`locked`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -183,6 +184,15 @@ class Lending:
     def wake(self, lease_id: str) -> None:
         """Have the keeper look at a lease now."""
         self._wake(lease_id, self._clock())
+
+    def made(self, tx: Tx, lease: Lease, **changes: Any) -> Lease:
+        """The instance runs and, where it needs one, has its tunnel: tell. The machine has its key, so we forget it."""
+        tunnel = changes.pop("tunnel", lease.tunnel)
+        if tunnel is not None:
+            tunnel = replace(tunnel, private_key="")
+        return self.change(
+            tx, lease, state=LeaseState.RUNNING, code="", reason="", due=lease.expires, tunnel=tunnel, **changes
+        )
 
     def end(self, tx: Tx, lease: Lease) -> Lease:
         """Close a lease under which the middleware holds nothing any more."""

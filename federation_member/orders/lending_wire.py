@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from dataclasses import replace
 
 import structlog
 from pydantic import ValidationError
 
 from federation_member.errors import NotAllowed
-from federation_member.orders.leases import LIVE, Lease, TunnelLease
+from federation_member.orders.leases import LIVE, Lease
 from federation_member.orders.lending import Lending
 from federation_member.orders.tunnels import Tunnels
 from fedkit.errors import RemoteError
@@ -123,9 +123,10 @@ class LendingWire:
         lease = self._lending.locked(tx, granted.lease_id)
         if lease is None or lease.tunnel is None or granted.revision < lease.tunnel.revision:
             return
-        old = lease.tunnel
-        tunnel = TunnelLease(old.server, old.private_key, old.public_key, old.expires, max(granted.revision, 1))
-        changes: dict[str, Any] = {"tunnel": tunnel, "tunnels": tuple(granted.tunnels)}
-        if lease.state in LIVE:
-            changes |= {"code": "", "reason": ""}
-        self._lending.change(tx, lease, tell=changes["tunnels"] != lease.tunnels, **changes)
+        tunnel = replace(lease.tunnel, revision=max(granted.revision, 1))
+        tunnels = tuple(granted.tunnels)
+        if lease.state is LeaseState.ACCEPTED and lease.instance is not None:  # it only waited for this
+            self._lending.made(tx, lease, tunnel=tunnel, tunnels=tunnels)
+        elif lease.state in LIVE:
+            tell = tunnels != lease.tunnels
+            self._lending.change(tx, lease, tell=tell, tunnel=tunnel, tunnels=tunnels, code="", reason="")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+from federation_member.errors import UnknownLease, Why
 from federation_member.orders.lenders import Lenders
 from federation_member.orders.model import AttemptState, OrderState, OrderType
 from federation_member.orders.store import HELD, AttemptRecord, OrderStore, Record
@@ -96,7 +97,7 @@ class Progress:
         """The lender does not know the lease (any more)."""
         if attempt.final:
             return record
-        code, reason = "lease.unknown", f"{attempt.attempt.member} does not know the lease any more"
+        code, reason = UnknownLease.code, f"{attempt.attempt.member} does not know the lease any more"
         self._store.change_attempt(tx.conn, attempt.lease_id, AttemptState.FAILED, code=code, reason=reason)
         return self._lost(tx, record, attempt, code, reason) if attempt.state in HELD else record
 
@@ -140,7 +141,7 @@ class Progress:
 
     def _gone(self, tx: Tx, record: Record, attempt: AttemptRecord, view: LeaseView) -> Record:
         """The lender ended, or is ending, what the order still counted on."""
-        code, reason = view.code or "lease.ended", view.reason or "its lender ended the lease"
+        code, reason = view.code or Why.LEASE_ENDED, view.reason or "its lender ended the lease"
         self._store.change_attempt(tx.conn, attempt.lease_id, code=code, reason=reason)
         return self._lost(tx, record, attempt, code, reason)
 

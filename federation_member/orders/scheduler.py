@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from federation_member.errors import Why
 from federation_member.orders.candidates import KnownMember, Snapshot, is_at, peer
 from federation_member.orders.lenders import Lenders
 from federation_member.orders.model import Attempt, AttemptState, Order, OrderState
@@ -133,10 +134,8 @@ class Scheduler:
         reason = f"its validity ended at {_when(until)}"
         for attempt in load_attempts(tx.conn, record.order.id):
             if attempt.state in HELD:
-                self._progress.release(tx, attempt, "orders.validity_ended", reason)
-        self._store.change(
-            tx, record, state=OrderState.CLOSED, code="orders.validity_ended", reason=reason, next_try=None
-        )
+                self._progress.release(tx, attempt, Why.VALIDITY_ENDED, reason)
+        self._store.change(tx, record, state=OrderState.CLOSED, code=Why.VALIDITY_ENDED, reason=reason, next_try=None)
 
     def _finish_deleting(self, tx: Tx, record: Record) -> None:
         for attempt in load_attempts(tx.conn, record.order.id):
@@ -162,7 +161,7 @@ class Scheduler:
             return None
         placed = self._place_networks(tx, record)
         if isinstance(placed, str):
-            self._store.change(tx, record, code="orders.waits_for_network", reason=placed)
+            self._store.change(tx, record, code=Why.WAITS_FOR_NETWORK, reason=placed)
             return None
         spec, place = placed
         if record.next_try is not None and record.next_try <= now:
@@ -251,8 +250,9 @@ class Scheduler:
         self, tx: Tx, record: Record, attempts: list[AttemptRecord], fitting: list[KnownMember], spec: Spec
     ) -> None:
         """Say why nobody can be asked, and set the time of the next round unless it is set."""
+        code: str
         if not fitting:
-            code, reason = "orders.unmet_requirements", self._world().snapshot.why_none(spec, record.order.location)
+            code, reason = Why.UNMET_REQUIREMENTS, self._world().snapshot.why_none(spec, record.order.location)
         else:
             code, reason = self._refusals(attempts, fitting)
         if record.next_try is None:
@@ -275,7 +275,7 @@ class Scheduler:
                 told.append(f"{member.name}: does not answer")
         more = "; …" if len(fitting) > NAMED_REFUSALS else ""
         codes = {attempt.code for attempt in last.values()}
-        return codes.pop() if len(codes) == 1 else "orders.refused_by_all", "; ".join(told) + more
+        return codes.pop() if len(codes) == 1 else Why.REFUSED_BY_ALL, "; ".join(told) + more
 
 
 def new_record(order: Order) -> Record:

@@ -225,10 +225,18 @@ class Federation:
             for member in self.members:
                 stack.push_async_callback(member.stop)
 
-    async def add(self, name: str, cloud: Cloud | None = None, *, lends: list[Lend] | None = None) -> Member:
+    async def add(
+        self,
+        name: str,
+        cloud: Cloud | None = None,
+        *,
+        lends: list[Lend] | None = None,
+        tunnel_server: Peer | None = None,
+    ) -> Member:
         """Start a member that everybody knows; it lends to all unless told otherwise."""
         url = next(self._urls) if self._urls else f"sqlite:///{self.folder / name}.db"
         member = Member(self, name, url, cloud or Cloud(), [Lend()] if lends is None else lends)
+        member.tunnel_server = tunnel_server
         self.members.append(member)
         self.entries[member.name] = Entry(member.key.fedid, member.name, member.address, Offer())
         await member.start()
