@@ -44,18 +44,17 @@ class TunnelService:
         self._db = db
         self._mesh = mesh
         self._clock = clock
-        self._config = config
         self._dirty: dict[LeaseKey, None] = {}
         self._journal_due = asyncio.Event()
         self._expiry_due = asyncio.Event()
-        self.book = PortBook(config.tunnel.host)
+        self.book = PortBook(config.tunnel.host, config.tunnel.port_range)
         self.server = SshServer(config.tunnel, config.limits, db, mesh, self.book, clock, self._changed)
         Wire(config.tunnel, db, mesh, self.book, self.server, clock, self._expiry_due.set)
 
     @asynccontextmanager
     async def live(self) -> AsyncIterator[None]:
         """Serve while the context is open. What closes with it is not told: after a restart the machines are back at once."""
-        for key in await self._db.run(lambda tx: self.book.prepare(tx, self._config.tunnel.port_range)):
+        for key in await self._db.run(self.book.prepare):
             self._changed(key)
         async with self.server, self._mesh, asyncio.TaskGroup() as tasks:
             acting = [tasks.create_task(self._journal()), tasks.create_task(self._expire())]

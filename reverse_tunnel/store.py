@@ -93,21 +93,21 @@ class Assigned:
 class PortBook:
     """Every change of the book, each a function of an open transaction."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, public: range) -> None:
         self._host = host
+        self._public = public
 
-    def prepare(self, tx: Tx, wanted: range) -> list[LeaseKey]:
+    def prepare(self, tx: Tx) -> list[LeaseKey]:
         """Make the book match the configured range at start; return the leases whose ports were up before.
 
         A port that left the range is forgotten once it is free; its owner keeps it until then.
         """
         known = set(tx.conn.scalars(select(ports.c.port)))
-        missing = [port for port in wanted if port not in known]
+        missing = [port for port in self._public if port not in known]
         for start in range(0, len(missing), PREPARE_ROWS):
             rows = [{"port": port, "up": False, "freed": 0.0} for port in missing[start : start + PREPARE_ROWS]]
             tx.conn.execute(insert(ports), rows)
-        outside = (ports.c.port < wanted.start) | (ports.c.port >= wanted.stop)
-        tx.conn.execute(delete(ports).where(ports.c.lease_id.is_(None), outside))
+        tx.conn.execute(delete(ports).where(ports.c.lease_id.is_(None), ~self._is_public()))
         were_up = select(ports.c.controller, ports.c.lease_id).where(ports.c.up).distinct()
         return [LeaseKey(row.controller, row.lease_id) for row in tx.conn.execute(were_up)]
 
@@ -258,14 +258,18 @@ class PortBook:
         if len(lease.names) >= lease.ports:
             names = ", ".join(lease.names) or "none"
             raise PortLimit(f"The lease allows {lease.ports} ports, and these have theirs: {names}. Close one first.")
-        free = select(ports.c.port).where(ports.c.lease_id.is_(None)).order_by(ports.c.freed, ports.c.port).limit(1)
-        port = tx.conn.scalar(free.with_for_update(skip_locked=True))
+        free = select(ports.c.port).where(ports.c.lease_id.is_(None), self._is_public())
+        longest = free.order_by(ports.c.freed, ports.c.port).limit(1)
+        port = tx.conn.scalar(longest.with_for_update(skip_locked=True))
         if port is None:
             raise NoPort("Every public port of this tunnel server is taken; ask its operator for a larger range.")
         owner = {"controller": lease.key.controller, "lease_id": lease.key.lease_id, "name": name, "up": False}
         tx.conn.execute(update(ports).where(ports.c.port == port).values(**owner))
         lease.names[name] = port
         return Assigned(name, port, created=True)
+
+    def _is_public(self) -> ColumnElement[bool]:
+        return ports.c.port.between(self._public.start, self._public.stop - 1)
 
     def _changed(self, tx: Tx, key: LeaseKey) -> Granted:
         tx.conn.execute(update(leases).where(_is(leases, key)).values(revision=leases.c.revision + 1))

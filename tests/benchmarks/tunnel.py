@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -249,7 +249,7 @@ def resident(pid: int, what: str) -> int:
     raise AssertionError(what)
 
 
-async def open_idle(folder: Path, port: int, keys: list[asyncssh.SSHKey]) -> None:
+async def open_idle(folder: Path, port: int, keys: Sequence[asyncssh.SSHKey]) -> None:
     """Open one tunnel for each key, tell it on standard output, and hold them."""
     options = await asyncssh.SSHClientConnectionOptions.construct(
         username="tunnel", known_hosts=None, client_keys=None, agent_path=None, encryption_algs=[CIPHER], config=None

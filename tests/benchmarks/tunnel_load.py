@@ -9,7 +9,6 @@ from __future__ import annotations
 import selectors
 import socket
 import struct
-import sys
 import time
 
 BLOCK = 256 * 1024
@@ -37,11 +36,12 @@ def serve() -> None:
 
 def _serve_one(sock: socket.socket, state: list[bytes]) -> bool:
     if not state[0]:
-        state[0] = sock.recv(1)
-        if state[0] == b"d":
+        kind = sock.recv(1)
+        if kind == b"d":
             _source(sock, struct.unpack(">Q", sock.recv(8))[0])
             return False
-        return bool(state[0])
+        state[0] = kind
+        return bool(kind)
     if state[0] == b"u":
         if sock.recv_into(_block):
             return True
@@ -92,7 +92,8 @@ def requests(port: int, streams: int, count: int) -> tuple[float, list[float]]:
         sock.sendall(b"e")
         socks.append(sock)
         selector.register(sock, selectors.EVENT_READ, [0.0])
-    message, times = b"x" * 64, []
+    message = b"x" * 64
+    times: list[float] = []
     start = time.perf_counter()
     for key in selector.get_map().values():
         key.data[0] = time.perf_counter()
@@ -143,4 +144,4 @@ def connections(port: int, parallel: int, count: int) -> tuple[float, list[float
 
 
 if __name__ == "__main__":
-    sys.exit(serve())
+    serve()
