@@ -16,6 +16,7 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
+from prometheus_client import Counter as Metric
 
 from federation_member.accounts.errors import Unauthenticated
 from federation_member.orders.model import User
@@ -34,6 +35,7 @@ log = structlog.get_logger()
 
 BODY_LIMIT = 2 * USER_DATA_LIMIT  # user data in JSON, with its escapes, and everything else
 TOKEN_LIMIT = 256
+METHODS = frozenset({"GET", "HEAD", "POST", "DELETE"})
 STATIC = Path(__file__).parent / "static"
 PAGES = {
     "/": ("index.html", "text/html"),
@@ -50,13 +52,16 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
+ANSWERS = web.AppKey("answers", Metric)
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def make_app(services: Services, registry: CollectorRegistry, routes: Sequence[Route] = ALL) -> web.Application:
     """Return the application; whoever runs it owns its life."""
     app = web.Application(client_max_size=BODY_LIMIT, middlewares=[_guard])
-    app.on_response_prepare.append(_add_headers)
+    app[ANSWERS] = Metric("fedmesh_http_answers", "Answers over HTTP.", ["method", "status"], registry=registry)
+    app.on_response_prepare.append(_finish)
     app[STREAMS] = Counter()
 
     async def authenticate(request: web.Request) -> User:
@@ -87,7 +92,9 @@ def _bearer(request: web.Request) -> str:
     return secret.strip()
 
 
-async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
+async def _finish(request: web.Request, response: web.StreamResponse) -> None:
+    method = request.method if request.method in METHODS else "other"  # a stranger must not make up time series
+    request.app[ANSWERS].labels(method, response.status).inc()
     response.headers.update(HEADERS)
     response.headers.setdefault("Cache-Control", "no-store")
 

@@ -47,6 +47,14 @@ class BodyTooLarge(WebError):
     exit = Exit.UNUSABLE_INPUT
 
 
+class BodyTooSlow(WebError):
+    """The body did not arrive in time."""
+
+    code = "web.too_slow"
+    http = 408
+    exit = Exit.TIMED_OUT
+
+
 class UnsupportedMediaType(WebError):
     """A body must be `application/json`."""
 

@@ -16,6 +16,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from federation_member.accounts.errors import Unauthenticated
 from federation_member.web.errors import (
     BodyTooLarge,
+    BodyTooSlow,
     MalformedBody,
     NoSuchPath,
     UnsupportedMediaType,
@@ -156,5 +157,5 @@ def errors_of(route: Route) -> list[type[FedError]]:
     if route.parts.keys() & {"query", "headers", "body"}:
         errors.append(UnusableRequest)
     if "body" in route.parts:
-        errors += [MalformedBody, BodyTooLarge, UnsupportedMediaType]
+        errors += [MalformedBody, BodyTooLarge, BodyTooSlow, UnsupportedMediaType]
     return errors

@@ -11,6 +11,7 @@ handler returns is written as JSON; a handler that returns a `StreamResponse` ha
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 from collections.abc import Awaitable, Callable, Iterator
@@ -22,7 +23,14 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json, to_json
 
 from federation_member.orders.model import User
-from federation_member.web.errors import BodyTooLarge, MalformedBody, NoSuchPath, UnsupportedMediaType, UnusableRequest
+from federation_member.web.errors import (
+    BodyTooLarge,
+    BodyTooSlow,
+    MalformedBody,
+    NoSuchPath,
+    UnsupportedMediaType,
+    UnusableRequest,
+)
 from fedkit.errors import FedError
 
 Services = TypeVar("Services")
@@ -30,6 +38,7 @@ Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
 Authenticate = Callable[[web.Request], Awaitable[User]]
 PARTS = ("path", "query", "headers", "body")
 PROBLEMS_SHOWN = 20
+BODY_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -169,7 +178,10 @@ async def _read_body(model: type[BaseModel], request: web.Request) -> BaseModel:
     if request.content_type != "application/json":
         raise UnsupportedMediaType("Send the body as application/json.")
     try:
-        data = await request.read()
+        async with asyncio.timeout(BODY_SECONDS):
+            data = await request.read()
+    except TimeoutError as error:
+        raise BodyTooSlow(f"The body did not arrive within {BODY_SECONDS:g} s.") from error
     except web.HTTPRequestEntityTooLarge as error:
         limit = request.client_max_size
         raise BodyTooLarge(f"A body may have {limit // 1024} KiB at most.", limit=limit) from error

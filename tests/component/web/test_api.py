@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from federation_member.web import routing
 from federation_member.web.app import BODY_LIMIT
 from tests.component.web.conftest import PASSWORD, Site
 
@@ -181,6 +182,27 @@ async def test_a_body_of_unknown_length_is_bounded_too(site: Site, size: int | N
     headers = site.headers | {"Content-Type": "application/json"}
     async with site.session.post(f"{site.url}/api/v1/orders", data=endless(), headers=headers) as answer:
         assert answer.status == 413
+
+
+async def test_a_body_that_never_ends_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routing, "BODY_SECONDS", 0.05)
+
+    async def stuck() -> Any:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    headers = site.headers | {"Content-Type": "application/json"}
+    async with site.session.post(f"{site.url}/api/v1/orders", data=stuck(), headers=headers) as answer:
+        assert (answer.status, (await answer.json(content_type=None))["code"]) == (408, "web.too_slow")
+
+
+async def test_answers_are_counted_without_names_of_a_strangers_choice(site: Site) -> None:
+    async with site.session.request("PROPFIND", f"{site.url}/api/v1/orders") as answer:
+        assert answer.status == 405
+    async with site.session.get(f"{site.url}/metrics") as answer:
+        text = await answer.text()
+    assert 'fedmesh_http_answers_total{method="other",status="405"} 1.0' in text
+    assert "PROPFIND" not in text
 
 
 async def test_a_refusal_names_the_place_but_never_the_value(site: Site) -> None:
