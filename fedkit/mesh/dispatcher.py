@@ -17,6 +17,7 @@ import asyncio
 import random
 from asyncio import TaskGroup
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -56,6 +57,7 @@ ATTEMPT_TIMEOUT = 5.0  # seconds
 UPLOAD_TIMEOUT = 60.0  # seconds for all chunks of one body
 LONGEST_HOLD = 300.0  # seconds that an unsigned hint may hold us back
 OVERDUE_AT_ONCE = 100
+STORE_PAUSE = 1.0  # seconds, after the store failed us
 RETRY_DELAY = 0.1  # seconds, doubled with each attempt
 LONGEST_RETRY_DELAY = 300.0
 
@@ -91,6 +93,7 @@ class Dispatcher:
     numbers: Iterator[int]
     lanes: dict[str, Lane] = field(default_factory=dict)
     flying: int = 0
+    stopped: bool = False
 
     def start(self, tasks: TaskGroup, waiting: list[Peer]) -> None:
         """Begin to send; `waiting` are the peers that the table holds commands for."""
@@ -105,6 +108,7 @@ class Dispatcher:
 
     def stop(self) -> None:
         """Start nothing any more."""
+        self.stopped = True
         for timer in self._timers.values():
             timer.cancel()
         self.lanes.clear()
@@ -130,7 +134,7 @@ class Dispatcher:
 
     def pump(self, lane: Lane) -> None:
         """Start whatever may start for one peer."""
-        if not self.exchange.link.connected:
+        if self.stopped or not self.exchange.link.connected:
             return
         health = self.peers.of(lane.peer)
         if health.backing_off(self.now()):
@@ -277,7 +281,8 @@ class Dispatcher:
                 lane.remove(entry.jti)
                 self._tasks.create_task(self._give_up(entry, entry.attempts == 0, next_attempt))
 
-    async def _give_up(self, entry: Entry, untried: bool, next_attempt: float = 0.0) -> None:
+    async def _give_up(self, entry: Entry, untried: bool, next_attempt: float = 0.0) -> bool:
+        """Tell that a command got no answer; return whether that could be stored."""
         health = self.peers.of(entry.peer)
         kind = PeerUnreachable if untried else NoAnswer
         details = {"last_error": health.last_error, **({"next_attempt": next_attempt} if next_attempt else {})}
@@ -287,21 +292,32 @@ class Dispatcher:
             await self._close(entry, {}, RemoteError(kind.code, message, details, kind.http))
         except Exception:
             log.exception("mesh_outcome_not_stored", id=entry.jti, operation=entry.op, peer=entry.peer.address)
+            return False
+        return True
 
     async def _watch_deadlines(self) -> None:
         """End the commands whose deadline passes, wherever they are: in the table, waiting or under way."""
         while True:
-            self._due_changed.clear()
-            self._due = await self.db.read(outbox.next_deadline)
             try:
-                async with asyncio.timeout(None if self._due is None else max(0.0, self._due - self.now())):
-                    await self._due_changed.wait()
-            except TimeoutError:
+                await self._wait_for_deadline()
                 entries = await self.db.read(lambda conn: outbox.overdue(conn, self.now(), OVERDUE_AT_ONCE))
-                await asyncio.gather(*(self._overdue(entry) for entry in entries))
+            except Exception:
+                log.exception("mesh_outbox_not_read")
+                await asyncio.sleep(STORE_PAUSE)
+                continue
+            if not all(await asyncio.gather(*(self._overdue(entry) for entry in entries))):
+                await asyncio.sleep(STORE_PAUSE)
 
-    async def _overdue(self, row: Entry) -> None:
+    async def _wait_for_deadline(self) -> None:
+        """Return when the earliest deadline in the table has passed, or an earlier one was written."""
+        self._due_changed.clear()
+        self._due = await self.db.read(outbox.next_deadline)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if self._due is None else max(0.0, self._due - self.now())):
+                await self._due_changed.wait()
+
+    async def _overdue(self, row: Entry) -> bool:
         lane = self._lane(row.peer)
         entry = lane.remove(row.jti)
         untried = entry is not None and entry.attempts == 0
-        await self._give_up(row, untried)
+        return await self._give_up(row, untried)

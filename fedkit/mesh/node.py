@@ -275,6 +275,9 @@ class MeshNode:
 
     async def _prune_forever(self) -> None:
         while True:
-            while await self._db.run(lambda tx: inbox.prune(tx, self._now())):
-                pass
+            try:
+                while await self._db.run(lambda tx: inbox.prune(tx, self._now())):
+                    pass
+            except Exception:
+                log.exception("mesh_inbox_not_pruned")
             await asyncio.sleep(PRUNE_EVERY)

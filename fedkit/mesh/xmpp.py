@@ -224,6 +224,8 @@ class XmppLink:
         if xml.tag != _IQ:
             is_traffic = xml.tag.startswith(f"{{{stanzas.COMPONENT}}}") and not xml.tag.endswith("}handshake")
             return None if is_traffic else stanza  # presence and messages; the rest is the stream's own
+        if not self._connected:
+            return None  # we are leaving
         kind = xml.get("type")
         if kind in ("result", "error"):
             self._settle_request(xml)

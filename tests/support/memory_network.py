@@ -105,7 +105,7 @@ class MemoryLink:
 
     def receive(self, packet: Packet) -> None:
         """A packet arrives."""
-        if not self._up:
+        if not self._up or self._network.links.get(self._address) is not self:
             return
         if not packet.reply:
             self._tasks.create_task(self._answer(packet))

@@ -59,8 +59,8 @@ def run(scenario: Coroutine[Any, Any, T]) -> T:
         return runner.run(scenario)
 
 
-class Crash(BaseException):
-    """The process dies here."""
+class Crash(Exception):
+    """The process dies here: none of its commits succeeds any more."""
 
 
 class InlineDatabase(Database):
