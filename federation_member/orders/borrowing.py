@@ -27,13 +27,24 @@ Told = Callable[[str, FedError | None], None]
 
 
 class Borrowing:
-    """Serves the borrower's operations; `told(request_id, error)` hears how requests for tunnels ended."""
+    """Serves the borrower's operations.
 
-    def __init__(self, scheduler: Scheduler, progress: Progress, lenders: Lenders, told: Told) -> None:
+    `told(request_id, error)` hears how requests for tunnels ended, `silent(fedid)` who left an order without an answer.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        progress: Progress,
+        lenders: Lenders,
+        told: Told,
+        silent: Callable[[str], None],
+    ) -> None:
         self._scheduler = scheduler
         self._progress = progress
         self._lenders = lenders
         self._told = told
+        self._silent = silent
 
     def serve(self, mesh: Mesh) -> None:
         """Register with the mesh."""
@@ -66,8 +77,12 @@ class Borrowing:
             self._apply(tx, outcome.peer.fedid, answer)
             return
 
+        no_answer = answer.code.startswith("mesh.")
+        if no_answer:
+            self._silent(outcome.peer.fedid)  # before the next candidate is chosen, in this same transaction
+
         def judge(tx: Tx, record: Record, attempt: AttemptRecord) -> Record:
-            if answer.code.startswith("mesh."):
+            if no_answer:
                 return self._progress.abandon(tx, record, attempt, answer.code, NO_ANSWER)
             return self._progress.refused(tx, record, attempt, answer.code, answer.message)
 

@@ -15,6 +15,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -75,7 +76,7 @@ class Engine:
         self._attributes = attributes
         self._listeners: list[Callable[[], None]] = []
         self._me = OwnMember(mesh.me.fedid, name, mesh.me.address, Offer(), clock())
-        self._world = World(Snapshot((self._me,)), {})
+        self._world = World(Snapshot((self._me,)))
         self._order_queue = WorkQueue("orders", self._look_at_order, clock, ORDER_WORKERS)
         self._news_queue = WorkQueue("news", self._look_at_news, clock, 1)
         self._tunnels = Tunnels(mesh, tunnel_server)
@@ -94,7 +95,7 @@ class Engine:
         self._register()
 
     def _register(self) -> None:
-        borrowing = Borrowing(self.scheduler, self.progress, self.lenders, self._request_ended)
+        borrowing = Borrowing(self.scheduler, self.progress, self.lenders, self._request_ended, self._world.silent.add)
         borrowing.serve(self._mesh)
         own = self._mesh.me.fedid
         self.lending.connect_own(lambda tx, view: borrowing.own_changed(tx, view, own), borrowing.lock_order_of)
@@ -202,14 +203,19 @@ class Engine:
         if key == DIRECTORY:
             changed = self._picture()
         else:
-            changed = {key.removeprefix(PEER)}
-            self._tunnels.forget_description()
-            self._world = World(self._world.snapshot, self._world.changed | dict.fromkeys(changed, self._clock()))
-            for fedid in await self._renewal.all_due(key.removeprefix(PEER)):
-                self._renewal_queue.wake(fedid)
+            changed = await self._heard_of(key.removeprefix(PEER))
         if changed:
             await self._wake_waiting()
         return None
+
+    async def _heard_of(self, fedid: str) -> set[str]:
+        """A member speaks (again): what it could not say meanwhile is asked for."""
+        self._world = replace(self._world, changed=self._world.changed | {fedid: self._clock()})
+        self._world.silent.discard(fedid)
+        self._tunnels.forget_description()
+        for lender in await self._renewal.all_due(fedid):
+            self._renewal_queue.wake(lender)
+        return {fedid}
 
     async def _refresh_offer(self) -> None:
         if self._middleware is None:
@@ -235,12 +241,13 @@ class Engine:
         changed = {member.fedid for member in members if before.get(member.fedid) != _substance(member)}
         if changed or len(before) != len(members):
             now = self._clock()
-            self._world = World(Snapshot(members), self._world.changed | dict.fromkeys(changed, now))
+            times = self._world.changed | dict.fromkeys(changed, now)
+            self._world = replace(self._world, snapshot=Snapshot(members), changed=times)
         return changed
 
     async def _wake_waiting(self) -> None:
         """Let every order that found nobody look again, oldest first, spread so that others are not held up."""
-        query = select(orders.c.id).where(orders.c.state == OrderState.OPEN.value, orders.c.next_try.is_not(None))
+        query = select(orders.c.id).where(orders.c.state == OrderState.OPEN.value, orders.c.lease_id.is_(None))
         ids = await self._db.read(lambda conn: conn.execute(query.order_by(orders.c.created)).scalars().all())
         now = self._clock()
         for number, order_id in enumerate(ids):

@@ -15,6 +15,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from federation_member.errors import Why
@@ -22,7 +23,7 @@ from federation_member.orders.candidates import KnownMember, Snapshot, is_at, pe
 from federation_member.orders.lenders import Lenders
 from federation_member.orders.model import Attempt, AttemptState, Order, OrderState
 from federation_member.orders.picker import Picker
-from federation_member.orders.progress import Progress
+from federation_member.orders.progress import NOTHING_HELD, Progress
 from federation_member.orders.store import (
     HELD,
     AttemptRecord,
@@ -48,12 +49,17 @@ NAMED_REFUSALS = 8
 Judgement = Callable[[Tx, Record, AttemptRecord], Record]
 
 
+@dataclass(frozen=True)
 class World:
-    """What is known of the members now, and since when each is as it is. Replaced as a whole by the service."""
+    """What is known of the members now. Replaced as a whole by the engine.
 
-    def __init__(self, snapshot: Snapshot, changed: dict[str, datetime]) -> None:
-        self.snapshot = snapshot
-        self.changed = changed
+    `changed` tells since when a member is as it is; `silent` names those that left an order without an answer and
+    were not heard of since: they are only asked where nobody else can be.
+    """
+
+    snapshot: Snapshot
+    changed: dict[str, datetime] = field(default_factory=dict)
+    silent: set[str] = field(default_factory=set)  # lives on through all pictures; added to from any thread
 
 
 class Scheduler:
@@ -80,13 +86,12 @@ class Scheduler:
     def step(self, tx: Tx, order_id: str) -> datetime | None:
         """Do what the order needs now; return when it must be looked at next (None: when something happens)."""
         record = load(tx.conn, order_id, lock=True)
-        if record is None:
-            return None
-        following: Record | None = record
-        while following is not None:
-            record = following
-            following = self._advance(tx, record)
-        record = load(tx.conn, order_id) or record
+        return None if record is None else self._go_on(tx, record)
+
+    def _go_on(self, tx: Tx, record: Record) -> datetime | None:
+        more = True
+        while more:
+            record, more = self._advance(tx, record)
         due = self._due(record)
         if due != record.due:
             self._store.change(tx, record, due=due)
@@ -101,22 +106,22 @@ class Scheduler:
         attempt = load_attempt(tx.conn, lease_id)  # again, now that nobody else can change it
         assert record is not None
         if attempt is not None:
-            judge(tx, record, attempt)
-            self.step(tx, record.order.id)
+            self._go_on(tx, judge(tx, record, attempt))
         return True
 
-    def _advance(self, tx: Tx, record: Record) -> Record | None:
-        """Do one thing; return the record if there may be more to do at once."""
+    def _advance(self, tx: Tx, record: Record) -> tuple[Record, bool]:
+        """Do one thing; return the record, and whether there may be more to do at once."""
         state = record.order.state
         if state is OrderState.DELETING:
-            self._finish_deleting(tx, record)
-        elif state not in ENDED:
-            until = record.order.valid_until
-            if until is not None and until <= self._clock():
-                self._close(tx, record, until)
-            elif state is OrderState.OPEN and record.order.lease_id is None:
-                return self._find_lender(tx, record)
-        return None
+            return self._finish_deleting(tx, record), False
+        if state in ENDED:
+            return record, False
+        until = record.order.valid_until
+        if until is not None and until <= self._clock():
+            return self._close(tx, record, until), False
+        if state is OrderState.OPEN and record.order.lease_id is None:
+            return self._find_lender(tx, record)
+        return record, False
 
     def _due(self, record: Record) -> datetime | None:
         order = record.order
@@ -130,39 +135,44 @@ class Scheduler:
 
     # Ending
 
-    def _close(self, tx: Tx, record: Record, until: datetime) -> None:
+    def _close(self, tx: Tx, record: Record, until: datetime) -> Record:
         reason = f"its validity ended at {_when(until)}"
         for attempt in load_attempts(tx.conn, record.order.id):
             if attempt.state in HELD:
                 self._progress.release(tx, attempt, Why.VALIDITY_ENDED, reason)
-        self._store.change(tx, record, state=OrderState.CLOSED, code=Why.VALIDITY_ENDED, reason=reason, next_try=None)
+        return self._store.change(
+            tx,
+            record,
+            state=OrderState.CLOSED,
+            code=Why.VALIDITY_ENDED,
+            reason=reason,
+            order=NOTHING_HELD,
+            next_try=None,
+        )
 
-    def _finish_deleting(self, tx: Tx, record: Record) -> None:
+    def _finish_deleting(self, tx: Tx, record: Record) -> Record:
         for attempt in load_attempts(tx.conn, record.order.id):
             if attempt.state in HELD:
                 self._progress.release(tx, attempt, "", "the order is being deleted")
         awaited = [attempt.attempt for attempt in load_attempts(tx.conn, record.order.id) if not attempt.final]
         machines = machines_on(tx.conn, record.order.id)
         if not awaited and not machines:
-            self._store.change(
-                tx, record, state=OrderState.DELETED, code="", reason="every lender confirmed that nothing is left"
-            )
-        elif awaited:
-            self._store.change(tx, record, reason=f"waits for {'; '.join(map(_awaited, awaited))}")
-        else:
-            self._store.change(tx, record, reason=f"waits for the machines that it joins: {_ids(machines)}")
+            reason = "every lender confirmed that nothing is left"
+            return self._store.change(tx, record, state=OrderState.DELETED, code="", reason=reason, order=NOTHING_HELD)
+        if awaited:
+            return self._store.change(tx, record, reason=f"waits for {'; '.join(map(_awaited, awaited))}")
+        return self._store.change(tx, record, reason=f"waits for the machines that it joins: {_ids(machines)}")
 
     # Finding a lender
 
-    def _find_lender(self, tx: Tx, record: Record) -> Record | None:
+    def _find_lender(self, tx: Tx, record: Record) -> tuple[Record, bool]:
         now = self._clock()
         if record.order.valid_from is not None and record.order.valid_from > now:
-            self._store.change(tx, record, reason=f"waits for its validity, from {_when(record.order.valid_from)}")
-            return None
+            reason = f"waits for its validity, from {_when(record.order.valid_from)}"
+            return self._store.change(tx, record, reason=reason), False
         placed = self._place_networks(tx, record)
         if isinstance(placed, str):
-            self._store.change(tx, record, code=Why.WAITS_FOR_NETWORK, reason=placed)
-            return None
+            return self._store.change(tx, record, code=Why.WAITS_FOR_NETWORK, reason=placed), False
         spec, place = placed
         if record.next_try is not None and record.next_try <= now:
             record = self._store.change(tx, record, round=record.round + 1, next_try=None)
@@ -172,10 +182,10 @@ class Scheduler:
         fitting = [m for m in world.snapshot.fitting(spec, record.order.location) if is_at(m, place)]
         candidates = [m for m in fitting if self._may_ask(m, attempts, world)]
         if not candidates:
-            self._give_up_for_now(tx, record, attempts, fitting, spec)
-            return None
+            return self._give_up_for_now(tx, record, attempts, fitting, spec), False
         own = [m for m in candidates if self._lenders.is_own(peer(m))]
-        chosen = own[0] if own else self._picker.rank(record.order, candidates)[0]
+        speaking = [m for m in candidates if m.fedid not in world.silent]
+        chosen = own[0] if own else self._picker.rank(record.order, speaking or candidates)[0]
         return self._ask(tx, record, chosen, spec)
 
     def _place_networks(self, tx: Tx, record: Record) -> tuple[Spec, str | None] | str:
@@ -202,7 +212,7 @@ class Scheduler:
         asked = max((a.attempt.started for a in attempts if a.attempt.fedid == member.fedid), default=None)
         return asked is None or world.changed.get(member.fedid, asked) > asked
 
-    def _ask(self, tx: Tx, record: Record, member: KnownMember, spec: Spec) -> Record | None:
+    def _ask(self, tx: Tx, record: Record, member: KnownMember, spec: Spec) -> tuple[Record, bool]:
         now = self._clock()
         order = record.order
         attempt = AttemptRecord(
@@ -236,31 +246,27 @@ class Scheduler:
         try:
             view = self._lenders.create(tx, peer(member), body)
         except FedError as refusal:
-            self._progress.refused(tx, record, attempt, refusal.code, refusal.message)
-            return record
-        if view is None and record.failures == 0:  # later rounds are told by their outcome alone
-            self._store.change(tx, record, code="", reason=f"asks {member.name}", order=fields)
-            return None
-        record = self._store.change(tx, record, order=fields)
+            return self._progress.refused(tx, record, attempt, refusal.code, refusal.message), True
         if view is not None:
-            self._progress.view(tx, record, attempt, view)
-        return None
+            record = self._store.change(tx, record, order=fields)
+            return self._progress.view(tx, record, attempt, view), False
+        if record.failures > 0:  # later rounds are told by their outcome alone
+            return self._store.change(tx, record, order=fields), False
+        return self._store.change(tx, record, code="", reason=f"asks {member.name}", order=fields), False
 
     def _give_up_for_now(
         self, tx: Tx, record: Record, attempts: list[AttemptRecord], fitting: list[KnownMember], spec: Spec
-    ) -> None:
-        """Say why nobody can be asked, and set the time of the next round unless it is set."""
-        code: str
+    ) -> Record:
+        """Say why nobody can be asked; what somebody offers is asked for again after a pause, the rest when that changes."""
         if not fitting:
-            code, reason = Why.UNMET_REQUIREMENTS, self._world().snapshot.why_none(spec, record.order.location)
-        else:
-            code, reason = self._refusals(attempts, fitting)
-        if record.next_try is None:
-            pause = min(FIRST_PAUSE * 2 ** min(record.failures, 20), LONGEST_PAUSE) * self._chance.uniform(0.8, 1.2)
-            again = self._clock() + timedelta(seconds=pause)
-            self._store.change(tx, record, code=code, reason=reason, next_try=again, failures=record.failures + 1)
-        else:
-            self._store.change(tx, record, code=code, reason=reason)
+            reason = self._world().snapshot.why_none(spec, record.order.location)
+            return self._store.change(tx, record, code=Why.UNMET_REQUIREMENTS, reason=reason, next_try=None)
+        code, reason = self._refusals(attempts, fitting)
+        if record.next_try is not None:
+            return self._store.change(tx, record, code=code, reason=reason)
+        pause = min(FIRST_PAUSE * 2 ** min(record.failures, 20), LONGEST_PAUSE) * self._chance.uniform(0.8, 1.2)
+        again = self._clock() + timedelta(seconds=pause)
+        return self._store.change(tx, record, code=code, reason=reason, next_try=again, failures=record.failures + 1)
 
     def _refusals(self, attempts: list[AttemptRecord], fitting: list[KnownMember]) -> tuple[str, str]:
         last = {a.attempt.fedid: a.attempt for a in attempts}
