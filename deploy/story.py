@@ -11,32 +11,26 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-from deploy.commands.errors import TimedOut
 from deploy.commands.output import say
 from deploy.lab.cli import demo_name
 from deploy.lab.client import Lab
 from deploy.lab.errors import LabFailed
-from deploy.lab.places import RUN
-from deploy.lab.topology import API_PORT, USER, Plan
+from deploy.lab.person import Person, machines_at, until
+from deploy.lab.topology import Plan
+from deploy.lab.traces import Traces
 from fedkit.errors import Exit, FedError
 
-T = TypeVar("T")
-
 HOME, LENDER = "site-a", "site-b"
+PERSON = "alice"
 REQUIREMENT = "attributes.gpu == true"  # which only the second site meets
-PERSON, PROJECT = "alice", "physics"
-DESK = RUN / "alice"  # home directory of the person
-KEY = DESK / "id_ed25519"
-ACCOUNT = "fed"  # at the machine
+OPEN_TUNNEL = "ssh -f -N -R web:0:127.0.0.1:8000 tunnel"
 PAGE = "Served by a machine that nobody can reach, but by its tunnel."
-PATIENCE = 60.0  # seconds; everything here takes one or two
-LOOK_AGAIN = 0.1  # seconds
 
 
 @dataclass(frozen=True)
@@ -80,154 +74,68 @@ class Story:
         say(f"{now - self.begin:6.1f} s  {mark} {name} ({now - begin:.2f} s)\n            {observed}")
 
 
-class Demo:
-    """The steps, in their order; each uses what the ones before it have found."""
-
-    def __init__(self, story: Story, lab: Lab) -> None:
-        self._story = story
-        self._lab = lab
-        self._order: dict[str, Any] = {}
-
-    def play(self) -> None:
-        """Tell the whole story up to the end of the machine."""
-        for chapter in (self.people, self.members, self.order, self.reach, self.publish, self.fetch, self.give_back):
-            chapter()
-
-    def people(self) -> None:
-        """A person gets an account at the home site, and a key pair."""
-        with self._story.step(f"{PERSON} has an account at {HOME}") as observed:
-            password = "correct horse battery staple"  # noqa: S105 - of a site that lives for a minute
-            self._run(USER, ["mkdir", "-p", "-m", "700", str(DESK)])
-            self._run(USER, ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", PERSON, "-f", str(KEY)])
-            config = str(RUN / HOME / "member/member.toml")
-            account = [PERSON, "--project", PROJECT, "-c", config, "--password-stdin"]
-            self._fed("member", "user", "add", *account, text=password)
-            site = self._lab.plan.site(HOME)
-            url = f"http://{site.lan}:{API_PORT}"
-            self._fed("login", url, "--user", PERSON, "--password-stdin", text=password)
-            observed.append(f"logged in at {url}, which only the intranet of {HOME} reaches")
-
-    def members(self) -> None:
-        """The home site's member knows of the other one."""
-        with self._story.step("the members see one another") as observed:
-            wanted = {site.domain for site in self._lab.plan.sites}
-
-            def alive() -> list[dict[str, Any]] | None:
-                listed = [member for member in self._fed_json("members") if member["alive"]]
-                return listed if {member["name"] for member in listed} >= wanted else None
-
-            found = _until(alive, f"{HOME} sees {', '.join(sorted(wanted))}")
-            observed += [f"{member['name']} ({member['fedid'][:8]}…)" for member in found]
-
-    def order(self) -> None:
-        """A machine is ordered at home and comes up elsewhere."""
-        with self._story.step(f"order fulfilled at {LENDER}") as observed:
-            wish = ["--image", "debian", "--requirements", REQUIREMENT, "--ssh-key", f"{KEY}.pub", "--wait"]
-            self._order = self._fed_json("order", "create", *wish, "--timeout", str(PATIENCE))[0]
-            lender = self._lab.plan.site(LENDER).domain
-            if self._order["member"] != lender:
-                raise LabFailed(f"The order went to {self._order['member']}, not to {lender}.")
-            instance = self._order["instance"]
-            observed.append(
-                f"{instance['name']} runs at {lender}, {instance['flavour']['name']}, {instance['address']}"
-            )
-            observed.append(f"ordered at {HOME} for {REQUIREMENT}")
-
-    def reach(self) -> None:
-        """An outside user logs in through the lender's tunnel server."""
-        with self._story.step("ssh from the internet through the tunnel") as observed:
-            tunnel = self._tunnel("ssh")
-            hosts = [f"[{tunnel['host']}]:{tunnel['port']} {key}" for key in self._order["instance"]["host_keys"]]
-            self._run(USER, ["tee", str(DESK / "known_hosts")], text="\n".join(hosts) + "\n")
-            told = self._ssh("echo $(id -un) at $(hostname) on $(uname -s)").strip()
-            observed.append(f"{tunnel['host']}:{tunnel['port']}, host key checked: {told}")
-
-    def publish(self) -> None:
-        """The machine opens a second tunnel by itself."""
-        with self._story.step("the machine opens an HTTP tunnel on demand") as observed:
-            self._ssh(f"mkdir -p www && echo '{PAGE}' > www/index.html && busybox httpd -p 127.0.0.1:8000 -h www")
-            self._ssh("ssh -f -N -R web:0:127.0.0.1:8000 tunnel >tunnel.log 2>&1 </dev/null")
-            tunnel = self._tunnel("web")
-            observed.append(f"ssh -R web:0:127.0.0.1:8000 tunnel: {tunnel['host']}:{tunnel['port']}")
-
-    def fetch(self) -> None:
-        """An outside user fetches a page through it."""
-        with self._story.step("a page is fetched through it from the internet") as observed:
-            tunnel = self._tunnel("web")
-            url = f"http://{tunnel['host']}:{tunnel['port']}/"
-            script = (
-                "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode())"
-            )
-            page = self._run(USER, ["python3", "-c", script, url]).strip()
-            if page != PAGE:
-                raise LabFailed(f"{url} brought another page: {page!r}")
-            observed.append(f"{url}: {page}")
-
-    def give_back(self) -> None:
-        """The order is deleted; nothing of the machine is left, neither at its lender nor outside."""
-        ports = [self._tunnel(name) for name in ("ssh", "web")]
-        with self._story.step("order deleted, machine gone") as observed:
-            self._fed("order", "delete", self._order["id"], "--wait", "--timeout", str(PATIENCE))
-            left = self._machines()
-            if left:
-                raise LabFailed(f"{LENDER} still has {', '.join(left)}.")
-            observed.append(f"{LENDER} holds no machine and no interface")
-        with self._story.step("its ports are closed") as observed:
-            for tunnel in ports:
-                _until(partial(self._refuses, tunnel), f"{tunnel['host']}:{tunnel['port']} is closed")
-                observed.append(f"{tunnel['host']}:{tunnel['port']} refuses")
-
-    def _machines(self) -> list[str]:
-        """What the lender's host shows of machines: their records, and their interfaces on the intranet."""
-        state = RUN / LENDER / "member/machines"
-        records = self._run(LENDER, ["find", str(state), "-name", "record.json"]).split()
-        plugged = self._run(LENDER, ["ip", "-brief", "link", "show", "master", "machines"]).splitlines()
-        return records + [line.split()[0] for line in plugged]
-
-    def _refuses(self, tunnel: dict[str, Any]) -> bool:
-        script = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5).recv(1)"
-        command = ["python3", "-c", script, tunnel["host"], str(tunnel["port"])]
-        return "ConnectionRefusedError" in self._lab.run(USER, command, check=False).stderr
-
-    def _tunnel(self, name: str) -> dict[str, Any]:
-        """The public port of that name, once the machine holds it open."""
-
-        def find() -> dict[str, Any] | None:
-            listed = self._fed_json("tunnel", "list", self._order["id"])
-            return next((tunnel for tunnel in listed if tunnel["name"] == name and tunnel["up"]), None)
-
-        return _until(find, f"the tunnel {name} is up")
-
-    def _ssh(self, command: str) -> str:
-        tunnel = self._tunnel("ssh")
-        options = [
-            "-o",
-            "BatchMode=yes",
-            "-o",
-            "StrictHostKeyChecking=yes",
-            "-o",
-            f"UserKnownHostsFile={DESK}/known_hosts",
-        ]
-        line = ["ssh", "-F", "none", "-i", str(KEY), *options, "-p", str(tunnel["port"]), f"{ACCOUNT}@{tunnel['host']}"]
-        return self._run(USER, [*line, command])
-
-    def _fed_json(self, *arguments: str) -> Any:
-        return json.loads(self._fed(*arguments, "-o", "json"))
-
-    def _fed(self, *arguments: str, text: str | None = None) -> str:
-        return self._run(HOME, ["env", f"HOME={DESK}", "fed", *arguments], text=text)
-
-    def _run(self, host: str, command: Sequence[str], text: str | None = None) -> str:
-        return self._lab.run(host, command, text=text, timeout=PATIENCE + 30).stdout
+def _tell(story: Story, lab: Lab) -> None:
+    """The story, from the person's account to the end of the machine."""
+    with story.step(f"{PERSON} has an account at {HOME}") as observed:
+        person = Person(lab, HOME, PERSON)
+        observed.append(f"logged in at {person.url}, which only the intranet of {HOME} reaches")
+    with story.step("the members see one another") as observed:
+        members = until(partial(_everybody, lab, person), f"{HOME} sees all members")
+        observed.extend(f"{member['name']} ({member['fedid'][:8]}…)" for member in members)
+    with story.step(f"order fulfilled at {LENDER}") as observed:
+        order = person.order("--requirements", REQUIREMENT)
+        observed.extend(_whereabouts(lab, order))
+    ports = _use(story, person, order)
+    _give_back(story, lab, person, order, ports)
 
 
-def _until(find: Callable[[], T | None], what: str) -> T:
-    deadline = time.monotonic() + PATIENCE
-    while not (found := find()):
-        if time.monotonic() > deadline:
-            raise TimedOut(f"After {PATIENCE:.0f} s it was not seen that {what}.")
-        time.sleep(LOOK_AGAIN)
-    return found
+def _everybody(lab: Lab, person: Person) -> list[dict[str, Any]] | None:
+    alive = [member for member in person.ask("members") if member["alive"]]
+    return alive if {member["name"] for member in alive} >= {site.domain for site in lab.plan.sites} else None
+
+
+def _whereabouts(lab: Lab, order: dict[str, Any]) -> list[str]:
+    lender = lab.plan.site(LENDER).domain
+    if order["member"] != lender:
+        raise LabFailed(f"The order went to {order['member']}, not to {lender}.")
+    if not machines_at(lab, LENDER):
+        raise LabFailed(f"The order is {order['state']}, but {LENDER} has no machine.")
+    instance = order["instance"]
+    return [
+        f"{instance['name']} runs at {lender}, {instance['flavour']['name']}, {instance['address']}",
+        f"ordered at {HOME} for {REQUIREMENT}",
+    ]
+
+
+def _use(story: Story, person: Person, order: dict[str, Any]) -> list[dict[str, Any]]:
+    with story.step("ssh from the internet through the tunnel") as observed:
+        ssh = person.tunnel(order)
+        told = person.ssh(order, "echo $(id -un) at $(hostname) on $(uname -s)").strip()
+        observed.append(f"{ssh['host']}:{ssh['port']}, host key checked: {told}")
+    with story.step("the machine opens an HTTP tunnel on demand") as observed:
+        person.ssh(order, f"mkdir -p www && echo '{PAGE}' > www/index.html && busybox httpd -p 127.0.0.1:8000 -h www")
+        person.ssh(order, f"{OPEN_TUNNEL} >tunnel.log 2>&1 </dev/null")
+        web = person.tunnel(order, "web")
+        observed.append(f"{OPEN_TUNNEL}: {web['host']}:{web['port']}")
+    with story.step("a page is fetched through it from the internet") as observed:
+        url = f"http://{web['host']}:{web['port']}/"
+        page = person.fetch(url)
+        if page != PAGE:
+            raise LabFailed(f"{url} brought another page: {page!r}")
+        observed.append(f"{url}: {page}")
+    return [ssh, web]
+
+
+def _give_back(story: Story, lab: Lab, person: Person, order: dict[str, Any], ports: list[dict[str, Any]]) -> None:
+    with story.step("order deleted, machine gone") as observed:
+        person.delete(order)
+        if left := machines_at(lab, LENDER):
+            raise LabFailed(f"{LENDER} still has {', '.join(left)}.")
+        observed.append(f"{LENDER} holds no machine and no interface")
+    with story.step("its ports are closed") as observed:
+        for tunnel in ports:
+            until(partial(person.refused, tunnel), f"{tunnel['host']}:{tunnel['port']} is closed")
+            observed.append(f"{tunnel['host']}:{tunnel['port']} refuses")
 
 
 def _play(story: Story, once: bool) -> None:
@@ -238,7 +146,7 @@ def _play(story: Story, once: bool) -> None:
             f"{', '.join(f'{site.name} ({site.server})' for site in plan.sites)}; {len(lab.status())} services"
         )
     try:
-        Demo(story, lab).play()
+        _tell(story, lab)
         if not once:
             say("\nIt stays up until Ctrl-C. In another terminal: .venv/bin/fed demo status")
             _wait_for_interrupt()
@@ -247,9 +155,16 @@ def _play(story: Story, once: bool) -> None:
             say(f"\n--- the end of the log of {role}\n{lab.log(role)}")
         raise
     finally:
-        with story.step("the sites are down") as observed:
-            lab.down()
-            observed.append("no process, namespace, mount, interface or file is left")
+        _clean_up(story, lab)
+
+
+def _clean_up(story: Story, lab: Lab) -> None:
+    with story.step("the sites are down") as observed:
+        traces = Traces(lab.name, lab.pid)
+        lab.down()
+        if left := traces.left():
+            raise LabFailed(f"Left behind: {', '.join(left)}.")
+        observed.append(f"{len(traces.processes)} processes ended; no mount, interface, control group or file is left")
 
 
 def _wait_for_interrupt() -> None:

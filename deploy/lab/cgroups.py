@@ -61,8 +61,15 @@ def watch(made: list[Path]) -> tuple[subprocess.Popen[bytes], int]:
     """Start the janitor; it works when all copies of the returned descriptor are closed."""
     reading, writing = os.pipe()
     try:
-        # In a session of its own, away from any terminal and from whoever kills process groups.
-        janitor = subprocess.Popen(["sh", "-c", JANITOR, "janitor", *made], stdin=reading, start_new_session=True)
+        # In a session of its own, away from any terminal and from whoever kills process groups; and it holds nobody's
+        # output open, because it outlives `fed demo up`.
+        janitor = subprocess.Popen(
+            ["sh", "-c", JANITOR, "janitor", *made],
+            stdin=reading,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
     finally:
         os.close(reading)
     return janitor, writing

@@ -16,13 +16,12 @@ import pytest
 from deploy.lab import cgroups
 from deploy.lab.client import Lab
 from deploy.lab.errors import AlreadyUp, LabFailed, NotUp
-from deploy.lab.launch import address
 from deploy.lab.topology import Plan
+from deploy.lab.traces import Traces
 from fedkit.errors import RemoteError
 from tests.lab.components import component, member, ping
 
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("namespaces")]
-KINDS = ("mnt", "net", "pid", "ipc", "uts")
 NOBODY = 65534
 PROJECT = Path(__file__).parent.parent.parent
 SMALL = Plan(2, ("xmpp",))
@@ -45,50 +44,18 @@ def name(request: pytest.FixtureRequest) -> Iterator[str]:
         Lab.attach(chosen).down()
 
 
-class Traces:
-    """What there is of a running lab, seen from outside. Its namespaces live as long as a process or a mount holds them."""
-
-    def __init__(self, pid: int, name: str) -> None:
-        """Look at the lab whose first process is `pid`."""
-        self.name = name
-        inside = {_namespace(pid, kind) for kind in KINDS} - {_namespace(os.getpid(), kind) for kind in KINDS}
-        pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-        members = [each for each in pids if inside & {_namespace(each, kind) for kind in KINDS}]
-        # Descriptors, so that a new process under an old number is not mistaken for it.
-        self.processes = {each: os.pidfd_open(each) for each in members}
-
-    def assert_gone(self) -> None:
-        """Wait for the end of all processes, then look for anything else."""
-        for pid, descriptor in self.processes.items():
-            assert select.select([descriptor], [], [], 20)[0], f"process {pid} still runs"
-            os.close(descriptor)
-        with pytest.raises(NotUp):
-            Lab.attach(self.name)
-        assert "fedlab" not in Path("/proc/self/mountinfo").read_text()
-        assert not Path("/run/fedlab").exists()
-        assert not Path("/run/netns/site-a-dmz").exists()
-        interfaces = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
-        assert "site-a" not in interfaces
-        assert address(self.name).replace("\0", "@") not in Path("/proc/net/unix").read_text()
-
-    def assert_no_control_groups(self) -> None:
-        """Removed by the janitor a moment after the last process."""
-        for _ in range(200):
-            if not cgroups.groups(self.name):
-                return
-            select.select([], [], [], 0.05)
-        pytest.fail("control groups are left")
-
-
-def _read_link(link: Path) -> str:
+def _assert_gone(traces: Traces, name: str) -> None:
+    """All processes end, the janitor does its work, and then nothing is left."""
     try:
-        return str(link.readlink())
-    except OSError:  # it ended while we looked
-        return ""
-
-
-def _namespace(pid: int, kind: str) -> str:
-    return _read_link(Path(f"/proc/{pid}/ns/{kind}"))
+        for _ in range(400):
+            if not cgroups.groups(name):
+                break
+            select.select([], [], [], 0.05)
+        assert traces.left() == []
+    finally:
+        traces.close()
+    with pytest.raises(NotUp):
+        Lab.attach(name)
 
 
 @contextlib.contextmanager
@@ -116,22 +83,21 @@ def _parent(pid: int) -> int:
 def test_down_leaves_nothing(name: str) -> None:
     lab = Lab.up(name, SMALL, leashed=False)
     assert all(service["ready"] for service in lab.status().values())
-    traces = Traces(lab.pid, name)
+    traces = Traces(name, lab.pid)
     assert len(traces.processes) >= 4  # pid 1, DNS, two servers
     Lab.attach(name).down()
-    assert not cgroups.groups(name)
-    traces.assert_gone()
+    assert traces.left() == []
+    traces.close()
 
 
 @pytest.mark.parametrize("victim", ["builder", "unshare", "pid 1"])
 def test_kill_9_leaves_nothing(name: str, victim: str) -> None:
     with _build(name) as builder:
         pid = _read_pid(builder)
-        traces = Traces(pid, name)
+        traces = Traces(name, pid)
         victims = {"builder": builder.pid, "unshare": _parent(pid), "pid 1": pid}
         os.kill(victims[victim], signal.SIGKILL)
-        traces.assert_gone()
-        traces.assert_no_control_groups()
+        _assert_gone(traces, name)
 
 
 def test_kill_9_of_the_builder_while_it_builds_leaves_nothing(name: str) -> None:
@@ -190,10 +156,10 @@ def test_without_root(name: str) -> None:
     drop = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
     with _build(name, *drop) as builder:
         pid = _read_pid(builder)
-        traces = Traces(pid, name)
+        traces = Traces(name, pid)
         assert {os.stat(f"/proc/{each}").st_uid for each in traces.processes} == {NOBODY}
         os.kill(_parent(pid), signal.SIGKILL)
-        traces.assert_gone()
+        _assert_gone(traces, name)
 
 
 @pytest.mark.root

@@ -1,0 +1,119 @@
+"""Somebody who uses the federation of a lab as people do: with `fed` from a site's intranet, with `ssh` from the internet."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from deploy.commands.errors import TimedOut
+from deploy.lab.client import Lab
+from deploy.lab.places import RUN
+from deploy.lab.topology import API_PORT, USER
+
+T = TypeVar("T")
+
+ACCOUNT = "fed"  # at every machine
+PATIENCE = 60.0  # seconds; everything here takes one or two
+LOOK_AGAIN = 0.1  # seconds
+
+
+class Person:
+    """One user: an account at a site, a home directory with a key pair there and on the internet."""
+
+    def __init__(self, lab: Lab, site: str, name: str = "alice", project: str = "physics") -> None:
+        """Make the account and log in."""
+        self._lab = lab
+        self._site = lab.plan.site(site)
+        self.name = name
+        self.url = f"http://{self._site.lan}:{API_PORT}"
+        self._home = RUN / f"people/{self._site.name}-{name}"
+        self._key = self._home / "id_ed25519"
+        lab.run(USER, ["mkdir", "-p", "-m", "700", str(self._home)])
+        lab.run(USER, ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(self._key)])
+        password = secrets.token_urlsafe()
+        config = str(RUN / self._site.name / "member/member.toml")
+        account = [name, "--project", project, "-c", config, "--password-stdin"]
+        self.fed("member", "user", "add", *account, text=password)
+        self.fed("login", self.url, "--user", name, "--password-stdin", text=password)
+
+    def fed(self, *arguments: str, text: str | None = None) -> str:
+        """Run `fed` in the intranet and return its stdout; raise `LabFailed` with what it said if it fails."""
+        return self._lab.run(self._site.name, self._fed(arguments), text=text, timeout=2 * PATIENCE).stdout
+
+    def fed_status(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `fed` in the intranet, whatever its exit status."""
+        return self._lab.run(self._site.name, self._fed(arguments), timeout=2 * PATIENCE, check=False)
+
+    def ask(self, *arguments: str) -> Any:
+        """Run `fed … -o json` and return the data."""
+        return json.loads(self.fed(*arguments, "-o", "json"))
+
+    def order(self, *arguments: str) -> Any:
+        """Order one machine, wait until it runs, and return the order."""
+        wish = ["--image", "debian", "--ssh-key", f"{self._key}.pub", "--wait", "--timeout", str(PATIENCE)]
+        return self.ask("order", "create", *wish, *arguments)[0]
+
+    def delete(self, order: dict[str, Any]) -> Any:
+        """Delete an order and wait until its lender has confirmed that all is gone."""
+        return self.ask("order", "delete", order["id"], "--wait", "--timeout", str(PATIENCE))
+
+    def tunnel(self, order: dict[str, Any], name: str = "ssh") -> dict[str, Any]:
+        """The public port of that name, once the machine holds it open."""
+
+        def find() -> dict[str, Any] | None:
+            listed = self.ask("tunnel", "list", order["id"])
+            return next((tunnel for tunnel in listed if tunnel["name"] == name and tunnel["up"]), None)
+
+        return until(find, f"the tunnel {name} is up")
+
+    def ssh(self, order: dict[str, Any], command: str) -> str:
+        """Run a command on the machine, from the internet, checking its host key against what its lender said."""
+        tunnel = self.tunnel(order)
+        known = self._home / f"known_hosts-{order['id']}"
+        keys = order["instance"]["host_keys"]
+        lines = "".join(f"[{tunnel['host']}]:{tunnel['port']} {key}\n" for key in keys)
+        self.outside(["tee", str(known)], text=lines)
+        options = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={known}"]
+        line = ["ssh", "-F", "none", "-i", str(self._key), *options, "-p", str(tunnel["port"])]
+        return self.outside([*line, f"{ACCOUNT}@{tunnel['host']}", command])
+
+    def fetch(self, url: str) -> str:
+        """Fetch a page from the internet."""
+        script = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode())"
+        return self.outside(["python3", "-c", script, url]).strip()
+
+    def refused(self, tunnel: dict[str, Any]) -> bool:
+        """Whether a public port refuses connections."""
+        script = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5).recv(1)"
+        command = ["python3", "-c", script, tunnel["host"], str(tunnel["port"])]
+        return "ConnectionRefusedError" in self._lab.run(USER, command, check=False).stderr
+
+    def outside(self, command: Sequence[str], text: str | None = None) -> str:
+        """Run a command on the internet and return its stdout."""
+        return self._lab.run(USER, command, text=text).stdout
+
+    def _fed(self, arguments: Sequence[str]) -> list[str]:
+        return ["env", f"HOME={self._home}", "fed", *arguments]
+
+
+def machines_at(lab: Lab, site: str) -> list[str]:
+    """What a site's host shows of lent machines: their records, and their interfaces on the intranet's bridge."""
+    found = lab.plan.site(site)
+    state = RUN / found.name / "member/machines"
+    records = lab.run(found.name, ["find", str(state), "-name", "record.json"]).stdout.split()
+    plugged = lab.run(found.name, ["ip", "-brief", "link", "show", "master", "machines"]).stdout.splitlines()
+    return records + [line.split()[0] for line in plugged]
+
+
+def until(find: Callable[[], T | None], what: str, patience: float = PATIENCE) -> T:
+    """Ask again and again until there is an answer; raise `TimedOut` after `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while not (found := find()):
+        if time.monotonic() > deadline:
+            raise TimedOut(f"After {patience:.0f} s it was not seen that {what}.")
+        time.sleep(LOOK_AGAIN)
+    return found
