@@ -119,11 +119,11 @@ def _finish(root: Path, packages: list[str]) -> None:
         (root / name).write_text(text)
     (root / "tmp").mkdir(exist_ok=True)
     _link_busybox(root)
+    (root / STAMP).write_text("\n".join([_recipe(), *packages, ""]))
     for path in [root, *root.rglob("*")]:
         _normalise(path)
     (root / "tmp").chmod(0o1777)
     (root / "etc/shadow").chmod(0o600)
-    (root / STAMP).write_text("\n".join([_recipe(), *packages, ""]))
 
 
 def _link_busybox(root: Path) -> None:

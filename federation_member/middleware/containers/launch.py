@@ -144,6 +144,7 @@ def main() -> None:
     check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
     if os.getppid() != int(sys.argv[1]):
         sys.exit("the member is gone")  # it was before it could have been noticed
+    os.umask(0o022)  # not the one that the operator happens to have
     plan = json.load(sys.stdin)
     lock = os.open(plan["lock"], os.O_RDWR)
     fcntl.flock(lock, fcntl.LOCK_EX)

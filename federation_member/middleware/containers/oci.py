@@ -10,6 +10,8 @@ from __future__ import annotations
 import resource
 from typing import Any
 
+from federation_member.middleware.containers.ids import Extents, Ids
+
 CAPABILITIES = [
     *("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL"),
     *("CAP_NET_BIND_SERVICE", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETUID", "CAP_SYS_CHROOT"),
@@ -49,24 +51,22 @@ def config(
     *,
     root: str,
     hostname: str,
-    first_id: int,
-    ids: int,
+    ids: Ids,
     processes: int,
     cgroup: str | None,
     memory_bytes: int,
     vcpu: int,
 ) -> dict[str, Any]:
     """Return the content of `config.json`; `cgroup` is None where no control groups can be used."""
-    mapping = [{"containerID": 0, "hostID": first_id, "size": ids}]
     linux: dict[str, Any] = {
         # No network namespace here: the launcher's is inherited.
         "namespaces": [{"type": name} for name in ("pid", "mount", "uts", "ipc", "user", "cgroup")],
-        "uidMappings": mapping,
-        "gidMappings": mapping,
+        "uidMappings": _mapping(ids.uids),
+        "gidMappings": _mapping(ids.gids),
         "maskedPaths": MASKED,
         "readonlyPaths": READ_ONLY,
         "rootfsPropagation": "private",
-        "seccomp": _seccomp(one_id=ids == 1),
+        "seccomp": _seccomp(one_id=ids.only_one),
     }
     if cgroup is not None:
         linux |= {"cgroupsPath": cgroup, "resources": _resources(processes, memory_bytes, vcpu)}
@@ -74,7 +74,7 @@ def config(
         "ociVersion": "1.0.2",
         "hostname": hostname,
         "root": {"path": root},
-        "mounts": _mounts(one_id=ids == 1),
+        "mounts": _mounts(one_id=ids.only_one),
         "process": {
             "args": ["/bin/sh", "/etc/fed/init"],
             "cwd": "/",
@@ -91,6 +91,10 @@ def config(
         },
         "linux": linux,
     }
+
+
+def _mapping(extents: Extents) -> list[dict[str, int]]:
+    return [{"containerID": inside, "hostID": outside, "size": count} for inside, outside, count in extents]
 
 
 def _mounts(*, one_id: bool) -> list[dict[str, Any]]:

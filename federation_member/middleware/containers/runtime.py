@@ -20,7 +20,7 @@ from pathlib import Path
 
 from federation_member.middleware.containers import oci
 from federation_member.middleware.containers.cgroups import Cgroups
-from federation_member.middleware.containers.ids import Ids
+from federation_member.middleware.containers.ids import RANGE, Ids
 from federation_member.middleware.containers.network import Plug, batches
 from federation_member.middleware.containers.seed import Files
 from federation_member.middleware.contract import MiddlewareError, Unavailable
@@ -65,12 +65,17 @@ class Runtime:
         self._alive: dict[str, int] = {}
         self.cgroups: Cgroups | None = None
 
-    async def start(self) -> None:
+    async def start(self, *, real_root: bool) -> None:
         """Look what is here and watch what runs."""
         for program, package in PROGRAMS.items():
             if shutil.which(program) is None:
                 raise Unavailable(f"{program} is not installed; install the package {package}.")
         self.cgroups = Cgroups.find()
+        if self.cgroups is None and real_root:
+            raise Unavailable(
+                "The control groups cpu, memory and pids are not mounted or not writable here; `ip netns exec` hides them, "
+                "`nsenter --net` does not."
+            )
         self._notes.mkdir(exist_ok=True, mode=0o700)
         for entry in json.loads(await self._runc("list", "--format", "json")) or []:
             if entry["status"] == "running":
@@ -137,8 +142,7 @@ class Runtime:
         return oci.config(
             root=f"{self._mount_point(machine)}/root",
             hostname=machine.hostname,
-            first_id=machine.ids.first,
-            ids=machine.ids.count,
+            ids=machine.ids,
             processes=machine.processes,
             cgroup=f"/{PREFIX}{machine.key}" if self.cgroups else None,
             memory_bytes=machine.ram_bytes + machine.disk_bytes,  # its disk is memory too
@@ -154,7 +158,7 @@ class Runtime:
             "work": str(self._mount_point(machine)),
             "base": str(machine.image),
             "first_id": machine.ids.first,
-            "ids": machine.ids.count,
+            "ids": RANGE,
             "userxattr": machine.ids.first == 0,
             "disk_bytes": machine.disk_bytes,
             "seed": {path: (base64.b64encode(data).decode(), mode) for path, (data, mode) in machine.files.items()},

@@ -70,16 +70,21 @@ class ContainersMiddleware:
         """Find what is here. Raises `Unavailable` with the next step if the site is not ready for machines."""
         self._changed = changed
         self._take_state()
+        try:
+            await self._look_around()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _look_around(self) -> None:
         for name in self._config.all_images:
             self._check_image(name)
         await network.check_bridge(self._config.bridge)
         self._host = await network.host_addresses()
         self._book.load()
-        await self._runtime.start()
+        await self._runtime.start(real_root=self._ids.separate)
         if self._runtime.cgroups is None:
-            log.warning(
-                "limits_unavailable", missing="memory and processor time", reason="control groups are not writable here"
-            )
+            log.warning("limits_unavailable", missing="memory and processor time", reason="no writable control groups")
         for record in self._book:
             if record.kind == NETWORK:
                 await network.ensure_bridge(network.bridge_name(record.number))
@@ -205,7 +210,7 @@ class ContainersMiddleware:
             host_key=host_key,
             user_data=user_data,
             tunnel=request.tunnel,
-            one_id=ids.count == 1,
+            one_id=ids.only_one,
         )
         return Launch(
             key=record.key,

@@ -27,4 +27,6 @@ def site(base: Path, tmp_path: Path) -> Iterator[ContainersSite]:
     if os.geteuid() != 0:
         pytest.skip("needs root, or the user namespace that test_containers_without_root.py makes")
     with network_namespace():
-        yield ContainersSite(base, tmp_path / "state")
+        site = ContainersSite(base, tmp_path / "state")
+        yield site
+        site.clear()

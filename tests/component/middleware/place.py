@@ -73,6 +73,18 @@ class ContainersSite:
         os.kill(int((self.state / "instances" / key / "bundle" / "pid").read_text()), 9)
         await asyncio.sleep(0)
 
+    def clear(self) -> None:
+        """Remove what a failed test left."""
+        if any(self.state.glob("instances/*")):
+            asyncio.run(self._delete_all())
+
+    async def _delete_all(self) -> None:
+        middleware = self.middleware()
+        await middleware.start(lambda key: None)
+        for owned in await middleware.list_owned():
+            await middleware.delete(owned.key)
+        await middleware.stop()
+
     async def leftovers(self) -> list[str]:
         """Interfaces, mounts, notes, records, groups and processes."""
         return await asyncio.to_thread(_leftovers, self.state)

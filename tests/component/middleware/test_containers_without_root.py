@@ -1,6 +1,7 @@
-"""The same contract as an unprivileged person keeps it: in a user namespace with a single uid, where Dropbear lets people in.
+"""The same contract as an unprivileged person keeps it: in a user namespace.
 
-The tests of test_containers*.py run once more, in a pytest of their own inside of that namespace.
+With a single uid Dropbear lets people in; with a range of uids (as /etc/subuid gives) machines are complete. The tests
+of test_containers*.py run once more for each, in a pytest of their own inside of that namespace.
 """
 
 from __future__ import annotations
@@ -16,25 +17,11 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[3]
+HERE = Path(__file__)
 SOMEBODY = 54321  # any uid but root's
-NAMESPACES = [
-    "unshare",
-    "--map-root-user",
-    "--user",
-    "--net",
-    "--mount",
-    "--pid",
-    "--fork",
-    "--mount-proc",
-    "--kill-child",
-]
-
-
-def as_somebody() -> list[str]:
-    """The command prefix that gives up root, if we have it."""
-    if os.geteuid() != 0:
-        return []
-    return ["setpriv", f"--reuid={SOMEBODY}", f"--regid={SOMEBODY}", "--clear-groups"]
+RANGE = f"0 {SOMEBODY} 1\n1 {1 << 29} 65535\n"  # as newuidmap(1) would write it
+NAMESPACES = ["--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
+NOT_AGAIN = "not step"  # the crash at every step is the same code with the same names; it has run before
 
 
 @pytest.fixture
@@ -50,24 +37,44 @@ def folder(base: Path) -> Iterator[Path]:
         yield folder
 
 
-@pytest.mark.timeout(300)
-def test_the_contract_holds_in_a_user_namespace(folder: Path) -> None:
-    prefix = [*as_somebody(), *NAMESPACES]
-    probe = subprocess.run([*prefix, "ls", str(REPOSITORY)], capture_output=True, text=True, check=False)
-    if probe.returncode:
-        pytest.skip(f"no user namespace for an unprivileged person here: {probe.stderr.strip()}")
-    tests = sorted(
-        str(path) for path in Path(__file__).parent.glob("test_containers*.py") if path.name != Path(__file__).name
-    )
-    options = ["-q", "-x", "-p", "no:cacheprovider", f"--basetemp={folder}/tmp", "-k", "not step"]
-    command = [sys.executable, "-m", "pytest", *options, *tests]
-    environment = os.environ | {
-        "FEDMESH_TEST_BASE": str(folder / "base"),
-        "HOME": str(folder),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
+def again(folder: Path) -> tuple[list[str], dict[str, str]]:
+    """The command that runs the other tests of this folder, and its environment."""
+    tests = sorted(str(path) for path in HERE.parent.glob("test_containers*.py") if path != HERE)
+    options = ["-q", "-x", "-p", "no:cacheprovider", f"--basetemp={folder}/tmp", "-k", NOT_AGAIN]
+    more = {"FEDMESH_TEST_BASE": str(folder / "base"), "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    return [sys.executable, "-m", "pytest", *options, *tests], os.environ | more
+
+
+def passes(command: list[str], environment: dict[str, str]) -> None:
+    """Run it, and show what it said."""
     done = subprocess.run(
-        [*prefix, *command], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False, timeout=280
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False, timeout=280
     )
     print(done.stdout[-20_000:])
     assert done.returncode == 0, done.stdout[-5_000:] + done.stderr[-2_000:]
+
+
+@pytest.mark.timeout(300)
+def test_the_contract_holds_with_one_id(folder: Path) -> None:
+    person = ["setpriv", f"--reuid={SOMEBODY}", f"--regid={SOMEBODY}", "--clear-groups"] if os.geteuid() == 0 else []
+    prefix = [*person, "unshare", "--user", "--map-root-user", *NAMESPACES]
+    probe = subprocess.run([*prefix, "ls", str(HERE)], capture_output=True, text=True, check=False)
+    if probe.returncode:
+        pytest.skip(f"no user namespace for an unprivileged person here: {probe.stderr.strip()}")
+    command, environment = again(folder)
+    passes([*prefix, *command], environment)
+
+
+@pytest.mark.timeout(300)
+def test_the_contract_holds_with_a_range_of_ids(folder: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root to give the range; what newuidmap gives is the same")
+    command, environment = again(folder)
+    with subprocess.Popen(["unshare", "--user", "cat"], stdin=subprocess.PIPE) as holder:
+        proc = Path(f"/proc/{holder.pid}")
+        while (proc / "ns/user").readlink() == Path("/proc/self/ns/user").readlink():
+            assert holder.poll() is None
+        for name in ("uid_map", "gid_map"):
+            (proc / name).write_text(RANGE)
+        enter = ["nsenter", f"--user={proc}/ns/user", "--setuid=0", "--setgid=0", "unshare", *NAMESPACES]
+        passes([*enter, *command], environment)

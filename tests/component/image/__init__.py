@@ -1,0 +1,1 @@
+"""The builder of root file systems."""

@@ -1,0 +1,79 @@
+"""The base is built from the packages of this machine's own mirror, without root and the same each time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+
+from deploy.image import packages
+from deploy.image.build import STAMP, build
+from deploy.image.packages import ImageError
+
+
+def digest(root: Path) -> str:
+    """Names, kinds, modes, times and contents of all that is below `root`."""
+    whole = hashlib.sha256()
+    for path in sorted(root.rglob("*")):
+        state = path.lstat()
+        content = os.readlink(path).encode() if path.is_symlink() else path.read_bytes() if path.is_file() else b""
+        whole.update(f"{path.relative_to(root)} {state.st_mode} {int(state.st_mtime)} ".encode() + content)
+    return whole.hexdigest()
+
+
+@pytest.fixture
+def quiet() -> list[str]:
+    """What the builder says."""
+    return []
+
+
+def test_built_twice_is_the_same(tmp_path: Path, quiet: list[str]) -> None:
+    if shutil.which("apt-get") is None:
+        pytest.skip("the base is built with apt, which is not here")
+    first, second = (build(tmp_path / name, quiet.append) for name in ("one", "two"))
+    assert digest(first) == digest(second)
+    said = len(quiet)
+    assert build(first, quiet.append) == first  # it is there: nothing to do, nothing to say
+    assert len(quiet) == said
+    assert not [path for path in first.rglob("*") if path.lstat().st_mode & (stat.S_ISUID | stat.S_ISGID)]
+    assert sum(path.lstat().st_size for path in first.rglob("*")) < 80 << 20
+    assert {path.name for path in tmp_path.iterdir()} == {"one", "one.lock", "two", "two.lock"}
+    for program in ("sh", "bash", "ssh", "dbclient", "dropbear", "nc", "wget"):
+        assert (
+            (first / "usr/bin" / program).is_symlink()
+            or (first / "usr/bin" / program).exists()
+            or (first / "usr/sbin" / program).exists()
+        )
+    (first / STAMP).write_text("of another recipe\n")
+    build(first, quiet.append)
+    assert digest(first) == digest(second)
+
+
+def test_without_package_lists_the_next_step_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = tmp_path / "apt.conf"
+    config.write_text(f'Dir::State "{tmp_path}";\nDir::State::status "/dev/null";\nDir::Cache "{tmp_path}";\n')
+    (tmp_path / "lists").mkdir()
+    monkeypatch.setenv("APT_CONFIG", str(config))
+    with pytest.raises(ImageError, match="apt-get update"):
+        packages.closure()
+
+
+def test_without_apt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ImageError, match="Debian"):
+        packages.closure()
+
+
+def test_a_mirror_that_hiccups_gets_a_second_try(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "apt-get").write_text("#!/bin/sh\necho x >> tries\n[ $(wc -l < tries) -gt 1 ] && touch a.deb\n")
+    (tmp_path / "apt-get").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(packages, "PAUSE", 0.0)
+    assert [path.name for path in packages.fetch(["a=1"], tmp_path)] == ["a.deb"]
+    (tmp_path / "apt-get").write_text("#!/bin/sh\necho no route >&2\nexit 100\n")
+    with pytest.raises(ImageError, match="no route"):
+        packages.fetch(["a=1"], tmp_path)
