@@ -131,17 +131,19 @@ class Directory:
         rendezvous = self._rendezvous.fedid if self._rendezvous else ""
         await self._db.run(lambda tx: store.begin(tx, rendezvous))
         await self._read()
-        async with asyncio.TaskGroup() as tasks:
-            loops = [tasks.create_task(self._publish())]
-            if self._announcer is not None and self._follower is not None:
-                loops += [tasks.create_task(self._announcer.run()), tasks.create_task(self._follower.run())]
-            try:
-                yield self
-            finally:
-                for loop in loops:
-                    loop.cancel()
-        if self._announcer is not None:
-            await self._announcer.leave()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                loops = [tasks.create_task(self._publish())]
+                if self._announcer is not None and self._follower is not None:
+                    loops += [tasks.create_task(self._announcer.run()), tasks.create_task(self._follower.run())]
+                try:
+                    yield self
+                finally:
+                    for loop in loops:
+                        loop.cancel()
+        finally:
+            if self._announcer is not None:
+                await self._announcer.leave()
 
     async def _publish(self) -> None:
         while True:
