@@ -80,6 +80,7 @@ class Federation:
     clock: ShiftedClock = field(default_factory=ShiftedClock)
     rendezvous_key: PrivateKey = field(default_factory=PrivateKey.generate)
     keys: dict[str, PrivateKey] = field(default_factory=dict)
+    prepare: Callable[[MeshNode], None] = lambda mesh: None  # what else a node is to serve
 
     def key(self, site: str) -> PrivateKey:
         """The key of a site's member."""
@@ -94,6 +95,7 @@ class Federation:
         async with self.database("rendezvous", rendezvous_store.metadata) as db:
             link = self.network.link(RENDEZVOUS)
             mesh = MeshNode(self.rendezvous_key, RENDEZVOUS, db, link, self.clock)
+            self.prepare(mesh)
             registry = Registry(db, mesh, section, self.clock)
             await registry.prepare()
             async with mesh, registry.running():
@@ -106,6 +108,7 @@ class Federation:
         async with self.database(site, directory_store.metadata) as db:
             link = self.network.link(f"fm.{site}")
             mesh = MeshNode(self.key(site), f"fm.{site}", db, link, self.clock)
+            self.prepare(mesh)
             directory = Directory(db, mesh, self.key(site), site, peer, self.clock)
             async with mesh, directory.running():
                 yield Member(directory, mesh, db, link)
