@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-MOST_TRIES = 6  # keys that one connection may offer
+MOST_FAILURES = 6  # wrong keys that one connection may offer
 NO_MORE_METHODS = 14  # SSH_DISCONNECT_NO_MORE_AUTH_METHODS_AVAILABLE
 NOT_HEARD_OF = float("inf")
 
@@ -37,7 +37,7 @@ class Machine(asyncssh.SSHServer):
 
     def __init__(self, server: SshServer) -> None:
         self._server = server
-        self._tries = 0
+        self._failures = 0
         self._address = ""
         self._waiting = False
         self.conn: Any = None
@@ -62,10 +62,6 @@ class Machine(asyncssh.SSHServer):
 
     async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
         """Find the lease of a key; asyncssh then checks that its owner is there."""
-        self._tries += 1
-        if self._tries > MOST_TRIES:
-            self.conn.disconnect(NO_MORE_METHODS, "Too many keys; name the right one with -i and -o IdentitiesOnly=yes")
-            return False
         try:
             self.key_id = key_id_of(key)
         except UnusableMachineKey:
@@ -76,6 +72,11 @@ class Machine(asyncssh.SSHServer):
         if self.lease is None:
             self._server.gate.fail(self._address)
             self._server.traffic.refusals["tunnel.unknown_key"] += 1
+            self._failures += 1
+            if self._failures == MOST_FAILURES:
+                self.conn.disconnect(
+                    NO_MORE_METHODS, "Too many keys; name the right one with -i and -o IdentitiesOnly=yes"
+                )
         return self.lease is not None
 
     def greeting(self) -> str:

@@ -43,15 +43,30 @@ class _Side:
             other.transport.close()
 
 
+class _MachineSide(_Side, asyncssh.SSHTCPSession[bytes]):
+    def __init__(self, traffic: Traffic) -> None:
+        self._traffic = traffic
+
+    def connection_made(self, chan: asyncssh.SSHTCPChannel[bytes]) -> None:
+        self.transport = chan
+        chan.pause_reading()  # until the public side is there
+
+    def data_received(self, data: bytes, _datatype: asyncssh.DataType = None) -> None:
+        self._traffic.to_public += len(data)
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.write(data)
+
+
 class _PublicSide(_Side, asyncio.Protocol):
-    def __init__(self, traffic: Traffic, closed: Callable[[], None]) -> None:
+    def __init__(self, traffic: Traffic, machine: _MachineSide, closed: Callable[[], None]) -> None:
         self._traffic = traffic
         self._closed = closed
+        self.other = machine
+        machine.other = self
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        transport.pause_reading()  # until the machine has taken the connection
 
     def data_received(self, data: bytes) -> None:
         self._traffic.to_machine += len(data)
@@ -63,21 +78,6 @@ class _PublicSide(_Side, asyncio.Protocol):
         self._closed()
 
 
-class _MachineSide(_Side, asyncssh.SSHTCPSession[bytes]):
-    def __init__(self, traffic: Traffic, public: _PublicSide) -> None:
-        self._traffic = traffic
-        self.other = public
-        public.other = self
-
-    def connection_made(self, chan: asyncssh.SSHTCPChannel[bytes]) -> None:
-        self.transport = chan
-
-    def data_received(self, data: bytes, _datatype: asyncssh.DataType = None) -> None:
-        self._traffic.to_public += len(data)
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.write(data)
-
-
 async def splice(
     conn: asyncssh.SSHServerConnection,
     sock: socket.socket,
@@ -87,11 +87,13 @@ async def splice(
     closed: Callable[[], None],
 ) -> None:
     """Offer a public connection to the machine; `closed` is called once it has ended."""
-    loop = asyncio.get_running_loop()
-    transport, public = await loop.connect_accepted_socket(lambda: _PublicSide(traffic, closed), sock)
     try:
-        await conn.create_connection(lambda: _MachineSide(traffic, public), *told, *origin)
+        channel, machine = await conn.create_connection(lambda: _MachineSide(traffic), *told, *origin)
     except (asyncssh.Error, OSError):
-        transport.abort()
-    else:
-        transport.resume_reading()
+        sock.close()
+        closed()
+        return
+    assert isinstance(machine, _MachineSide)
+    loop = asyncio.get_running_loop()
+    await loop.connect_accepted_socket(lambda: _PublicSide(traffic, machine, closed), sock)
+    channel.resume_reading()

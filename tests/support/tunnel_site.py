@@ -149,6 +149,10 @@ class Site:
     def port(self) -> int:
         return self.service.server.port
 
+    @property
+    def http_port(self) -> int:
+        return int(self.config.http.listen.rpartition(":")[2])
+
     async def machine(self, ports: int = 4, **more: Any) -> MachineKey:
         """A machine with a lease."""
         machine = MachineKey.make(self.folder, more.pop("kind", "ssh-ed25519"))
@@ -175,7 +179,7 @@ def write_config(folder: Path, controllers: list[str], **more: Any) -> TunnelCon
             "identity": {"key": key},
             "xmpp": {"address": TUNNEL_ADDRESS, "host": BIND, "secret_file": folder / "secret"},
             "store": {"url": f"sqlite:///{folder}/tunnel.db"},
-            "http": {"listen": f"{BIND}:0"},
+            "http": {"listen": f"{BIND}:{free_range(1).partition('-')[0]}"},
             "tunnel": tunnel,
             "limits": more.pop("limits", {}),
         }
