@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
@@ -55,8 +55,8 @@ class PublicKey:
         """Parse and check a DER SubjectPublicKeyInfo; raise `UnusableKey` for another type or a weak key."""
         try:
             key = serialization.load_der_public_key(spki)
-        except (ValueError, TypeError) as error:
-            raise UnusableKey("Not a DER public key.") from error
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise UnusableKey("Not a DER public key of a type that is used here.") from error
         return cls.of(key)
 
     @classmethod
@@ -88,7 +88,7 @@ class PublicKey:
         for attempt in attempts:
             try:
                 key = attempt()
-            except ValueError:
+            except (ValueError, UnsupportedAlgorithm):
                 continue
             return cls.of(key)
         raise UnusableKey(f"{path} is neither a certificate nor a public key, in PEM or DER.")
@@ -164,7 +164,7 @@ class PrivateKey:
             raise UnusableKey(f"{path} can be read by others; run: chmod 600 {path}")
         try:
             key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise UnusableKey(f"{path} is not an unencrypted PEM private key.") from error
         PublicKey.of(key.public_key())
         return cls(key)  # type: ignore[arg-type]

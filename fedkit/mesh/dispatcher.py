@@ -51,7 +51,6 @@ from fedkit.store import Database
 
 log = structlog.get_logger()
 
-WINDOW = 32  # attempts under way to one peer
 WINDOW_IN_ALL = 512
 ATTEMPT_TIMEOUT = 5.0  # seconds
 UPLOAD_TIMEOUT = 60.0  # seconds for all chunks of one body
@@ -145,7 +144,7 @@ class Dispatcher:
         if lane.hold_until > monotonic:
             self._wake_later(lane, lane.hold_until - monotonic)
             return
-        window = 1 if health.failures else WINDOW
+        window = 1 if health.failures else int(lane.window)
         while len(lane.flying) < window and self.flying < WINDOW_IN_ALL:
             entry = lane.take(monotonic)
             if entry is None:
@@ -181,7 +180,7 @@ class Dispatcher:
                     lane.add(entry)
         except Exception:
             log.exception("mesh_outbox_not_loaded", peer=lane.peer.address)
-            lane.hold_until = self._loop.time() + 1.0
+            lane.hold_until = self._loop.time() + STORE_PAUSE
         finally:
             lane.loading = False
         self.pump(lane)
@@ -192,6 +191,7 @@ class Dispatcher:
         then: Callable[[], None] | None = None
         try:
             answer = await self._deliver(entry, after)
+            lane.widen()
             self.heard(entry.peer)
             await self._close(entry, answer.body or {}, _refusal(answer))
         except LinkDown:
@@ -261,7 +261,7 @@ class Dispatcher:
 
     def _no_answer(self, lane: Lane, entry: Entry, started: float, error: Exception) -> None:
         if isinstance(error, Bounced) and error.retry_after > 0:
-            lane.hold_until = self._loop.time() + min(error.retry_after, LONGEST_HOLD)
+            lane.hold(self._loop.time(), min(error.retry_after, LONGEST_HOLD))
         elif isinstance(error, TimeoutError) and self.peers.of(entry.peer).last_heard > started:
             log.info("mesh_attempt_lost", id=entry.jti, peer=entry.peer.address)  # lost on the way; the peer is well
         else:

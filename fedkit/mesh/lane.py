@@ -19,6 +19,7 @@ from fedkit.mesh.api import Peer
 from fedkit.mesh.envelope import INLINE_LIMIT
 from fedkit.mesh.outbox import Entry
 
+WINDOW = 32  # attempts under way at once, at most
 LOADED = 128  # rows in memory for each peer
 LOADED_OCTETS = 2 * 1024 * 1024  # of their bodies
 
@@ -38,6 +39,7 @@ class Lane:
     loading: bool = False
     stalled: bool = False
     hold_until: float = 0.0  # seconds, monotonic
+    window: float = WINDOW
 
     @property
     def full(self) -> bool:
@@ -76,6 +78,16 @@ class Lane:
             else:
                 self.urgent.remove(entry)
         return entry
+
+    def hold(self, monotonic: float, seconds: float) -> None:
+        """The peer asked us to wait: halve the window, once for all attempts that were under way."""
+        if self.hold_until <= monotonic:
+            self.window = max(1.0, self.window / 2)
+        self.hold_until = max(self.hold_until, monotonic + seconds)
+
+    def widen(self) -> None:
+        """An attempt was answered: by and by, open the window again."""
+        self.window = min(float(WINDOW), self.window + 1 / self.window)
 
     def take(self, monotonic: float) -> Entry | None:
         """Move the next command that may start now to those under way."""

@@ -70,10 +70,12 @@ class MemoryLink:
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
-                self.set_up(True)
-                await asyncio.Event().wait()
+                try:
+                    self.set_up(True)
+                    await asyncio.Event().wait()
+                finally:
+                    self._up = False
         finally:
-            self._up = False
             if self._network.links.get(self._address) is self:
                 del self._network.links[self._address]
 
