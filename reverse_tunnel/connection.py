@@ -62,7 +62,7 @@ WRITE_HIGH, WRITE_LOW = 256 * 1024, 64 * 1024  # unsent octets at which reading 
 MOST_UNSENT = 4 * 1024 * 1024  # only answers to a client that does not read them can grow so far
 MOST_REQUESTS = 64  # unanswered global requests
 JOINED = 16 * 1024  # up to here packets wait for the others of the same loop turn
-WINDOW_BUDGET = 32 * 1024 * 1024  # octets by which the windows of one connection may grow, together
+WINDOW_BUDGET = 16 * 1024 * 1024  # octets by which the windows of one connection may grow, together
 
 # Shared by all connections: filled and emptied within one callback of the event loop.
 _received = memoryview(bytearray(LARGEST_PACKET + READ))
