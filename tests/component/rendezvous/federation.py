@@ -81,6 +81,8 @@ class Federation:
     rendezvous_key: PrivateKey = field(default_factory=PrivateKey.generate)
     keys: dict[str, PrivateKey] = field(default_factory=dict)
     prepare: Callable[[MeshNode], None] = lambda mesh: None  # what else a node is to serve
+    new_url: Callable[[], str] | None = None  # of an empty database; SQLite files in the folder without it
+    urls: dict[str, str] = field(default_factory=dict)
 
     def key(self, site: str) -> PrivateKey:
         """The key of a site's member."""
@@ -117,7 +119,9 @@ class Federation:
 
     @asynccontextmanager
     async def database(self, name: str, metadata: MetaData) -> AsyncIterator[Database]:
-        async with Database(f"sqlite:///{self.folder / name}.db") as db:
+        if name not in self.urls:
+            self.urls[name] = self.new_url() if self.new_url else f"sqlite:///{self.folder / name}.db"
+        async with Database(self.urls[name]) as db:
             await asyncio.to_thread(metadata.create_all, db.engine)
             await asyncio.to_thread(mesh_tables.metadata.create_all, db.engine)
             yield db

@@ -153,6 +153,24 @@ async def test_a_dead_subscriber_does_not_slow_the_others(federation: Federation
             assert len(told) == 1
 
 
+async def test_all_of_it_on_postgresql(federation_on_postgresql: Federation) -> None:
+    federation = federation_on_postgresql
+    names = [f"site-{letter}.test" for letter in "abcdef"]
+    async with AsyncExitStack() as stack:
+        async with federation.rendezvous():
+            members = await asyncio.gather(
+                *(stack.enter_async_context(federation.member(name, crash=True)) for name in names)
+            )
+            await eventually(lambda: all(member.names() == names for member in members))
+            members[0].directory.set_offer(BIG)
+            await eventually(lambda: all(member.directory.find(names[0]).offer == BIG for member in members))
+        async with federation.rendezvous() as rendezvous:
+            async with federation.member("site-g.test"):
+                await eventually(lambda: all(member.names() == [*names, "site-g.test"] for member in members))
+            await eventually(lambda: all(member.names(alive=False) == ["site-g.test"] for member in members))
+            assert (await rendezvous.db.read(store.count_members)) == {True: 6, False: 1}
+
+
 @pytest.mark.parametrize("count", [100])
 async def test_many_members(federation: Federation, count: int) -> None:
     names = sorted(f"site-{n}.test" for n in range(count))
