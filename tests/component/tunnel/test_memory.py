@@ -18,9 +18,10 @@ from tests.support.tunnel_site import BIND, MachineKey, free_range
 PIPE = asyncio.subprocess.PIPE
 MEGABYTE = 1024  # KiB
 FLOOD = 256 * 1024 * 1024  # octets offered
-HELD = (
-    24 * MEGABYTE
-)  # a socket buffer or a first window for each connection, the allocator's slack; stock asyncssh holds the flood
+SLACK = 10 * MEGABYTE  # of the allocator
+PUBLIC = 40  # public clients
+FIRST_WINDOWS = PUBLIC * 256
+GROWN_WINDOWS = 16 * MEGABYTE  # the budget of one ssh connection
 
 
 @asynccontextmanager
