@@ -16,7 +16,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -36,13 +36,23 @@ Readiness = Callable[[], list[str]]
 def run(open_service: Callable[[], AbstractAsyncContextManager[object]]) -> int:
     """Run a component until SIGTERM or SIGINT and return its exit status."""
     configure_logging()
+    status = 0
     try:
         asyncio.run(_serve(open_service()))
-    except FedError as error:
-        log.error("stopped", code=error.code, reason=error.message)
-        print(f"{error.code}: {error.message}", file=sys.stderr)
-        return int(error.exit)
-    return 0
+    except* FedError as group:  # alone, or out of a service's TaskGroup
+        for error in _leaves(group):
+            log.error("stopped", code=error.code, reason=error.message)
+            print(f"{error.code}: {error.message}", file=sys.stderr)
+            status = max(status, int(error.exit))
+    return status
+
+
+def _leaves(group: BaseExceptionGroup[FedError]) -> Iterator[FedError]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 async def _serve(service: AbstractAsyncContextManager[object]) -> None:
@@ -74,9 +84,12 @@ def notify(state: str) -> None:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-        channel.connect(address)
-        channel.send(state.encode())
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+            channel.connect(address)
+            channel.send(state.encode())
+    except OSError as error:  # a service manager that does not listen must not end the service
+        log.warning("service_manager_not_told", state=state, reason=str(error))
 
 
 def configure_logging() -> None:

@@ -47,6 +47,26 @@ def test_an_expected_error_is_one_line_with_its_code_and_exit_status() -> None:
     assert "Traceback" not in errors
 
 
+def test_a_service_manager_that_went_away_does_not_spoil_the_stop(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.bind(str(tmp_path / "notify"))
+        channel.settimeout(30)
+        process = start("yield\nprint('left in order')", {"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        assert channel.recv(64) == b"READY=1"
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "left in order" in output
+
+
+def test_an_expected_error_inside_a_task_group_is_told_alike() -> None:
+    process = start("raise ExceptionGroup('tasks', [UnusableConfig('name is missing.')])\nyield", {})
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "config.invalid: name is missing." in errors
+    assert "Traceback" not in errors
+
+
 async def test_readiness_says_what_is_missing() -> None:
     app = web.Application()
     missing = ["The link to the XMPP server is down."]
