@@ -107,11 +107,10 @@ class Prosody:
 
     def kill(self) -> None:
         """kill -9."""
-        self._end(signal.SIGKILL)
-
-    def stop(self) -> None:
-        """End it in order."""
-        self._end(signal.SIGTERM)
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(10)
+            self.process = None
 
     def pause(self, stopped: bool) -> None:
         """Stop it in its tracks, or let it go on."""
@@ -122,13 +121,6 @@ class Prosody:
         """What it said."""
         paths = (self.folder / "output.log", self.folder / "prosody.log")
         return "".join(path.read_text(errors="replace") for path in paths if path.exists())
-
-    def _end(self, number: int) -> None:
-        if self.process is not None:
-            self.process.send_signal(signal.SIGCONT)
-            self.process.send_signal(number)
-            self.process.wait(10)
-            self.process = None
 
     def _listens(self) -> bool:
         for port in (self.port, 5269):
@@ -152,7 +144,7 @@ def prosody_pair(folder: Path, *roles: str) -> Iterator[tuple[Prosody, Prosody]]
         yield servers[0], servers[1]
     finally:
         for server in servers:
-            server.stop()
+            server.kill()  # nothing of it is kept
 
 
 def _site(folder: Path, domain: str, roles: list[str]) -> Prosody:
