@@ -96,6 +96,7 @@ class MeshNode:
         self._exchange = Exchange(key, self._me, link, db, self._pins)
         self._peers = Peers(db, self._now, self._chance)
         self._dispatcher: Dispatcher | None = None
+        self._offered_early: set[Peer] = set()
         self._receiver: Receiver | None = None
 
     @property
@@ -156,7 +157,7 @@ class MeshNode:
             chance=self._chance,
             numbers=self._numbers,
         )
-        self._dispatcher.start(self._tasks, waiting)
+        self._dispatcher.start(self._tasks, [*waiting, *self._offered_early.difference(waiting)])
         self._tasks.create_task(self._peers.flush_forever())
         self._tasks.create_task(self._prune_forever())
         self._link.attach(self._receiver.serve, self._on_link)
@@ -249,8 +250,10 @@ class MeshNode:
         return epoch, outbox.waiting_peers(tx.conn)
 
     def _offer(self, entry: Entry) -> None:
-        if self._dispatcher is not None:  # else the next start finds the row
+        if self._dispatcher is not None:
             self._dispatcher.offer(entry)
+        else:  # the start under way may have read the table before this row was there
+            self._offered_early.add(entry.peer)
 
     def _heard(self, peer: Peer) -> None:
         if self._peers.heard(peer):

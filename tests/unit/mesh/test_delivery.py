@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from fedkit.errors import RemoteError
 from fedkit.mesh.errors import LinkDown, NoAnswer, PeerUnreachable, TooLarge
+from fedkit.mesh.node import MeshNode
 from fedkit.protocol import Body
+from fedkit.store import Tx
 from tests.support.memory_network import Deliveries, MemoryNetwork, Packet
 from tests.support.mesh_sites import Say, Site
-from tests.support.virtual_time import run
+from tests.support.virtual_time import InlineDatabase, clock, run
+
+T = TypeVar("T")
 
 
 class Other(Body):
@@ -299,5 +304,35 @@ def test_unknown_operation_and_bad_body_are_said_so(tmp_path: Path) -> None:
                 await a.mesh.ask(b.peer, "test.ask", Other(other=1), Say)
             assert raised.value.code == "mesh.bad_body"
             assert raised.value.details["fields"] == ["text", "other"]
+
+    run(scenario())
+
+
+class RacingDatabase(InlineDatabase):
+    """Runs `rival` right after the first transaction, before whoever asked for that one goes on."""
+
+    rival: Callable[[Tx], object] | None = None
+
+    async def run(self, function: Callable[[Tx], T]) -> T:
+        result = await super().run(function)
+        if (rival := self.rival) is not None:
+            self.rival = None
+            await super().run(rival)
+        return result
+
+
+def test_a_command_written_while_the_node_starts_is_sent(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        network = MemoryNetwork()
+        a, b = Site(network, "a", tmp_path), Site(network, "b", tmp_path)
+        await b.start()
+        db = RacingDatabase(a.url)
+        async with db:
+            node = MeshNode(a.key, a.address, db, network.link(a.address), clock)
+            db.rival = lambda tx: node.enqueue(tx, b.peer, "test.say", Say(text="early"))
+            async with node:
+                await asyncio.sleep(5)
+        assert b.effects() == ["early"]
+        await b.stop()
 
     run(scenario())
