@@ -7,7 +7,7 @@ storage = "memory"
 log = { { levels = { min = "info" }, to = "console" } }
 
 plugin_paths = { "$plugins" }
-modules_enabled = { "saslauth", "tls", "s2s_bidi", "smacks", "disco", "ping", "posix", "fedmesh_allow" }
+modules_enabled = { "saslauth", "tls", "s2s_bidi", "smacks", "disco", "ping", "posix", "fedmesh_allow", "fedmesh_bidi" }
 modules_disabled = { "c2s" } -- no people here: the only clients are components
 
 interfaces = { "$address" }
