@@ -3,9 +3,9 @@
 asyncssh does the protocol: versions, key exchange, login, requests. Once a machine is logged in, the packets that make up nearly
 all traffic take a short way, and everything else goes to asyncssh unchanged:
 
-    read 256 KiB ─► decrypt each packet in place ─┬─ channel data, window, end ─► PortChannel ─► one send for each channel
+    read 128 KiB ─► decrypt each packet in place ─┬─ channel data, window, end ─► PortChannel ─► one send for each channel
                                                    └─ anything else: the untouched packet ─► asyncssh's own state machine
-    PortChannel reads a public socket ─► encrypt eight packets ─► one send        packets of one loop turn are sent together
+    PortChannel reads a public socket ─► encrypt four packets ─► one send        packets of one loop turn are sent together
 
 Mended flaws of stock asyncssh 2.24.1:
  * it ignores `pause_writing`, so that a client with a large window makes the server buffer without bound; here public sockets
@@ -56,7 +56,9 @@ MSG_DEBUG, MSG_SERVICE_REQUEST, MSG_SERVICE_ACCEPT, MSG_NEWKEYS = 4, 5, 6, 21
 MSG_KEX_LAST, MSG_USERAUTH_BANNER, MSG_USERAUTH_LAST = 49, 53, 79
 MSG_GLOBAL_REQUEST, MSG_CHANNEL_OPEN_CONFIRMATION = 80, 91
 
-READ = 256 * 1024  # octets asked of the kernel at once
+READ = (
+    128 * 1024
+)  # octets asked of the kernel at once; more would not stay in the processor's cache until they are sent on
 LARGEST_PACKET = 256 * 1024 + 4096  # above what asyncssh accepts (`_max_recv_pktlen`)
 WRITE_HIGH, WRITE_LOW = 256 * 1024, 64 * 1024  # unsent octets at which reading of public sockets stops, goes on
 MOST_UNSENT = 4 * 1024 * 1024  # only answers to a client that does not read them can grow so far
@@ -71,6 +73,7 @@ _slots = Slots()
 
 _LENGTH = struct.Struct(">I")
 _HEAD = struct.Struct(">BBII")  # padding length, message, channel, octets of data or window
+_CONFIRMATION = struct.Struct(">II")  # window, largest packet
 _TAKES_VIEWS = sys.version_info < (3, 12)  # later transports keep a view of unsent data instead of a copy
 
 
@@ -319,45 +322,26 @@ class TunedConnection(asyncssh.SSHServerConnection, asyncio.BufferedProtocol):
                 cipher.open_into(_received[start : start + LENGTH], _received[start + LENGTH : behind], packet)
             except InvalidTag:
                 raise asyncssh.MACError("MAC verification failed") from None
-            if self._take(packet, size, touched):
-                cipher.advance()
-                self._recv_seq = (self._recv_seq + 1) & 0xFFFFFFFF
-                used += size
-            else:
+            padding, kind, number, value = _HEAD.unpack_from(packet)
+            channel: Any = self._channels.get(number)
+            if kind == MSG_CHANNEL_DATA and type(channel) is PortChannel:
+                if _HEAD.size + value + padding != size:
+                    raise asyncssh.ProtocolError("Bad length of channel data")
+                if channel.gather(packet[_HEAD.size : _HEAD.size + value]):
+                    touched.append(channel)
+            elif type(channel) is not PortChannel or not _take(channel, kind, value, packet[10 : size - padding]):
+                cipher.step_back()
                 self._inpbuf = bytes(_received[start:behind])
                 self._recv_data()
                 if not self._takes_short_way():
                     return behind
                 cipher = cast(GcmPackets, self._recv_encryption)
+                start = behind
+                continue
+            self._recv_seq = (self._recv_seq + 1) & 0xFFFFFFFF
+            used += size
             start = behind
         return start
-
-    def _take(self, packet: memoryview, size: int, touched: list[PortChannel]) -> bool:
-        """Take a packet of a public connection; False leaves it to asyncssh."""
-        padding, kind, number, value = _HEAD.unpack_from(packet)
-        channel: Any = self._channels.get(number)
-        if type(channel) is not PortChannel:
-            return False
-        if kind == MSG_CHANNEL_DATA:
-            behind = _HEAD.size + value
-            if behind + padding != size:
-                raise asyncssh.ProtocolError("Bad length of channel data")
-            if channel.gather(packet[_HEAD.size : behind]):
-                touched.append(channel)
-        elif kind == MSG_CHANNEL_WINDOW_ADJUST:
-            channel.adjust(value)
-        elif kind == MSG_CHANNEL_EOF:
-            channel.end_of_data()
-        elif kind == MSG_CHANNEL_CLOSE:
-            channel.close_received()
-        elif kind == MSG_CHANNEL_OPEN_CONFIRMATION and size >= 1 + 17 + padding:
-            window, largest = struct.unpack_from(">II", packet, 10)
-            if not largest:
-                raise asyncssh.ProtocolError("Invalid maximum packet size")
-            channel.process_open_confirmation(value, window, largest, SSHPacket(b""))
-        else:
-            return False
-        return True
 
     # Requests.
 
@@ -395,3 +379,21 @@ class TunedConnection(asyncssh.SSHServerConnection, asyncio.BufferedProtocol):
             self._keepalive_timer = self.loop.call_later(quiet, self._keepalive_timer_callback)
         else:
             super()._keepalive_timer_callback()
+
+
+def _take(channel: PortChannel, kind: int, value: int, rest: memoryview) -> bool:
+    """Give a channel a packet without data; False leaves it to asyncssh, which knows more kinds and checks more."""
+    if kind == MSG_CHANNEL_WINDOW_ADJUST:
+        channel.adjust(value)
+    elif kind == MSG_CHANNEL_EOF:
+        channel.end_of_data()
+    elif kind == MSG_CHANNEL_CLOSE:
+        channel.close_received()
+    elif kind == MSG_CHANNEL_OPEN_CONFIRMATION and len(rest) == 8:
+        window, largest = _CONFIRMATION.unpack(rest)
+        if not largest:
+            raise asyncssh.ProtocolError("Invalid maximum packet size")
+        channel.process_open_confirmation(value, window, largest, SSHPacket(b""))
+    else:
+        return False
+    return True

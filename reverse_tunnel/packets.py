@@ -5,7 +5,7 @@
 
 Stock asyncssh builds a new key schedule for each packet and joins and cuts it several times. Here the key schedule is kept,
 received packets are decrypted from the buffer they were read into, and the data of a public connection is read straight
-into the places from which it is encrypted (`Slots`), so that one system call fills eight packets.
+into the places from which it is encrypted (`Slots`), so that one system call fills four packets.
 
 All buffers are shared by every connection of the process: whoever fills one empties it before returning to the event loop.
 """
@@ -25,7 +25,7 @@ BLOCK = 16
 LENGTH = 4
 OVERHEAD = LENGTH + 1 + TAG  # octets around payload and padding
 PACKET_DATA = 32 * 1024  # octets of data in one packet: what every client accepts (RFC 4253 §6.1)
-SLOTS = 8
+SLOTS = 4
 CHANNEL_DATA = 94  # SSH_MSG_CHANNEL_DATA (RFC 4254 §5.2)
 
 _PREFIX = struct.Struct(">BBII")  # padding length, message, channel, length of data
@@ -55,9 +55,9 @@ class GcmPackets:
         """The nonce of the next packet (RFC 5647 §7.1)."""
         return self._fixed + self._count.to_bytes(8, "big")
 
-    def advance(self) -> None:
-        """Count a packet."""
-        self._count = (self._count + 1) % _COUNTER
+    def step_back(self) -> None:
+        """Uncount the last packet: somebody else is to decrypt it again."""
+        self._count = (self._count - 1) % _COUNTER
 
     def seal(self, payload: bytes) -> bytes:
         """Make the packet of a payload."""
@@ -65,7 +65,7 @@ class GcmPackets:
         plain = b"%c%b%b" % (padding, payload, _PADDING[:padding])
         length = len(plain).to_bytes(LENGTH, "big")
         sealed = length + self._aead.encrypt(self.nonce, plain, length)
-        self.advance()
+        self._count = (self._count + 1) % _COUNTER
         return sealed
 
     def seal_into(self, plain: memoryview, out: memoryview) -> int:
@@ -74,20 +74,21 @@ class GcmPackets:
         end = LENGTH + size + TAG
         length = size.to_bytes(LENGTH, "big")
         out[:LENGTH] = length
-        self._aead.encrypt_into(self.nonce, plain, length, out[LENGTH:end])
-        self.advance()
+        self._aead.encrypt_into(self._fixed + self._count.to_bytes(8, "big"), plain, length, out[LENGTH:end])
+        self._count = (self._count + 1) % _COUNTER
         return end
 
     def open_into(self, length: memoryview, sealed: memoryview, out: memoryview) -> None:
-        """Decrypt without counting; raise `cryptography.exceptions.InvalidTag`."""
-        self._aead.decrypt_into(self.nonce, sealed, length, out)
+        """Decrypt a packet; raise `cryptography.exceptions.InvalidTag`."""
+        self._aead.decrypt_into(self._fixed + self._count.to_bytes(8, "big"), sealed, length, out)
+        self._count = (self._count + 1) % _COUNTER
 
     # What asyncssh's own machinery calls, during key exchange and for rare packets.
 
     def encrypt_packet(self, _seq: int, header: bytes, packet: bytes) -> tuple[bytes, bytes]:
         """Encrypt and sign (asyncssh.encryption.Encryption)."""
         sealed = self._aead.encrypt(self.nonce, packet, header)
-        self.advance()
+        self._count = (self._count + 1) % _COUNTER
         return header + sealed[:-TAG], sealed[-TAG:]
 
     def decrypt_header(self, _seq: int, first_block: bytes, header_len: int) -> tuple[bytes, bytes]:
@@ -100,12 +101,12 @@ class GcmPackets:
             plain = self._aead.decrypt(self.nonce, first[header_len:] + rest + mac, first[:header_len])
         except InvalidTag:
             return None
-        self.advance()
+        self._count = (self._count + 1) % _COUNTER
         return plain
 
 
 class Slots:
-    """Eight packets in the making: data is read behind the place of its header, and encrypted from there."""
+    """Four packets in the making: data is read behind the place of its header, and encrypted from there."""
 
     def __init__(self) -> None:
         room = _PREFIX.size + PACKET_DATA + len(_PADDING)

@@ -10,7 +10,7 @@ from cryptography.exceptions import InvalidTag
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reverse_tunnel.packets import BLOCK, LENGTH, PACKET_DATA, TAG, GcmPackets, Slots, adopt, padding_for
+from reverse_tunnel.packets import BLOCK, LENGTH, PACKET_DATA, SLOTS, TAG, GcmPackets, Slots, adopt, padding_for
 
 KEY, IV = bytes(range(16)), b"\xff" * 12  # the counter wraps at its first packet
 payloads = st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=5)
@@ -39,15 +39,12 @@ def test_stock_asyncssh_reads_what_we_seal(many: list[bytes], key: bytes) -> Non
 
 @given(payloads)
 def test_we_seal_octet_for_octet_as_stock_does(many: list[bytes]) -> None:
-    ours, theirs = adopt(stock()), stock()
+    ours, theirs, reader = adopt(stock()), stock(), GcmPackets(KEY, IV)
     for seq, payload in enumerate(many):
         sealed = ours.seal(payload)
         padding = padding_for(len(payload))
-        plain = GcmPackets(KEY, IV)
-        for _ in range(seq):
-            plain.advance()
         opened = memoryview(bytearray(len(sealed) - LENGTH - TAG))
-        plain.open_into(memoryview(sealed)[:LENGTH], memoryview(sealed)[LENGTH:], opened)
+        reader.open_into(memoryview(sealed)[:LENGTH], memoryview(sealed)[LENGTH:], opened)
         packet, mac = theirs.encrypt_packet(seq, sealed[:LENGTH], bytes(opened))  # type: ignore[attr-defined]
         assert packet + mac == sealed
         assert opened[0] == padding
@@ -76,12 +73,14 @@ def test_a_changed_packet_is_noticed_and_not_counted() -> None:
     with pytest.raises(InvalidTag):
         theirs.open_into(view[:LENGTH], view[LENGTH:], out)
     sealed[-1] ^= 1
-    theirs.open_into(view[:LENGTH], view[LENGTH:], out)
+    for _ in range(2):
+        theirs.open_into(view[:LENGTH], view[LENGTH:], out)
+        theirs.step_back()
     assert bytes(out[1 : 1 + 5]) == b"hello"
 
 
 @pytest.mark.parametrize(
-    "size", [1, 100, PACKET_DATA - 1, PACKET_DATA, PACKET_DATA + 1, 5 * PACKET_DATA, 8 * PACKET_DATA]
+    "size", [1, 100, PACKET_DATA - 1, PACKET_DATA, PACKET_DATA + 1, 3 * PACKET_DATA, 4 * PACKET_DATA]
 )
 @pytest.mark.parametrize("packet", [PACKET_DATA, 1000])
 @pytest.mark.parametrize("most", [10**9, PACKET_DATA + 5])
@@ -93,7 +92,7 @@ def test_slots_make_channel_data_of_what_a_socket_had(size: int, packet: int, mo
         far.sendall(sent[:200_000])
         slots, cipher, theirs = Slots(), adopt(stock()), stock()
         got = slots.read(near, most, packet)
-        assert 0 < got <= min(most, 8 * packet)
+        assert 0 < got <= min(most, SLOTS * packet)
         sealed = bytes(slots.seal(cipher, 7, got, packet))
         received, seq = b"", 0
         while sealed:
@@ -117,5 +116,4 @@ def test_slots_do_not_leak_what_they_held_before() -> None:
             sealed = memoryview(bytearray(slots.seal(cipher, 1, slots.read(near, 10**6, PACKET_DATA), PACKET_DATA)))
             plain = memoryview(bytearray(len(sealed) - LENGTH - TAG))
             reader.open_into(sealed[:LENGTH], sealed[LENGTH:], plain)
-            reader.advance()
         assert b"ecret" not in bytes(plain)
