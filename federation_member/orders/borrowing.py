@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from federation_member.orders.leases import LIVE
 from federation_member.orders.lenders import Lenders
+from federation_member.orders.model import AttemptState
 from federation_member.orders.progress import Progress
 from federation_member.orders.scheduler import Scheduler
 from federation_member.orders.store import AttemptRecord, Record, load, load_attempt
@@ -77,14 +78,13 @@ class Borrowing:
             self._apply(tx, outcome.peer.fedid, answer)
             return
 
-        no_answer = answer.code.startswith("mesh.")
-        if no_answer:
-            self._silent(outcome.peer.fedid)  # before the next candidate is chosen, in this same transaction
-
         def judge(tx: Tx, record: Record, attempt: AttemptRecord) -> Record:
-            if no_answer:
-                return self._progress.abandon(tx, record, attempt, answer.code, NO_ANSWER)
-            return self._progress.refused(tx, record, attempt, answer.code, answer.message)
+            if not answer.code.startswith("mesh."):
+                return self._progress.refused(tx, record, attempt, answer.code, answer.message)
+            if attempt.state is not AttemptState.ASKED:
+                return record  # only the answer was lost: its lender has spoken of the lease since
+            self._silent(outcome.peer.fedid)  # before the next candidate is chosen, in this same transaction
+            return self._progress.abandon(tx, record, attempt, answer.code, NO_ANSWER)
 
         self._scheduler.heard(tx, lease_id, outcome.peer.fedid, judge)
 

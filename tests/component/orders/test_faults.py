@@ -65,6 +65,23 @@ def drop_answers_of(member: Member) -> Callable[[Packet], Deliveries]:
     return faults
 
 
+async def test_a_lost_answer_costs_no_machine_that_its_lender_spoke_of(world: Federation) -> None:
+    a, b = await borrower(world), await world.add("b")
+    world.network.faults = lambda packet: [] if packet.reply and packet.source == b.address else [(0.0, packet)]
+    order = (await a.orders.create(USER, machine(requirements=LARGE_ONLY), None))[0]
+    running = await a.until(order.id, OrderState.FULFILLED)  # by what the lender reports of itself
+    await world.settle(lambda: nothing_awaited(a))
+    world.network.faults = lambda packet: [(0.0, packet)]
+    now = await a.order(order.id)
+    assert (now.state, now.lease_id) == (OrderState.FULFILLED, running.lease_id)
+    await books_agree(a, b)
+
+
+async def nothing_awaited(member: Member) -> bool:
+    """Whether a member waits for no answer."""
+    return (await member.mesh.status()).waiting == 0
+
+
 async def final(member: Member, order_id: str) -> bool:
     """Whether all attempts but the present one are over."""
     why = await member.orders.why(USER, order_id)
