@@ -62,15 +62,15 @@ def address(name: str) -> str:
 def way() -> tuple[str, ...]:
     """The options with which this machine lets us make namespaces; raise `Unsupported` if there is no way."""
     ways = [WITH_RANGE, WITH_ONE_ID]
-    said = ""
+    said = []
     for options in [AS_ROOT, *ways] if os.geteuid() == 0 else ways:
         probe = subprocess.run(["unshare", *options, *NAMESPACES, "true"], capture_output=True, text=True, check=False)
         if probe.returncode == 0:
             return options
-        said = probe.stderr.strip()
+        said.append(probe.stderr.strip())
     raise Unsupported(
         "This machine lets us make no namespaces. Run as root, or allow user namespaces "
-        f"(sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns). It said: {said}"
+        f"(sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns). It said: {'; '.join(dict.fromkeys(said))}"
     )
 
 
