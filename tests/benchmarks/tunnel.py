@@ -1,8 +1,9 @@
 """The tunnel beside OpenSSH's sshd (with a session open) and stock asyncssh, in one run: `python -m tests.benchmarks.tunnel`.
 
-The client is always the same stock `ssh` with the same cipher. The variants take turns (A B C A B C …), so that a noisy machine is
-noisy to all of them; the table shows medians. CPU is that of the server's processes. All of it shares the cores with its load.
-`--idle N` adds N idle tunnels, each a machine with a lease of its own (two descriptors each, and as many in the client).
+The client is always the same stock `ssh` with the same cipher. The variants take turns at each figure (A B C A B C …), so that a
+noisy machine is noisy to all of them; the table shows medians. CPU is that of the server's processes. All of it shares the
+cores with its load. `--idle N` measures N idle tunnels instead, each a machine with a lease of its own (two descriptors each, and
+as many in the client; the server has its controller in the same process).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median, quantiles
@@ -179,24 +180,33 @@ def cpu_seconds(pid: int) -> float:
 # What is measured.
 
 
-def measure(variant: Variant, megabytes: int, requests: int, connections: int) -> None:
-    """Take every figure once."""
-    for name, bulk in (("public→VM", tunnel_load.up), ("VM→public", tunnel_load.down)):
+Figure = Callable[[Variant], None]
+
+
+def bulk(name: str, run: Callable[[int, int], float], megabytes: int) -> Figure:
+    """One stream in one direction."""
+
+    def measure(variant: Variant) -> None:
         before = cpu_seconds(variant.pid)
-        seconds = bulk(variant.port, megabytes * MEGABYTE)
+        seconds = run(variant.port, megabytes * MEGABYTE)
         variant.note(f"{name} MB/s", megabytes / seconds)
         variant.note(f"{name} CPU s/GB", (cpu_seconds(variant.pid) - before) / megabytes * 1000)
-    before = cpu_seconds(variant.pid)
-    seconds, times = tunnel_load.requests(variant.port, 16, requests)
-    variant.note("requests/s", requests / seconds)
-    variant.note("request p50 us", median(times) * 1e6)
-    variant.note("request p99 us", quantiles(times, n=100)[98] * 1e6)
-    variant.note("request CPU us", (cpu_seconds(variant.pid) - before) / requests * 1e6)
-    before = cpu_seconds(variant.pid)
-    seconds, times = tunnel_load.connections(variant.port, 8, connections)
-    variant.note("connections/s", connections / seconds)
-    variant.note("connection p99 ms", quantiles(times, n=100)[98] * 1e3)
-    variant.note("connection CPU us", (cpu_seconds(variant.pid) - before) / connections * 1e6)
+
+    return measure
+
+
+def small(name: str, run: Callable[[int, int, int], tuple[float, list[float]]], parallel: int, count: int) -> Figure:
+    """Many small things."""
+
+    def measure(variant: Variant) -> None:
+        before = cpu_seconds(variant.pid)
+        seconds, times = run(variant.port, parallel, count)
+        variant.note(f"{name}s/s", count / seconds)
+        variant.note(f"{name} p50 us", median(times) * 1e6)
+        variant.note(f"{name} p99 us", quantiles(times, n=100)[98] * 1e6)
+        variant.note(f"{name} CPU us", (cpu_seconds(variant.pid) - before) / count * 1e6)
+
+    return measure
 
 
 def compare(options: argparse.Namespace) -> dict[str, dict[str, float]]:
@@ -220,12 +230,16 @@ def compare(options: argparse.Namespace) -> dict[str, dict[str, float]]:
         variants.append(Variant("stock asyncssh", pid, open_tunnel(stack, user, key, port, service, False)))
         pid, port = own_process(stack, "--serve", "ours", "--folder", str(folder))
         variants.append(Variant("ours", pid, open_tunnel(stack, "tunnel", key, port, service, False)))
-        for variant in variants:
-            measure(variant, 20, 500, 50)  # warm up
-            variant.figures.clear()
-        for _ in range(options.rounds):
-            for variant in variants:
-                measure(variant, options.megabytes, options.requests, options.connections)
+        figures = [
+            bulk("public→VM", tunnel_load.up, options.megabytes),
+            bulk("VM→public", tunnel_load.down, options.megabytes),
+            small("request", tunnel_load.requests, 16, options.requests),
+            small("connection", tunnel_load.connections, 8, options.connections),
+        ]
+        for figure in figures:
+            for turn in range(options.rounds + 1):
+                for variant in variants:
+                    figure(variant if turn else replace(variant, figures={}))  # the first turn only warms up
         return {v.name: {figure: median(values) for figure, values in v.figures.items()} for v in variants}
 
 
@@ -316,10 +330,10 @@ def measure_idle(count: int) -> None:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--megabytes", type=int, default=300)
-    parser.add_argument("--requests", type=int, default=8000)
-    parser.add_argument("--connections", type=int, default=1500)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--megabytes", type=int, default=100)
+    parser.add_argument("--requests", type=int, default=4000)
+    parser.add_argument("--connections", type=int, default=600)
     parser.add_argument("--idle", type=int, default=0, metavar="N")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--serve", choices=["ours", "stock", "idle"], help=argparse.SUPPRESS)
