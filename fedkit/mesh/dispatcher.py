@@ -171,15 +171,16 @@ class Dispatcher:
         self._timers[fedid] = self._loop.call_later(max(delay, 0.001), self.wake_peer, fedid)
 
     async def _load(self, lane: Lane) -> None:
-        entries: list[Entry] = []
+        lane.behind = False  # what is offered from here on may be missing in what we read, and sets it again
         try:
             entries = await self.db.read(lambda conn: outbox.load(conn, lane.peer.fedid, lane.last_id, LOADED))
-            lane.behind = len(entries) == LOADED
+            lane.behind = lane.behind or len(entries) == LOADED
             for entry in entries:
-                if entry.jti not in lane.flying:
+                if entry.jti not in lane.flying and entry.deadline > self.now():
                     lane.add(entry)
         except Exception:
             log.exception("mesh_outbox_not_loaded", peer=lane.peer.address)
+            lane.behind = True
             lane.hold_until = self._loop.time() + STORE_PAUSE
         finally:
             lane.loading = False

@@ -51,7 +51,7 @@ class Lane:
         if entry.jti in self.waiting or entry.jti in self.flying:
             return
         newest = entry.id > self.last_id
-        if newest and (self.behind or self.full):
+        if newest and (self.behind or self.loading or self.full):
             self.behind = True
             return
         self.add(entry)

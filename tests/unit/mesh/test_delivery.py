@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from sqlalchemy import Connection
 
 from fedkit.errors import RemoteError
 from fedkit.mesh.errors import LinkDown, NoAnswer, PeerUnreachable, TooLarge
@@ -48,6 +49,31 @@ def test_a_command_takes_effect_and_its_outcome_is_told(tmp_path: Path) -> None:
             await asyncio.sleep(1)
             assert b.effects() == ["hello"]
             assert a.outcomes() == [("hello", "")]
+            assert a.waiting() == 0
+
+    run(scenario())
+
+
+def test_a_command_written_while_the_outbox_is_read_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with two_sites(tmp_path) as (network, a, b):
+            network.cut(a.address, b.address)
+            await a.say(b.peer, "before")
+            await a.stop()
+            network.heal(a.address, b.address)
+            read = InlineDatabase.read
+
+            async def slow(self: InlineDatabase, function: Callable[[Connection], T]) -> T:
+                result = await read(self, function)
+                await asyncio.sleep(1)
+                return result
+
+            monkeypatch.setattr(InlineDatabase, "read", slow)
+            await a.start()
+            await asyncio.sleep(0.5)
+            await a.say(b.peer, "meanwhile")
+            await asyncio.sleep(10)
+            assert b.effects() == ["before", "meanwhile"]
             assert a.waiting() == 0
 
     run(scenario())
