@@ -21,13 +21,12 @@ from deploy.commands.output import say
 from deploy.lab.cli import demo_name
 from deploy.lab.client import Lab
 from deploy.lab.errors import LabFailed
-from deploy.lab.person import Person, machines_at, until
+from deploy.lab.person import ALICE, Person, machines_at, until
 from deploy.lab.topology import Plan
 from deploy.lab.traces import Traces
 from fedkit.errors import Exit, FedError
 
 HOME, LENDER = "site-a", "site-b"
-PERSON = "alice"
 REQUIREMENT = "attributes.gpu == true"  # which only the second site meets
 OPEN_TUNNEL = "ssh -f -N -R web:0:127.0.0.1:8000 tunnel"
 PAGE = "Served by a machine that nobody can reach, but by its tunnel."
@@ -76,8 +75,8 @@ class Story:
 
 def _tell(story: Story, lab: Lab) -> None:
     """The story, from the person's account to the end of the machine."""
-    with story.step(f"{PERSON} has an account at {HOME}") as observed:
-        person = Person(lab, HOME, PERSON)
+    with story.step(f"{ALICE} has an account at {HOME}") as observed:
+        person = Person(lab, HOME)
         observed.append(f"logged in at {person.url}, which only the intranet of {HOME} reaches")
     with story.step("the members see one another") as observed:
         members = until(partial(_everybody, lab, person), f"{HOME} sees all members")
@@ -148,7 +147,7 @@ def _play(story: Story, once: bool) -> None:
     try:
         _tell(story, lab)
         if not once:
-            say("\nIt stays up until Ctrl-C. In another terminal: .venv/bin/fed demo status")
+            say("\nIt stays up until Ctrl-C. In another terminal: .venv/bin/fed demo exec site-a fed members")
             _wait_for_interrupt()
     except FedError:
         for role in lab.status():

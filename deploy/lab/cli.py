@@ -42,12 +42,14 @@ def up(
     """
     from deploy.lab.client import Lab
     from deploy.lab.errors import AlreadyUp
+    from deploy.lab.person import populate
 
     try:
-        Lab.up(demo_name(), Plan(sites), lambda what, seconds: say(f"{seconds:6.2f} s  {what}"), leashed=False)
+        lab = Lab.up(demo_name(), Plan(sites), lambda what, seconds: say(f"{seconds:6.2f} s  {what}"), leashed=False)
+        populate(lab)
     except AlreadyUp as error:
         say(error.message)
-    say("Up. Next: fed demo status")
+    say("Up, with a user alice at each site. Next: fed demo status; fed demo exec site-a fed members")
 
 
 @app.command()
@@ -73,13 +75,16 @@ def exec_(
     host: Annotated[str, typer.Argument(metavar="SITE", help="site-a (its intranet), site-a/dmz, site-a/rt, user")],
     command: Annotated[list[str], typer.Argument(metavar="CMD...")],
 ) -> None:
-    """Run a command at a site, or as `user` on the internet; it takes this terminal over.
+    """Run a command at a site (where `fed` is logged in as alice), or as `user` on the internet; it takes this terminal over.
 
-    Example: `fed demo exec site-b/dmz ss -tln`
+    Example: `fed demo exec site-a fed order list`
     """
     from deploy.lab.client import Lab
+    from deploy.lab.person import home
 
-    line = Lab.attach(demo_name()).enter(host, command)
+    lab = Lab.attach(demo_name())
+    site = lab.plan.host(host).partition("/")[0]
+    line = lab.enter(host, ["env", f"HOME={home(site)}", *command])
     sys.stdout.flush()
     os.execvp(line[0], line)  # noqa: S606 - exactly what was asked for
 

@@ -7,6 +7,8 @@ import secrets
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 from deploy.commands.errors import TimedOut
@@ -16,21 +18,33 @@ from deploy.lab.topology import API_PORT, USER
 
 T = TypeVar("T")
 
+ALICE = "alice"  # whoever a demo is shown by
 ACCOUNT = "fed"  # at every machine
 PATIENCE = 60.0  # seconds; everything here takes one or two
 LOOK_AGAIN = 0.1  # seconds
 
 
+def home(site: str, name: str = ALICE) -> Path:
+    """The home directory of somebody at a site; it holds the key pair and what `fed login` stored."""
+    return RUN / f"people/{site}-{name}"
+
+
+def populate(lab: Lab) -> None:
+    """Give every site its Alice."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda site: Person(lab, site.name), lab.plan.sites))
+
+
 class Person:
     """One user: an account at a site, a home directory with a key pair there and on the internet."""
 
-    def __init__(self, lab: Lab, site: str, name: str = "alice", project: str = "physics") -> None:
+    def __init__(self, lab: Lab, site: str, name: str = ALICE, project: str = "physics") -> None:
         """Make the account and log in."""
         self._lab = lab
         self._site = lab.plan.site(site)
         self.name = name
         self.url = f"http://{self._site.lan}:{API_PORT}"
-        self._home = RUN / f"people/{self._site.name}-{name}"
+        self._home = home(self._site.name, name)
         self._key = self._home / "id_ed25519"
         lab.run(USER, ["mkdir", "-p", "-m", "700", str(self._home)])
         lab.run(USER, ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(self._key)])

@@ -48,7 +48,6 @@ def test_every_step_is_seen(environment: Mapping[str, str]) -> None:
     assert told.returncode == 0, told.stderr
     story = json.loads(told.stdout)
     assert story["ok"] is True
-    assert story["seconds"] <= 60
     assert all(step["ok"] and step["observed"] for step in story["steps"])
     names = [step["name"] for step in story["steps"]]
     assert "order fulfilled at site-b" in names
@@ -65,6 +64,7 @@ def test_it_stays_up_until_interrupted(environment: Mapping[str, str]) -> None:
                 break
         status = _run(environment, *FED, "status", "-o", "json")
         assert json.loads(status.stdout)["sites"][0]["name"] == "site-a.test"
+        assert "site-b.test" in _run(environment, *FED, "exec", "site-a", "fed", "members").stdout
         shown = _run(environment, *FED, "exec", "site-b/dmz", "ip", "-brief", "address")
         assert "192.168.2.2" in shown.stdout
         assert _run(environment, *FED, "exec", "site-b", "sh", "-c", "exit 7").returncode == 7
@@ -86,6 +86,7 @@ def test_up_and_down_on_the_command_line(environment: Mapping[str, str]) -> None
     try:
         assert _run(environment, *FED, "up", "--sites", "1").returncode == 0
         assert _run(environment, *FED, "up", "--sites", "1").returncode == 0, "repeating it is harmless"
+        assert "site-a.test" in _run(environment, *FED, "exec", "site-a", "fed", "members").stdout
     finally:
         assert _run(environment, *FED, "down").returncode == 0
     assert _run(environment, *FED, "down").returncode == 3
