@@ -13,6 +13,7 @@ import asyncio
 import os
 import signal
 import socket
+import stat
 import sys
 from pathlib import Path
 
@@ -30,6 +31,7 @@ ALL_IDS = 2**32 - 1  # what the first user namespace maps (user_namespaces(7))
 def main() -> int:
     """Build the lab and serve its owner until told to go down."""
     listener, leash, janitor, groups, plan = sys.argv[1:]
+    os.umask(0o022)  # whatever the person's is: what is secret here is made so one by one
     for descriptor in (int(leash), int(janitor)):
         if descriptor >= 0:
             os.set_inheritable(descriptor, False)
@@ -65,9 +67,14 @@ async def _run(listener: socket.socket, leash: int, groups: list[Path], plan: Pl
 
 
 def _ids() -> tuple[bool, bool]:
-    """Whether this is a user namespace of its own, and whether more ids than one are mapped here."""
+    """Whether this is a user namespace of its own, and whether services can have users of their own.
+
+    They can where more than one id is mapped and others may read our programs (a checkout made under umask 077 they may not).
+    """
     mapped = [int(line.split()[2]) for line in Path("/proc/self/uid_map").read_text().splitlines()]
-    return mapped != [ALL_IDS], sum(mapped) > 1
+    programs = [world.PROJECT, world.PROJECT / "deploy", world.PROJECT / "deploy/cli.py", Path(sys.prefix)]
+    readable = all(path.stat().st_mode & stat.S_IROTH for path in programs)
+    return mapped != [ALL_IDS], sum(mapped) > 1 and readable
 
 
 def _log_to_file() -> None:
