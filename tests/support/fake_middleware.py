@@ -76,6 +76,7 @@ class FakeMiddleware:
     def __init__(self, cloud: Cloud) -> None:
         self.cloud = cloud
         self.busy: set[str] = set()
+        self.dead = False  # its process is: it does nothing more
 
     async def start(self, changed: Callable[[str], None]) -> None:
         self.cloud.listener = changed
@@ -118,6 +119,8 @@ class FakeMiddleware:
         return [self.cloud.owned(key) for key in self.cloud.instances]
 
     async def _call(self, key: str) -> None:
+        if self.dead:
+            await asyncio.Event().wait()
         assert key not in self.busy, "two calls for one key at the same time"
         self.busy.add(key)
         try:

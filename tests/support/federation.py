@@ -5,6 +5,8 @@
         order = (await a.orders.create(USER, machine(), None))[0]
         await a.until(order.id, OrderState.FULFILLED)
 
+With `virtual=True` it runs on the loop of `tests/support/virtual_time.py`.
+
 `member.kill()` abandons everything of a member as `kill -9` would: nothing is finished or said; what was not committed
 is gone. `member.start()` begins again on the same database and cloud.
 """
@@ -30,6 +32,7 @@ from federation_member.orders.model import NewOrder, Order, OrderState, User
 from federation_member.orders.picker import RoundRobinPicker
 from federation_member.orders.service import OrderService
 from federation_member.orders.tables import orders
+from fedkit.clock import Clock, now
 from fedkit.identity.keys import PrivateKey
 from fedkit.mesh.api import Peer
 from fedkit.mesh.node import MeshNode
@@ -38,6 +41,8 @@ from fedkit.protocol.lending import ComputeSpec, NetworkSpec, Offer
 from fedkit.store import Database
 from tests.support.fake_middleware import Cloud, FakeMiddleware
 from tests.support.memory_network import MemoryNetwork
+from tests.support.virtual_time import InlineDatabase
+from tests.support.virtual_time import clock as virtual_clock
 
 USER = User("project", "alice")
 PATIENCE = 20.0  # seconds until a test that waits for something gives up
@@ -55,15 +60,16 @@ def network(**changes: Any) -> NewOrder:
 
 
 class TestClock:
-    """The real time, moved forward by a test."""
+    """The real (or the loop's virtual) time, moved forward by a test."""
 
     __test__ = False
 
-    def __init__(self) -> None:
+    def __init__(self, base: Clock) -> None:
+        self.base = base
         self.ahead = timedelta()
 
     def __call__(self) -> datetime:
-        return datetime.now(UTC) + self.ahead
+        return self.base() + self.ahead
 
 
 @dataclass
@@ -124,23 +130,25 @@ class Member:
 
     async def start(self) -> None:
         """Start, or start again."""
-        self.db = Database(self.url)
+        self.db = InlineDatabase(self.url) if self.federation.virtual else Database(self.url)
         await self.db.__aenter__()
         upgrade(self.db.engine, "federation_member.migrations")
         link = self.federation.network.link(self.address)
         clock = self.federation.clock
         self.mesh = MeshNode(self.key, self.address, self.db, link, clock, chance=random.Random(1))
         self.directory = FakeDirectory(self.federation, self.name)
+        self.middleware = FakeMiddleware(self.cloud)
         self.orders = OrderService(
             self.db,
             self.mesh,
             self.directory,
-            FakeMiddleware(self.cloud),
+            self.middleware,
             AllowList(self.rules, self.key.fedid),
             RoundRobinPicker(),
             clock,
             name=self.name,
             tunnel_server=self.tunnel_server,
+            chance=random.Random(self.federation.chance.random()),
         )
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._life = asyncio.create_task(self._live(ready))
@@ -168,6 +176,7 @@ class Member:
         async def dead(_function: Any) -> Any:
             raise asyncio.CancelledError
 
+        self.middleware.dead = True
         self.db.run = self.db.read = dead  # type: ignore[method-assign, assignment]
         await self.stop()
 
@@ -209,10 +218,12 @@ class Member:
 class Federation:
     """Members, the network between them, and the time."""
 
-    def __init__(self, folder: Path, urls: Iterator[str] | None = None) -> None:
+    def __init__(self, folder: Path, urls: Iterator[str] | None = None, *, virtual: bool = False) -> None:
         self.folder = folder
         self.network = MemoryNetwork()
-        self.clock = TestClock()
+        self.virtual = virtual
+        self.clock = TestClock(virtual_clock if virtual else now)
+        self.chance = random.Random(1)
         self.members: list[Member] = []
         self.entries: dict[str, Entry] = {}
         self._urls = urls
