@@ -42,8 +42,8 @@ class Cgroups:
     async def remove(self, name: str) -> None:
         """Remove the groups called `name`; none there is success.
 
-        What runs in them has been told to end, or ends because the runc that started it is gone; `TimeoutError` if it
-        does not.
+        What runs in them has been told to end, or ends because the runc that started it is gone; if it does not,
+        `TimeoutError` says so.
         """
         async with asyncio.timeout(REMOVAL_TIMEOUT):
             for root in self.roots:

@@ -48,10 +48,10 @@ class ContainersConfig(Section):
 
     @field_validator("base", "state", "images")
     @classmethod
-    def _absolute(cls, value: Path | dict[str, Path]) -> Path | dict[str, Path]:
+    def _resolved(cls, value: Path | dict[str, Path]) -> Path | dict[str, Path]:
         if isinstance(value, Path):
-            return value.absolute()
-        return {name: path.absolute() for name, path in value.items()}
+            return value.resolve()
+        return {name: path.resolve() for name, path in value.items()}
 
     @model_validator(mode="after")
     def _pool_lies_in_subnet(self) -> ContainersConfig:

@@ -8,7 +8,7 @@ The network namespace belongs to the *outer* user namespace: nobody inside, what
 change an address or open a raw socket. Where the outer namespace has uids to spare each machine has its own range, and
 the base appears shifted into it (`mount_setattr(2)`, MOUNT_ATTR_IDMAP), without copying a file.
 
-It dies with the member that started it. Until it has become runc it and the programs that it runs hold a lock on the
+It dies with the member that started it. Until it has become runc, it and the programs that it runs hold a lock on the
 machine's lock file, so whoever clears up after a crash can wait until nobody is at work any more.
 
 Standard library only and no other import of ours: started with `python -I -S` it is up in 20 ms. The plan comes as JSON
@@ -53,11 +53,20 @@ def mount(source: str, target: str, kind: str, flags: int = 0, options: str = ""
     check(libc.mount(*arguments), f"mount {kind or 'flags'} on {target}")
 
 
+def die_with(parent: int) -> None:
+    """Let the kernel kill this process when its parent ends; this is not inherited, each process asks for it."""
+    check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
+    if os.getppid() != parent:
+        os._exit(1)  # it ended before the kernel knew what to do then
+
+
 def user_namespace(first: int, count: int) -> int:
     """Return a descriptor of a user namespace that maps 0… to `first`…; its only process ends again."""
     ready_read, ready_write = os.pipe()
+    parent = os.getpid()
     child = os.fork()
     if child == 0:
+        die_with(parent)
         os.write(ready_write, b"x" if libc.unshare(CLONE_NEWUSER) == 0 else b"-")
         signal.pause()
     try:
@@ -141,9 +150,7 @@ def run_ip(batch: str, lock: int) -> None:
 
 def main() -> None:
     """Do it all, then become runc."""
-    check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
-    if os.getppid() != int(sys.argv[1]):
-        sys.exit("the member is gone")  # it was before it could have been noticed
+    die_with(int(sys.argv[1]))
     os.umask(0o022)  # not the one that the operator happens to have
     plan = json.load(sys.stdin)
     lock = os.open(plan["lock"], os.O_RDWR)

@@ -136,7 +136,12 @@ class Runtime:
         Not below our own folders: the machine's root, which has no rights there, must be able to look it up.
         """
         used = {*machine.folder.parents, *self._notes.parents, machine.image, *machine.image.parents}
-        return next(path for path in MOUNT_POINTS if path.is_dir() and path not in used)
+        free = next((path for path in MOUNT_POINTS if path.is_dir() and path not in used), None)
+        if free is None:
+            raise Unavailable(
+                f"None of {', '.join(map(str, MOUNT_POINTS))} is free of images and of the member's state."
+            )
+        return free
 
     def _config(self, machine: Launch) -> dict[str, object]:
         return oci.config(

@@ -11,7 +11,8 @@ import asyncio
 import fcntl
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import IO, ClassVar
 
@@ -48,6 +49,15 @@ READY_TIMEOUT = 20.0  # seconds from the start of a machine to its ssh server, u
 READY_PAUSE = 0.005  # seconds between two tries to reach it
 GIB, MIB = 1 << 30, 1 << 20
 SMALLEST_DISK = 64 * MIB
+
+
+@contextmanager
+def _as_ours(what: str) -> Iterator[None]:
+    """What the host's kernel refuses, or does not do in time, is the middleware's failure."""
+    try:
+        yield
+    except OSError as error:
+        raise MiddlewareError(f"{what}: {error.strerror or 'it took too long'}.") from error
 
 
 class ContainersMiddleware:
@@ -112,14 +122,18 @@ class ContainersMiddleware:
         """Make a machine (until its ssh server answers) or a network."""
         check_key(key)
         async with self._lock(key):
-            record = self._book.get(key)
-            if record is None or not record.complete:
-                try:
-                    record = await self._make(key, request)
-                except BaseException:  # cancelled, too
-                    await self._remove(key)
-                    raise
-            return self._owned(record)
+            with _as_ours(f"{key} cannot be made"):
+                return self._owned(await self._made(key, request))
+
+    async def _made(self, key: str, request: InstanceRequest) -> Record:
+        record = self._book.get(key)
+        if record is not None and record.complete:
+            return record
+        try:
+            return await self._make(key, request)
+        except BaseException:  # cancelled, too
+            await self._remove(key)
+            raise
 
     async def get(self, key: str) -> Owned | None:
         """What is there under `key`."""
@@ -129,7 +143,8 @@ class ContainersMiddleware:
     async def delete(self, key: str) -> None:
         """End it and forget it."""
         async with self._lock(key):
-            await self._remove(key)
+            with _as_ours(f"{key} cannot be removed"):
+                await self._remove(key)
 
     async def list_owned(self) -> list[Owned]:
         """All that is in the book."""
@@ -142,6 +157,7 @@ class ContainersMiddleware:
             record = await self._make_network(key, request)
         record = record.model_copy(update={"complete": True})
         self._book.replace(record)
+        log.info("instance_made", key=key, kind=record.kind)
         return record
 
     async def _make_machine(self, key: str, request: ComputeRequest) -> Record:
@@ -282,6 +298,7 @@ class ContainersMiddleware:
         if record is not None:
             await self._unmake(record)
             self._book.remove(key)
+            log.info("instance_removed", key=key, kind=record.kind)
 
     async def _unmake(self, record: Record) -> None:
         """Remove what there is of an instance, except its record."""
