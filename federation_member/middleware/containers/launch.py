@@ -66,8 +66,9 @@ def user_namespace(first: int, count: int) -> int:
     parent = os.getpid()
     child = os.fork()
     if child == 0:
-        die_with(parent)
-        os.write(ready_write, b"x" if libc.unshare(CLONE_NEWUSER) == 0 else b"-")
+        made = libc.unshare(CLONE_NEWUSER) == 0
+        die_with(parent)  # after that: the kernel forgets it when credentials change
+        os.write(ready_write, b"x" if made else b"-")
         signal.pause()
     try:
         if os.read(ready_read, 1) != b"x":
