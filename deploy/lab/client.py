@@ -123,11 +123,13 @@ class Lab:
     def enter(self, host: str, command: Sequence[str]) -> list[str]:
         """The command line that runs `command` on `host` from outside."""
         user = ["--user", "--preserve-credentials"] if self._user_namespace else []
-        spaces = ["--mount", "--pid", "--ipc", "--uts", f"--wdns={RUN}"]
+        spaces = ["--mount", "--pid", "--ipc", "--uts", "--root", f"--wdns={RUN}"]  # its root, which a chroot makes another
         # nsenter(1) forks to enter the pid namespace: whoever kills it means the command.
         inner = ["setpriv", "--pdeathsig", "KILL", "nsenter", f"--net=/run/netns/{namespace(self.plan.host(host))}"]
-        path = f"{os.environ.get('PATH', os.defpath)}:{ENVIRONMENT}/bin"  # `fed` is there at every site
-        return ["nsenter", f"--target={self.pid}", *user, *spaces, *inner, "env", f"PATH={path}", *command]
+        # `fed` is there at every site, and knows nothing of the federation that its caller is logged in to.
+        path = f"{os.environ.get('PATH', os.defpath)}:{ENVIRONMENT}/bin"
+        environment = ["env", "--unset=FED_URL", "--unset=FED_TOKEN", f"PATH={path}"]
+        return ["nsenter", f"--target={self.pid}", *user, *spaces, *inner, *environment, *command]
 
     def run(
         self, host: str, command: Sequence[str], *, text: str | None = None, timeout: float = 60, check: bool = True
@@ -156,7 +158,7 @@ class Lab:
         except NotUp:
             pass  # it is on its way
         finally:
-            gone, _, _ = select.select([descriptor], [], [], GONE_TIMEOUT)
+            gone = ended(descriptor, GONE_TIMEOUT)
             os.close(descriptor)
         if not gone:
             raise LabFailed(f"The lab's first process {self.pid} did not end.")
@@ -174,6 +176,13 @@ class Lab:
     def _request(self, **request: Any) -> Any:
         with _connect(self.name) as connection:
             return _ask(connection, **request)
+
+
+def ended(descriptor: int, timeout: float) -> bool:
+    """Wait at most `timeout` seconds for the end of a process, given its pidfd; tell whether it has ended."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(timeout * 1000))
 
 
 def _connect(name: str) -> socket.socket:

@@ -5,6 +5,7 @@
 LISTENER: descriptor of the control channel's socket, bound outside, so that it is found outside. LEASH: descriptor of a
 pipe, or -1; when its other end closes, whoever built the lab is gone, and the lab goes too. JANITOR: descriptor that tells
 the janitor, as long as it is open, that the lab lives; or -1. CGROUPS: control groups to live under, separated by colons.
+Standard error is a pipe to whoever waits for the lab to come up.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from deploy.lab import world
 from deploy.lab.build import Lab
 from deploy.lab.children import Children
 from deploy.lab.control import Build, Control
-from deploy.lab.places import LOGS, RUN
+from deploy.lab.places import RUN
 from deploy.lab.topology import Plan
 from fedkit.errors import FedError
 
@@ -54,7 +55,6 @@ async def _run(listener: socket.socket, leash: int, groups: list[Path], plan: Pl
     children = Children()
     user_namespace, can_drop = _ids()
     await world.make(children, groups, user_namespace=user_namespace)
-    _log_to_file()
     os.chdir(RUN)
     lab, build = Lab(plan, children, can_drop=can_drop), Build()
     control = Control(lab, build)
@@ -75,13 +75,6 @@ def _ids() -> tuple[bool, bool]:
     programs = [world.PROJECT, world.PROJECT / "deploy", world.PROJECT / "deploy/cli.py", Path(sys.prefix)]
     readable = all(path.stat().st_mode & stat.S_IROTH for path in programs)
     return mapped != [ALL_IDS], sum(mapped) > 1 and readable
-
-
-def _log_to_file() -> None:
-    log = os.open(LOGS / "init.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
 
 
 def _end_with(down: asyncio.Event, leash: int) -> None:

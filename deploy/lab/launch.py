@@ -35,11 +35,11 @@ class Launched:
 
     process: subprocess.Popen[bytes]  # unshare
     leash: int  # descriptor that keeps the lab alive; -1: it lives by itself
-    errors: int  # descriptor of what is said before there is a log
+    errors: int  # descriptor of what unshare and pid 1 say
     janitor: subprocess.Popen[bytes] | None  # removes control groups
 
     def why(self) -> str:
-        """What was said before there was a log; waits for the end of the process."""
+        """What was said; waits for the end of the process."""
         with os.fdopen(os.dup(self.errors), errors="replace") as file:
             return file.read().strip()
 

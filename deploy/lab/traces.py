@@ -7,11 +7,11 @@ processes and mounts are what is looked at. Seen from a process that shares none
 from __future__ import annotations
 
 import os
-import select
 import subprocess
 from pathlib import Path
 
 from deploy.lab import cgroups
+from deploy.lab.client import ended
 from deploy.lab.launch import address
 from deploy.lab.places import RUN
 from deploy.lab.topology import DNS_ADDRESS, Plan, namespace
@@ -40,7 +40,7 @@ class Traces:
 
     def left(self) -> list[str]:
         """Wait for the end of all processes, then name everything that is left."""
-        left = [f"process {pid}" for pid in self._processes if not self._ended(pid)]
+        left = [f"process {pid}" for pid, descriptor in self._processes.items() if not ended(descriptor, PATIENCE)]
         left += [f"control group {group}" for group in cgroups.groups(self._name)]
         if RUN.name in Path("/proc/self/mountinfo").read_text():
             left.append("a mount")
@@ -51,10 +51,6 @@ class Traces:
         if address(self._name).replace("\0", "@") in Path("/proc/net/unix").read_text():
             left.append("the control socket")
         return left
-
-    def _ended(self, pid: int) -> bool:
-        descriptor = self._processes[pid]
-        return bool(select.select([descriptor], [], [], PATIENCE)[0])
 
     def close(self) -> None:
         """Let go of the processes."""
