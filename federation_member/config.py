@@ -1,5 +1,7 @@
 """`member.toml`: one site's Federation Member.
 
+What stands in it:
+
     name = "site-a.test"
     [identity], [xmpp], [store]     see fedkit/mesh/config.py
     [api]                           where the REST API and the dashboard answer
@@ -31,7 +33,7 @@ def _check_listen(text: str) -> str:
         _host, port = parse_listen(text)
     except ValueError as error:
         raise ValueError("write HOST:PORT, such as 127.0.0.1:8080") from error
-    if not 0 <= port <= 65535:  # noqa: PLR2004 - what 16 bits hold
+    if not 0 <= port <= 65535:
         raise ValueError("a port is 0 to 65535")
     return text
 

@@ -52,9 +52,8 @@ def serve_member(config: ConfigOption) -> None:
 
     Example: `fed member serve -c /etc/fedmesh/member.toml`
     """
-    from federation_member.service import open_member
-
     from federation_member.config import MemberConfig
+    from federation_member.service import open_member
     from fedkit import service
     from fedkit.config import load
 
@@ -68,11 +67,10 @@ def serve_rendezvous(config: ConfigOption) -> None:
 
     Example: `fed rendezvous serve -c /etc/fedmesh/rendezvous.toml`
     """
-    from rendezvous.service import open_rendezvous
-
     from fedkit import service
     from fedkit.config import load
     from rendezvous.config import RendezvousConfig
+    from rendezvous.service import open_rendezvous
 
     loaded = load(config, RendezvousConfig, "RENDEZVOUS")
     raise typer.Exit(service.run(lambda: open_rendezvous(loaded)))
@@ -84,11 +82,10 @@ def serve_tunnel_server(config: ConfigOption) -> None:
 
     Example: `fed tunnel-server serve -c /etc/fedmesh/tunnel.toml`
     """
-    from reverse_tunnel.service import open_tunnel_server
-
     from fedkit import service
     from fedkit.config import load
     from reverse_tunnel.config import TunnelConfig
+    from reverse_tunnel.service import open_tunnel_server
 
     loaded = load(config, TunnelConfig, "TUNNEL")
     raise typer.Exit(service.run(lambda: open_tunnel_server(loaded)))

@@ -123,7 +123,8 @@ class Lab:
     def enter(self, host: str, command: Sequence[str]) -> list[str]:
         """The command line that runs `command` on `host` from outside."""
         user = ["--user", "--preserve-credentials"] if self._user_namespace else []
-        spaces = ["--mount", "--pid", "--ipc", "--uts", "--root", f"--wdns={RUN}"]  # its root, which a chroot makes another
+        # With its root: where all this runs in a chroot, that of its mount namespace is another.
+        spaces = ["--mount", "--pid", "--ipc", "--uts", "--root", f"--wdns={RUN}"]
         # nsenter(1) forks to enter the pid namespace: whoever kills it means the command.
         inner = ["setpriv", "--pdeathsig", "KILL", "nsenter", f"--net=/run/netns/{namespace(self.plan.host(host))}"]
         # `fed` is there at every site, and knows nothing of the federation that its caller is logged in to.

@@ -46,7 +46,9 @@ class Order(Body):
     project: str = "benchmark"
     image: str = "debian-12"
     flavour: str = "small"
-    keys: tuple[str, ...] = ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl machine",)
+    keys: tuple[str, ...] = (
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl machine",
+    )
 
 
 @dataclass
