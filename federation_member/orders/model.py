@@ -105,7 +105,7 @@ class NewOrder(BaseModel):
     valid_from: AwareDatetime | None = Field(default=None, description="not before")
     valid_until: AwareDatetime | None = Field(default=None, description="given back at this time")
     lease_seconds: int = Field(
-        default=LEASE_SECONDS, ge=30, le=7 * 86400, description="how long a lender that lost contact keeps it"
+        default=LEASE_SECONDS, ge=10, le=7 * 86400, description="how long a lender that lost contact keeps it"
     )
 
     @model_validator(mode="after")
