@@ -24,7 +24,7 @@ from typing import Any, Literal, Self
 
 from deploy.lab import cgroups
 from deploy.lab.credentials import peer_credentials
-from deploy.lab.errors import LabFailed, NotUp
+from deploy.lab.errors import CommandTimedOut, LabFailed, NotUp
 from deploy.lab.launch import Launched, address, launch
 from deploy.lab.places import ENVIRONMENT, RUN
 from deploy.lab.topology import Plan, namespace
@@ -135,10 +135,15 @@ class Lab:
     def run(
         self, host: str, command: Sequence[str], *, text: str | None = None, timeout: float = 60, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command on a host to its end, with `text` as stdin; `timeout` in seconds."""
-        done = subprocess.run(
-            self.enter(host, command), input=text, capture_output=True, text=True, timeout=timeout, check=False
-        )
+        """Run a command on a host to its end, with `text` as stdin.
+
+        Raises `CommandTimedOut` after `timeout` seconds, and with `check` `LabFailed` for another exit status than 0.
+        """
+        line = self.enter(host, command)
+        try:
+            done = subprocess.run(line, input=text, capture_output=True, text=True, timeout=timeout, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise CommandTimedOut(f"{' '.join(command)} at {host} took longer than {timeout:g} s.") from error
         if check and done.returncode:
             said = (done.stderr or done.stdout).strip()
             raise LabFailed(f"{' '.join(command)} at {host} failed with status {done.returncode}: {said}")

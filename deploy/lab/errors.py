@@ -11,6 +11,14 @@ class LabFailed(FedError):
     code = "lab.failed"
 
 
+class CommandTimedOut(FedError):
+    """A command on a host of the lab did not end in time."""
+
+    code = "lab.timed_out"
+    http = 504
+    exit = Exit.TIMED_OUT
+
+
 class Unsupported(FedError):
     """This machine allows neither namespaces as root nor user namespaces."""
 
