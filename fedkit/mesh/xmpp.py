@@ -40,7 +40,7 @@ CONNECT_TIMEOUT = 10.0  # seconds, until the handshake is done
 FIRST_DELAY = 0.1  # seconds
 LONGEST_DELAY = 5.0
 REFUSED_DELAY = 30.0  # seconds between attempts where the server refuses us: only a person can mend that
-KEEPALIVE = 25.0  # seconds between pings
+KEEPALIVE = 10.0  # seconds between pings; a peer that only we can reach waits for us so long after its server restarted
 PING_TIMEOUT = 10.0  # seconds
 OTHERS_RATE = 20.0  # IQs a second from one domain that are not of our protocol
 _IQ = f"{{{stanzas.COMPONENT}}}iq"
@@ -175,9 +175,9 @@ class XmppLink:
     async def _ping_forever(self) -> None:
         """Notice a dead link, and keep the connections open that only we can open (XEP-0288)."""
         while True:
-            await asyncio.sleep(KEEPALIVE)
-            for peer in self._keepalive:
+            for peer in self._keepalive:  # at once: until then these cannot reach us
                 self._tasks.create_task(self._ping_peer(peer))
+            await asyncio.sleep(KEEPALIVE)
             try:
                 await self._ask(
                     self._address, "get", stanzas.ping(), PING_TIMEOUT

@@ -321,3 +321,11 @@ async def test_a_peer_that_only_we_can_reach_is_kept_warm(
     monkeypatch.setattr(xmpp, "KEEPALIVE", 0.2)
     async with station(servers[0], tmp_path, keepalive=[servers[1].component]):
         await eventually(lambda: "site-a.test" in servers[1].log())
+
+
+async def test_a_peer_that_only_we_can_reach_is_greeted_at_once(
+    servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(xmpp, "KEEPALIVE", 600.0)
+    async with station(servers[0], tmp_path, keepalive=[servers[1].component]):
+        await eventually(lambda: "site-a.test" in servers[1].log())
