@@ -26,7 +26,7 @@ from deploy.lab import cgroups
 from deploy.lab.credentials import peer_credentials
 from deploy.lab.errors import CommandTimedOut, LabFailed, NotUp
 from deploy.lab.launch import Launched, address, launch
-from deploy.lab.places import ENVIRONMENT, RUN
+from deploy.lab.places import ENVIRONMENT, PATH, RUN
 from deploy.lab.topology import Plan, namespace
 from fedkit.errors import RemoteError
 
@@ -128,8 +128,7 @@ class Lab:
         # nsenter(1) forks to enter the pid namespace: whoever kills it means the command.
         inner = ["setpriv", "--pdeathsig", "KILL", "nsenter", f"--net=/run/netns/{namespace(self.plan.host(host))}"]
         # `fed` is there at every site, and knows nothing of the federation that its caller is logged in to.
-        path = f"{os.environ.get('PATH', os.defpath)}:{ENVIRONMENT}/bin"
-        environment = ["env", "--unset=FED_URL", "--unset=FED_TOKEN", f"PATH={path}"]
+        environment = ["env", "--unset=FED_URL", "--unset=FED_TOKEN", f"PATH={PATH}:{ENVIRONMENT}/bin"]
         return ["nsenter", f"--target={self.pid}", *user, *spaces, *inner, *environment, *command]
 
     def run(

@@ -22,7 +22,7 @@ from deploy.lab import world
 from deploy.lab.build import Lab
 from deploy.lab.children import Children
 from deploy.lab.control import Build, Control
-from deploy.lab.places import RUN
+from deploy.lab.places import PATH, RUN
 from deploy.lab.topology import Plan
 from fedkit.errors import FedError
 
@@ -32,6 +32,7 @@ ALL_IDS = 2**32 - 1  # what the first user namespace maps (user_namespaces(7))
 def main() -> int:
     """Build the lab and serve its owner until told to go down."""
     listener, leash, janitor, groups, plan = sys.argv[1:]
+    os.environ["PATH"] = PATH
     os.umask(0o022)  # whatever the person's is: what is secret here is made so one by one
     for descriptor in (int(leash), int(janitor)):
         if descriptor >= 0:

@@ -6,13 +6,12 @@ privilege. Only a member keeps root's, because its embedded middleware makes mac
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.lab import components, xmpp
-from deploy.lab.places import LOGS, NOTIFY, PYTHON, RUN, SOURCES, TEMPORARY, directory
+from deploy.lab.places import LOGS, NOTIFY, PATH, PYTHON, RUN, SOURCES, TEMPORARY, directory
 from deploy.lab.topology import INTERNET, Plan, Site, namespace
 
 # Users of the lab; they exist only in its own /etc/passwd. Kept below 65534 so that a range of subordinate ids holds them.
@@ -53,7 +52,7 @@ class Service:
     def full_environment(self) -> dict[str, str]:
         """A clean environment: nothing of the person's that started the lab reaches a service."""
         base = {
-            "PATH": os.environ.get("PATH", os.defpath),
+            "PATH": PATH,
             "HOME": "/nonexistent",
             "LANG": "C.UTF-8",
             "TMPDIR": str(TEMPORARY),
