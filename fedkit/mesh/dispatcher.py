@@ -6,7 +6,7 @@
 
     attempt ─► final answer ─► one transaction: row deleted, AnswerHandler told
             ├► no answer ────► back-off of the peer (`peers`); its commands wait, one probe goes out when it is over
-            └► "not now" ────► the command waits or goes again; see `_FOR_NOW`
+            └► "not now" ────► the command waits or goes again; see `courier.FOR_NOW`
 
 Nothing here needs memory of its own to survive: after a crash the lanes are filled from the table.
 """
@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import random
 from asyncio import TaskGroup
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,56 +26,22 @@ import structlog
 from fedkit.errors import FedError, RemoteError
 from fedkit.mesh import outbox
 from fedkit.mesh.api import AnswerHandler, Peer
-from fedkit.mesh.envelope import INLINE_LIMIT, AnswerClaims, Draft
-from fedkit.mesh.errors import (
-    BadAnswer,
-    Bounced,
-    Busy,
-    Expired,
-    Incomplete,
-    KeyConflict,
-    LinkDown,
-    Misdirected,
-    NoAnswer,
-    OutOfOrder,
-    PeerUnreachable,
-    RateLimited,
-    Replayed,
-)
-from fedkit.mesh.exchange import Exchange
+from fedkit.mesh.courier import ATTEMPT_TIMEOUT, PEER_NOT_READY, Courier, Verdict
+from fedkit.mesh.errors import BadAnswer, Bounced, LinkDown, NoAnswer, OutOfOrder, PeerUnreachable, SendAgain
 from fedkit.mesh.lane import LOADED, Lane
 from fedkit.mesh.outbox import Entry
 from fedkit.mesh.peers import Peers
-from fedkit.mesh.upload import upload
 from fedkit.store import Database
 
 log = structlog.get_logger()
 
 WINDOW_IN_ALL = 512
-ATTEMPT_TIMEOUT = 5.0  # seconds
-UPLOAD_TIMEOUT = 60.0  # seconds for all chunks of one body
+SHORTEST_SILENCE = 1.0  # seconds: an attempt cut shorter by its deadline says nothing of the peer
 LONGEST_HOLD = 300.0  # seconds that an unsigned hint may hold us back
 OVERDUE_AT_ONCE = 100
 STORE_PAUSE = 1.0  # seconds, after the store failed us
 RETRY_DELAY = 0.1  # seconds, doubled with each attempt
 LONGEST_RETRY_DELAY = 300.0
-
-# Signed refusals that are about this moment, not about the command: nothing was executed, and it is tried again.
-_PEER_NOT_READY = {Expired.code, Misdirected.code, KeyConflict.code, Busy.code, RateLimited.code}
-_FOR_NOW = _PEER_NOT_READY | {Replayed.code, Incomplete.code, OutOfOrder.code, FedError.code}
-
-
-def _refusal(answer: AnswerClaims) -> RemoteError | None:
-    error = answer.error
-    return None if error is None else RemoteError(error.code, error.message, error.details)
-
-
-class _NotFinal(Exception):
-    """The peer refused for now; the command stays."""
-
-    def __init__(self, error: RemoteError) -> None:
-        super().__init__(error.message)
-        self.error = error
 
 
 @dataclass
@@ -84,12 +50,11 @@ class Dispatcher:
 
     db: Database
     peers: Peers
-    exchange: Exchange
+    courier: Courier
     handlers: dict[str, AnswerHandler]
     heard: Callable[[Peer], None]
     now: Callable[[], float]
     chance: random.Random
-    numbers: Iterator[int]
     lanes: dict[str, Lane] = field(default_factory=dict)
     flying: int = 0
     stopped: bool = False
@@ -99,6 +64,7 @@ class Dispatcher:
         self._tasks = tasks
         self._loop = asyncio.get_running_loop()
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._soon: set[str] = set()
         self._due: float | None = None
         self._due_changed = asyncio.Event()
         for peer in waiting:
@@ -119,7 +85,7 @@ class Dispatcher:
         if self._due is None or entry.deadline < self._due:
             self._due = entry.deadline
             self._due_changed.set()
-        self.pump(lane)
+        self._pump_soon(lane)
 
     def wake(self) -> None:
         """The link came up: try every lane."""
@@ -133,7 +99,7 @@ class Dispatcher:
 
     def pump(self, lane: Lane) -> None:
         """Start whatever may start for one peer."""
-        if self.stopped or not self.exchange.link.connected:
+        if self.stopped or not self.courier.exchange.link.connected:
             return
         health = self.peers.of(lane.peer)
         if health.backing_off(self.now()):
@@ -145,18 +111,31 @@ class Dispatcher:
             self._wake_later(lane, lane.hold_until - monotonic)
             return
         window = 1 if health.failures else int(lane.window)
-        while len(lane.flying) < window and self.flying < WINDOW_IN_ALL:
-            entry = lane.take(monotonic)
-            if entry is None:
+        while lane.stanzas < window and self.flying < WINDOW_IN_ALL:
+            batch = lane.take(monotonic, self._patient)
+            if not batch:
                 break
             self.flying += 1
-            self._tasks.create_task(self._attempt(lane, entry, lane.predecessor(entry)))
+            self._tasks.create_task(self._attempt(lane, batch, lane.predecessors(batch)))
         if lane.behind and not lane.loading and len(lane.waiting) < LOADED // 2:
             lane.loading = True
             self._tasks.create_task(self._load(lane))
         wake_at = lane.wake_at()
         if wake_at is not None:
             self._wake_later(lane, wake_at - monotonic)
+
+    def _patient(self, entry: Entry) -> bool:
+        return entry.deadline - self.now() >= ATTEMPT_TIMEOUT
+
+    def _pump_soon(self, lane: Lane) -> None:
+        """Pump once for all commands that one commit brings, so that they can share a stanza."""
+        if lane.peer.fedid not in self._soon:
+            self._soon.add(lane.peer.fedid)
+            self._loop.call_soon(self._pump_now, lane)
+
+    def _pump_now(self, lane: Lane) -> None:
+        self._soon.discard(lane.peer.fedid)
+        self.pump(lane)
 
     def _lane(self, peer: Peer) -> Lane:
         lane = self.lanes.get(peer.fedid)
@@ -171,7 +150,7 @@ class Dispatcher:
         self._timers[fedid] = self._loop.call_later(max(delay, 0.001), self.wake_peer, fedid)
 
     async def _load(self, lane: Lane) -> None:
-        lane.behind = False  # what is offered from here on may be missing in what we read, and sets it again
+        lane.behind = False  # what is offered from here on stays in the table (it has its turn), and sets it again
         try:
             entries = await self.db.read(lambda conn: outbox.load(conn, lane.peer.fedid, lane.last_id, LOADED))
             lane.behind = lane.behind or len(entries) == LOADED
@@ -186,61 +165,59 @@ class Dispatcher:
             lane.loading = False
         self.pump(lane)
 
-    async def _attempt(self, lane: Lane, entry: Entry, after: str | None) -> None:
+    async def _attempt(self, lane: Lane, batch: list[Entry], after: list[str | None]) -> None:
         started = self.now()
-        entry.attempts += 1
-        then: Callable[[], None] | None = None
+        for entry in batch:
+            entry.attempts += 1
+        then: Callable[[Entry], None]
         try:
-            answer = await self._deliver(entry, after)
-            lane.widen()
-            self.heard(entry.peer)
-            await self._close(entry, answer.body or {}, _refusal(answer))
+            verdicts = await self.courier.deliver(batch, after)
         except LinkDown:
-            then = partial(lane.add, entry)
-        except _NotFinal as refusal:
-            then = partial(self._refused_for_now, lane, entry, started, refusal.error)
+            then = lane.add
         except (Bounced, BadAnswer, TimeoutError) as error:
-            then = partial(self._no_answer, lane, entry, started, error)
+            then = partial(self._no_answer, lane, started, error)
         except Exception:  # ours: the store, or the AnswerHandler. The command stays and is tried again.
-            log.exception("mesh_outcome_not_stored", id=entry.jti, operation=entry.op, peer=entry.peer.address)
-            entry.displaced = True
-            then = partial(self._again, lane, entry)
-        self._landed(lane, entry)
-        if then is not None:
-            then()
+            log.exception("mesh_attempt_failed", peer=lane.peer.address)
+            then = partial(self._again, lane)
+        else:
+            await self._take_in(lane, started, batch, verdicts)
+            return
+        self._landed(lane, batch)
+        for entry in batch:
+            then(entry)
         self.pump(lane)
 
-    def _landed(self, lane: Lane, entry: Entry) -> None:
-        del lane.flying[entry.jti]
+    async def _take_in(self, lane: Lane, started: float, batch: list[Entry], verdicts: list[Verdict]) -> None:
+        """Store what is final; what is not goes back to those that wait."""
+        lane.widen()
+        if any(verdict.error is None or verdict.error.code not in PEER_NOT_READY for verdict in verdicts):
+            self.heard(lane.peer)
+        stored = await asyncio.gather(
+            *(self._settle(entry, verdict) for entry, verdict in zip(batch, verdicts, strict=True) if verdict.final)
+        )
+        self._landed(lane, batch)
+        for entry, verdict in zip(batch, verdicts, strict=True):
+            if verdict.error is not None and not verdict.final:
+                self._refused_for_now(lane, entry, started, verdict.error)
+        for failed in filter(None, stored):
+            failed.displaced = True
+            self._again(lane, failed)
+        self.pump(lane)
+
+    async def _settle(self, entry: Entry, verdict: Verdict) -> Entry | None:
+        """Store an outcome; return the command if that failed, which is our fault."""
+        try:
+            await self._close(entry, verdict.answer, verdict.error)
+        except Exception:
+            log.exception("mesh_outcome_not_stored", id=entry.jti, operation=entry.op, peer=entry.peer.address)
+            return entry
+        return None
+
+    def _landed(self, lane: Lane, batch: list[Entry]) -> None:
+        lane.landed(batch)
         self.flying -= 1
         if self.flying == WINDOW_IN_ALL - 1:
             self._loop.call_soon(self.wake)  # others may have waited for room
-
-    async def _deliver(self, entry: Entry, after: str | None) -> AnswerClaims:
-        """Make one attempt and return a final answer."""
-        content = f'"body":{entry.body}'
-        body = entry.body.encode()
-        if len(body) > INLINE_LIMIT:
-            async with asyncio.timeout(UPLOAD_TIMEOUT):
-                content = await upload(self.exchange, entry.peer, body, self.now, ATTEMPT_TIMEOUT)
-        now = self.now()
-        timeout = max(0.0, min(ATTEMPT_TIMEOUT, entry.deadline - now))
-        draft = Draft(
-            to=entry.peer,
-            jti=entry.jti,
-            n=next(self.numbers),
-            op=entry.op,
-            content=content,
-            iat=now,
-            exp=now + timeout,
-            since=entry.created,
-            after=after,
-        )
-        answer = await self.exchange("set", draft, timeout)
-        refusal = _refusal(answer)
-        if refusal is not None and refusal.code in _FOR_NOW:
-            raise _NotFinal(refusal)
-        return answer
 
     async def _close(self, entry: Entry, answer: dict[str, object], error: RemoteError | None) -> None:
         handler = self.handlers.get(entry.op)
@@ -248,25 +225,32 @@ class Dispatcher:
 
     def _refused_for_now(self, lane: Lane, entry: Entry, started: float, error: RemoteError) -> None:
         log.warning("mesh_refused_for_now", id=entry.jti, operation=entry.op, peer=entry.peer.address, code=error.code)
-        if error.code in _PEER_NOT_READY:
+        wait = error.details.get("retry_after")
+        if error.code in PEER_NOT_READY and isinstance(wait, int | float) and wait > 0:
+            lane.hold(self._loop.time(), min(wait, LONGEST_HOLD))
+            lane.add(entry)
+        elif error.code in PEER_NOT_READY:
             self.peers.failed(entry.peer, started, f"{error.code}: {error.message}")
             lane.add(entry)
-            return
-        self.heard(entry.peer)
-        if error.code == OutOfOrder.code:
+        elif error.code == OutOfOrder.code:
             lane.stalled = True
             lane.add(entry)
-            return
-        entry.displaced = entry.displaced or error.code == FedError.code
-        self._again(lane, entry)
+        elif error.code == SendAgain.code:
+            entry.alone = True
+            lane.add(entry)
+        else:
+            entry.displaced = entry.displaced or error.code == FedError.code
+            self._again(lane, entry)
 
-    def _no_answer(self, lane: Lane, entry: Entry, started: float, error: Exception) -> None:
+    def _no_answer(self, lane: Lane, started: float, error: Exception, entry: Entry) -> None:
+        health = self.peers.of(entry.peer)
+        silence = isinstance(error, TimeoutError)
         if isinstance(error, Bounced) and error.retry_after > 0:
             lane.hold(self._loop.time(), min(error.retry_after, LONGEST_HOLD))
-        elif isinstance(error, TimeoutError) and self.peers.of(entry.peer).last_heard > started:
-            log.info("mesh_attempt_lost", id=entry.jti, peer=entry.peer.address)  # lost on the way; the peer is well
+        elif silence and (health.last_heard > started or self.now() - started < SHORTEST_SILENCE):
+            log.info("mesh_attempt_lost", id=entry.jti, peer=entry.peer.address)  # that says nothing of the peer
         else:
-            reason = str(error) if isinstance(error, FedError) else f"no answer within {ATTEMPT_TIMEOUT:g} s"
+            reason = f"no answer within {ATTEMPT_TIMEOUT:g} s" if silence else str(error)
             self.peers.failed(entry.peer, started, reason)
         lane.add(entry)
 

@@ -33,10 +33,10 @@ LIFETIME_LIMIT = 300.0  # seconds between issue and expiry of one attempt
 REQUEST = "fedmesh-request+jws"
 ANSWER = "fedmesh-answer+jws"
 
-_FEDID = r"^[0-9a-f]{40}$"
-_UUID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
-_OPERATION = r"^[a-z0-9_]+(\.[a-z0-9_]+){1,3}$"
-_SHA256 = r"^[0-9a-f]{64}$"
+fedid_pattern = r"^[0-9a-f]{40}$"
+uuid_pattern = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+operation_pattern = r"^[a-z0-9_]+(\.[a-z0-9_]+){1,3}$"
+sha256_pattern = r"^[0-9a-f]{64}$"
 
 
 class _Claims(BaseModel):
@@ -47,19 +47,19 @@ class Binding(_Claims):
     """Who says what to whom: these claims are the same in every version, so that any version can be refused."""
 
     v: str = Field(max_length=16)
-    iss: str = Field(pattern=_FEDID, description="fedid of the signer")
+    iss: str = Field(pattern=fedid_pattern, description="fedid of the signer")
     sjid: str = Field(max_length=255, description="its bare JID")
-    aud: str = Field(pattern=_FEDID, description="fedid of the addressee")
+    aud: str = Field(pattern=fedid_pattern, description="fedid of the addressee")
     rjid: str = Field(max_length=255, description="its bare JID")
-    jti: str = Field(pattern=_UUID, description="id of the request; the same in every attempt")
+    jti: str = Field(pattern=uuid_pattern, description="id of the request; the same in every attempt")
     n: int = Field(ge=1, lt=2**53, description="number of the attempt; grows with each")
-    op: str = Field(max_length=64, pattern=_OPERATION)
+    op: str = Field(max_length=64, pattern=operation_pattern)
 
 
 class Reference(_Claims):
     """Stands for a body that went ahead in chunks."""
 
-    sha256: str = Field(pattern=_SHA256)
+    sha256: str = Field(pattern=sha256_pattern)
     size: int = Field(ge=1, le=BODY_LIMIT)
 
 
@@ -69,12 +69,14 @@ class RequestClaims(Binding):
     iat: float = Field(allow_inf_nan=False)
     exp: float = Field(allow_inf_nan=False)
     since: float = Field(allow_inf_nan=False, description="when the request was first written down")
-    after: str | None = Field(default=None, pattern=_UUID, description="command that must have been executed before")
+    after: str | None = Field(
+        default=None, pattern=uuid_pattern, description="command that must have been executed before"
+    )
     body: dict[str, Any] | None = None
     ref: Reference | None = None
 
 
-class Fault(_Claims):
+class AnswerFault(_Claims):
     """Why a request was refused."""
 
     code: str = Field(max_length=64, pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)*$")
@@ -87,7 +89,7 @@ class AnswerClaims(Binding):
 
     iat: float = Field(allow_inf_nan=False)
     body: dict[str, Any] | None = None
-    error: Fault | None = None
+    error: AnswerFault | None = None
 
 
 C = TypeVar("C", bound=_Claims)

@@ -141,6 +141,13 @@ class Incomplete(Refused):
     http = 409
 
 
+class SendAgain(Refused):
+    """The answer did not fit its pack; the command was answered, and alone it gets that answer."""
+
+    code = "mesh.send_again"
+    http = 409
+
+
 class UnspokenVersion(Refused):
     """A protocol version that we do not speak; `details.spoken` lists those we do."""
 

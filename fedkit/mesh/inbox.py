@@ -18,15 +18,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import pydantic_core
+import structlog
 from sqlalchemy import text
 
 from fedkit.errors import FedError
 from fedkit.identity.keys import PublicKey
 from fedkit.mesh.api import CommandHandler, Request
-from fedkit.mesh.envelope import INLINE_LIMIT, RequestClaims
+from fedkit.mesh.envelope import INLINE_LIMIT
 from fedkit.mesh.errors import AnswerTooLarge, IdReused, OutOfOrder, Replayed
 from fedkit.mesh.pins import Pins
 from fedkit.store import Tx
+
+log = structlog.get_logger()
 
 RETRY_WINDOW = 7 * 86400.0  # seconds
 REFUSAL_KEPT = 600.0  # seconds
@@ -46,24 +49,23 @@ _PRUNE = text(
 )
 
 
-class HandlerRefused(Exception):
-    """Carries a handler's refusal out of the transaction that it undoes."""
-
-    def __init__(self, error: FedError) -> None:
-        super().__init__(error.message)
-        self.error = error
-
-
 @dataclass(frozen=True, slots=True)
 class Command:
     """A command whose signature, binding and schema were checked."""
 
-    claims: RequestClaims
+    n: int
+    since: float
+    after: str | None
     digest: bytes
     key: PublicKey
     pinned: bool
     request: Request[Any]
     handler: CommandHandler
+
+    @property
+    def name(self) -> dict[str, str]:
+        """The key of its row."""
+        return {"sender": self.request.sender.fedid, "jti": self.request.id}
 
 
 def digest(operation: str, body: bytes) -> bytes:
@@ -90,31 +92,27 @@ def error_content(error: FedError) -> str:
 def execute(tx: Tx, pins: Pins, command: Command, now: float) -> str:
     """Execute a command, or find what it was answered; return the answer's content.
 
-    A handler's `FedError` undoes the transaction as `HandlerRefused`; `record_refusal` then keeps it.
+    A handler's refusal undoes what the handler wrote, and is kept as the answer. Any other exception undoes everything.
     """
-    claims = command.claims
     stored = _stored(tx, command)
     if stored is not None:
         return stored
-    if claims.after is not None and not _executed(tx, claims.iss, claims.after):
-        raise OutOfOrder(f"Command {claims.after} comes first.", after=claims.after)
-    if not command.pinned:
-        pins.pin(tx, command.key, now)
+    if command.after is not None and not _executed(tx, command.request.sender.fedid, command.after):
+        raise OutOfOrder(f"Command {command.after} comes first.", after=command.after)
+    callbacks = len(tx.callbacks)
+    tx.conn.exec_driver_sql("SAVEPOINT handler")
     try:
         answer = body_content(command.handler(tx, command.request).model_dump_json().encode())
     except FedError as error:
-        raise HandlerRefused(error) from error
-    _store(tx, command, answer, claims.since + RETRY_WINDOW + CLOCK_SLACK)
-    return answer
-
-
-def record_refusal(tx: Tx, command: Command, error: FedError, now: float) -> str:
-    """Keep a handler's refusal and return its content, or what another attempt was answered meanwhile."""
-    stored = _stored(tx, command)
-    if stored is not None:
-        return stored
-    answer = error_content(error)
-    _store(tx, command, answer, now + REFUSAL_KEPT)
+        tx.conn.exec_driver_sql("ROLLBACK TO SAVEPOINT handler")
+        del tx.callbacks[callbacks:]
+        answer, keep_until = _refuse(command.request, error), now + REFUSAL_KEPT
+    else:
+        keep_until = command.since + RETRY_WINDOW + CLOCK_SLACK
+        if not command.pinned:
+            pins.pin(tx, command.key, now)
+    tx.conn.exec_driver_sql("RELEASE SAVEPOINT handler")
+    _store(tx, command, answer, keep_until)
     return answer
 
 
@@ -123,17 +121,28 @@ def prune(tx: Tx, now: float) -> bool:
     return tx.conn.execute(_PRUNE, {"now": now, "at_once": PRUNED_AT_ONCE}).rowcount == PRUNED_AT_ONCE
 
 
+def _refuse(request: Request[Any], error: FedError) -> str:
+    log.info(
+        "mesh_command_refused",
+        id=request.id,
+        operation=request.operation,
+        peer=request.sender.address,
+        code=error.code,
+        reason=error.message,
+    )
+    return error_content(error)
+
+
 def _stored(tx: Tx, command: Command) -> str | None:
-    claims = command.claims
-    name = {"sender": claims.iss, "jti": claims.jti}
-    row = tx.conn.execute(_FIND, name).first()
+    row = tx.conn.execute(_FIND, command.name).first()
     if row is None:
         return None
+    jti, n = command.request.id, command.n
     if bytes(row.digest) != command.digest:
-        raise IdReused(f"Request id {claims.jti} stands for another request.")
-    if claims.n <= row.n:
-        raise Replayed(f"Attempt {claims.n} of {claims.jti} is not newer than attempt {row.n}, which was answered.")
-    tx.conn.execute(_SEEN, {**name, "n": claims.n})
+        raise IdReused(f"Request id {jti} stands for another request.")
+    if n <= row.n:
+        raise Replayed(f"Attempt {n} of {jti} is not newer than attempt {row.n}, which was answered.")
+    tx.conn.execute(_SEEN, {**command.name, "n": n})
     return str(row.answer)
 
 
@@ -142,15 +151,5 @@ def _executed(tx: Tx, sender: str, jti: str) -> bool:
 
 
 def _store(tx: Tx, command: Command, answer: str, keep_until: float) -> None:
-    claims = command.claims
-    tx.conn.execute(
-        _STORE,
-        {
-            "sender": claims.iss,
-            "jti": claims.jti,
-            "n": claims.n,
-            "digest": command.digest,
-            "answer": answer,
-            "keep_until": keep_until,
-        },
-    )
+    row = {"n": command.n, "digest": command.digest, "answer": answer, "keep_until": keep_until}
+    tx.conn.execute(_STORE, {**command.name, **row})

@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import bisect
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fedkit.mesh.api import Peer
 from fedkit.mesh.envelope import INLINE_LIMIT
 from fedkit.mesh.outbox import Entry
+from fedkit.mesh.packs import OCTETS, PACK
 
-WINDOW = 32  # attempts under way at once, at most
+WINDOW = 32  # stanzas under way at once, at most
+BRISK = 4  # from so many on, commands are gathered until they fill a pack
 LOADED = 128  # rows in memory for each peer
 LOADED_OCTETS = 2 * 1024 * 1024  # of their bodies
 
@@ -32,6 +35,7 @@ class Lane:
     ordered: list[Entry] = field(default_factory=list)
     urgent: deque[Entry] = field(default_factory=deque)
     flying: dict[str, Entry] = field(default_factory=dict)
+    stanzas: int = 0
     waiting: dict[str, Entry] = field(default_factory=dict)
     octets: int = 0
     last_id: int = 0
@@ -89,23 +93,49 @@ class Lane:
         """An attempt was answered: by and by, open the window again."""
         self.window = min(float(WINDOW), self.window + 1 / self.window)
 
-    def take(self, monotonic: float) -> Entry | None:
-        """Move the next command that may start now to those under way."""
-        entry = self._next(monotonic)
-        if entry is None:
-            return None
-        self.remove(entry.jti)
-        self.flying[entry.jti] = entry
-        if entry.ordered and len(entry.body) > INLINE_LIMIT:
-            self.stalled = True  # its chunks take a while; those behind it would only be refused
-        return entry
+    def take(self, monotonic: float, patient: Callable[[Entry], bool]) -> list[Entry]:
+        """Move the commands that may start now, in one stanza, to those under way; an empty list if none may.
 
-    def predecessor(self, entry: Entry) -> str | None:
-        """The id of the ordered command under way that must be executed before this one."""
-        if not entry.ordered or entry.displaced:
-            return None
-        earlier = [e for e in self.flying.values() if e.ordered and not e.displaced and e.id < entry.id]
-        return max(earlier, key=lambda other: other.id).jti if earlier else None
+        `patient` tells which have time for a whole attempt, so that they can share one.
+        """
+        if self.stanzas >= BRISK and len(self.waiting) < PACK and self.octets < OCTETS:
+            return []
+        batch: list[Entry] = []
+        octets = 0
+        while len(batch) < PACK:
+            entry = self._next(monotonic)
+            if entry is None:
+                break
+            octets += len(entry.body.encode())
+            alone = entry.displaced or entry.alone or octets > OCTETS or not patient(entry)
+            if batch and (alone or entry.peer != batch[0].peer):
+                break
+            self.remove(entry.jti)
+            self.flying[entry.jti] = entry
+            batch.append(entry)
+            if alone:
+                break
+        if batch and batch[0].ordered and octets > INLINE_LIMIT:
+            self.stalled = True  # its chunks take a while; those behind it would only be refused
+        self.stanzas += bool(batch)
+        return batch
+
+    def landed(self, batch: list[Entry]) -> None:
+        """Note that a stanza is not under way any more."""
+        for entry in batch:
+            del self.flying[entry.jti]
+        self.stanzas -= 1
+
+    def predecessors(self, batch: list[Entry]) -> list[str | None]:
+        """For each command the id of the ordered one under way that must be executed before it."""
+        found: list[str | None] = []
+        for entry in batch:
+            before: Entry | None = None
+            if entry.ordered and not entry.displaced:
+                earlier = (e for e in self.flying.values() if e.ordered and not e.displaced and e.id < entry.id)
+                before = max(earlier, key=lambda other: other.id, default=None)
+            found.append(None if before is None else before.jti)
+        return found
 
     def wake_at(self) -> float | None:
         """When (monotonic seconds) a waiting command becomes ready by itself."""
@@ -116,9 +146,10 @@ class Lane:
         for entry in self.urgent:
             if entry.not_before <= monotonic:
                 return entry
-        if self.stalled and any(entry.ordered for entry in self.flying.values()):
-            return None
-        self.stalled = False
+        if self.stalled:
+            if any(entry.ordered for entry in self.flying.values()):
+                return None
+            self.stalled = False
         for entry in self.ordered:
             if entry.not_before <= monotonic:
                 return entry

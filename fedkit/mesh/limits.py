@@ -24,12 +24,12 @@ class Buckets:
         self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, name: str, tokens: float = 1.0) -> None:
-        """Take tokens, or raise `RateLimited` with the seconds until they are there."""
+        """Take tokens, or raise `RateLimited` with the seconds after which asking again finds them."""
         now = self._monotonic()
         level, then = self._levels.get(name, (self._burst, now))
         level = min(self._burst, level + (now - then) * self._rate)
         if level < tokens:
-            wait = round((tokens - level) / self._rate, 3)
+            wait = round((tokens + 1 - level) / self._rate, 3)  # one more, for the asking
             raise RateLimited(f"More than {self._rate:g} requests a second; try again in {wait:g} s.", wait)
         self._levels[name] = (level - tokens, now)
         self._levels.move_to_end(name)

@@ -30,6 +30,7 @@ from fedkit.errors import RemoteError
 from fedkit.identity.keys import PrivateKey
 from fedkit.mesh import inbox, outbox
 from fedkit.mesh.api import Answer, AnswerHandler, CommandHandler, Peer, QueryHandler
+from fedkit.mesh.courier import Courier
 from fedkit.mesh.dispatcher import Dispatcher
 from fedkit.mesh.envelope import BODY_LIMIT, INLINE_LIMIT, Draft
 from fedkit.mesh.errors import BadAnswer, Bounced, LinkDown, NoAnswer, PeerUnreachable, TooLarge
@@ -38,7 +39,8 @@ from fedkit.mesh.link import Link
 from fedkit.mesh.outbox import Entry
 from fedkit.mesh.peers import Health, Peers
 from fedkit.mesh.pins import Pins
-from fedkit.mesh.receiver import Operation, Receiver
+from fedkit.mesh.receiver import Receiver
+from fedkit.mesh.work import Operation, Work
 from fedkit.store import Database, Tx
 
 log = structlog.get_logger()
@@ -135,27 +137,33 @@ class MeshNode:
         self._numbers = attempt_numbers(epoch)
         self._tasks = TaskGroup()
         await self._tasks.__aenter__()
-        self._receiver = Receiver(
-            key=self._key,
-            me=self._me,
+        work = Work(
             db=self._db,
             pins=self._pins,
             heard=self._heard,
             now=self._now,
             monotonic=loop.time,
-            rate=self._rate,
             commands=self._commands,
             queries=self._queries,
+        )
+        self._receiver = Receiver(
+            key=self._key,
+            me=self._me,
+            db=self._db,
+            pins=self._pins,
+            work=work,
+            now=self._now,
+            monotonic=loop.time,
+            rate=self._rate,
         )
         self._dispatcher = Dispatcher(
             db=self._db,
             peers=self._peers,
-            exchange=self._exchange,
+            courier=Courier(self._exchange, self._numbers, self._now),
             handlers=self._answers,
             heard=self._heard,
             now=self._now,
             chance=self._chance,
-            numbers=self._numbers,
         )
         self._dispatcher.start(self._tasks, [*waiting, *self._offered_early.difference(waiting)])
         self._tasks.create_task(self._peers.flush_forever())

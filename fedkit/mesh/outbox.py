@@ -39,6 +39,7 @@ class Entry:
     id: int = 0
     attempts: int = 0
     displaced: bool = False  # the peer failed over it, so those behind it no longer wait
+    alone: bool = False  # its answer did not fit a pack
     not_before: float = 0.0  # seconds, monotonic
 
 

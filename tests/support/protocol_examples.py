@@ -15,11 +15,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedkit.identity import jws
 from fedkit.identity.keys import PrivateKey
-from fedkit.mesh import chunks, envelope, inbox, stanzas
+from fedkit.mesh import chunks, envelope, inbox, packs, stanzas
 from fedkit.mesh.api import Peer
 from fedkit.mesh.envelope import Draft
 from fedkit.mesh.errors import BadSignature, RateLimited
+from fedkit.mesh.outbox import Entry
 from fedkit.mesh.stanzas import Reply
+from fedkit.mesh.work import TOO_MUCH
 from fedkit.protocol.lending import LeaseChanged, LeaseRelease, LeaseState, LeaseView
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "protocol.md"
@@ -30,6 +32,7 @@ KEY_B = PrivateKey(Ed25519PrivateKey.from_private_bytes(b"\x0b" * 32))
 A = Peer(KEY_A.fedid, "fm.site-a.test")
 B = Peer(KEY_B.fedid, "fm.site-b.test")
 ID = "7d1c0f3e-52f5-4f6c-9a43-0d7a3f0e6b11"
+OTHER = "9e4a7c10-5b0e-4d0b-8a55-3c9d2f1e7a22"
 LEASE = "c4b1a9c2-0f3d-4b60-8d7e-1f2a3b4c5d6e"
 NOW = 1_800_000_000.25
 
@@ -52,6 +55,21 @@ def view() -> LeaseView:
     return LeaseView.model_validate_json(
         json.dumps({"lease_id": LEASE, "state": LeaseState.RELEASING, "revision": 4, "expires": "2027-01-15T09:00:00Z"})
     )
+
+
+def pack_items() -> list[str]:
+    """Two commands that travel together."""
+    body = LeaseRelease(lease_id=LEASE).model_dump_json()
+    one = Entry(ID, B, "lease.release", body, NOW, NOW + 60, ordered=True)
+    two = Entry(OTHER, B, "lease.release", body, NOW, NOW + 60, ordered=True)
+    return [packs.print_item(one, (7 << 32) + 1, None), packs.print_item(two, (7 << 32) + 2, ID)]
+
+
+def pack_answers() -> bytes:
+    """Their answers."""
+    refused = inbox.error_content(_NotYours("This lease is another member's."))
+    done = inbox.body_content(view().model_dump_json().encode())
+    return packs.print_answers([(ID, (7 << 32) + 1, done), (OTHER, (7 << 32) + 2, refused)], TOO_MUCH)
 
 
 def examples() -> dict[str, str]:
@@ -77,6 +95,8 @@ def examples() -> dict[str, str]:
         "violation": stanzas.policy_violation(reply),
         "chunk-body": json.dumps({**part, "data": part["data"][:24] + "…"}, indent=1),
         "reference": json.dumps({"ref": {"sha256": digest, "size": len(body)}}),
+        "pack-body": json.dumps({"items": [json.loads(item) for item in pack_items()]}, indent=1),
+        "pack-answer": json.dumps(json.loads(pack_answers()), indent=1),
         "ping": stanzas.iq_request("9f1c-18", "get", A.address, B.address, stanzas.ping()),
     }
 

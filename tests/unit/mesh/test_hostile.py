@@ -266,13 +266,13 @@ def test_a_flood_is_held_back_and_the_sender_honours_it(tmp_path: Path) -> None:
             await a.say(b.peer, "hello")
             await asyncio.sleep(1)
             assert b.mesh._receiver is not None
-            b.mesh._receiver._rates._rate, b.mesh._receiver._rates._burst = 5.0, 5.0
-            said = [str(number) for number in range(60)]
+            b.mesh._receiver._rates._rate, b.mesh._receiver._rates._burst = 5.0, receiver.SMALLEST_BURST
+            said = [str(number) for number in range(300)]
             for text in said:
                 await a.say(b.peer, text)
-            await asyncio.sleep(60)
+            await asyncio.sleep(300)
             assert b.effects() == ["hello", *said]
-            assert a.link.sent < 400
+            assert a.link.sent < 150
 
     run(scenario())
 
@@ -357,6 +357,74 @@ def test_an_answer_to_another_request_is_no_answer(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_the_commands_of_a_pack_are_judged_one_by_one(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with two_sites(tmp_path) as (_, a, b):
+            now = clock().timestamp()
+
+            def item(number: int, said: str, **changes: object) -> dict[str, object]:
+                plain = {"jti": f"{ID[:-1]}{number}", "n": 1, "op": "test.say", "since": now, "body": {"text": said}}
+                return {**plain, **changes}
+
+            items = [
+                item(1, "one"),
+                item(2, "refuse this"),
+                item(3, "three", op="test.nothing"),
+                item(4, "four", body={"wrong": 1}),
+                item(5, "five", since=now - 8 * 86400),
+                item(6, "six", after=f"{ID[:-1]}9"),
+                item(7, "seven", after=f"{ID[:-1]}1"),
+                item(1, "one"),
+                item(1, "other", n=2),
+                item(8, "fail"),
+            ]
+            content = '"body":' + json.dumps({"items": items})
+            request = draft(b.peer, jti=ID[:-1] + "f", op="mesh.pack", content=content)
+            link = b.network.links[a.address]
+            result = await link.request(b.address, "set", envelope.seal_request(a.key, a.peer, request), 5.0)
+            _, answer = envelope.open_answer(result)
+            assert answer.body is not None
+            assert [each.get("error", {}).get("code", "") for each in answer.body["answers"]] == [
+                "",
+                "test.not_today",
+                "mesh.unknown_operation",
+                "mesh.bad_body",
+                "mesh.expired",
+                "mesh.out_of_order",
+                "",
+                "mesh.replayed",
+                "mesh.id_reused",
+                "internal",
+            ]
+            assert b.effects() == ["one", "seven"]
+
+    run(scenario())
+
+
+def test_a_pack_whose_answers_do_not_fit_together(tmp_path: Path) -> None:
+    """Each is told to come again alone, and then gets its stored answer."""
+
+    async def scenario() -> None:
+        async with two_sites(tmp_path) as (_, a, b):
+            await asyncio.gather(*(a.say(b.peer, f"much {number}") for number in range(10)))
+            await asyncio.sleep(10)
+            assert sorted(a.outcomes()) == [(f"much {number}", "") for number in range(10)]
+            assert sorted(b.effects()) == [f"much {number}" for number in range(10)]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("items", [[], [{"jti": ID}], [{}] * 40, "x", None])
+def test_a_malformed_pack(tmp_path: Path, items: object) -> None:
+    async def scenario() -> None:
+        async with two_sites(tmp_path) as (_, a, b):
+            request = draft(b.peer, op="mesh.pack", content='"body":' + json.dumps({"items": items}))
+            text = envelope.seal_request(a.key, a.peer, request)
+            assert await send(b, text, a.address) == ("signed", "mesh.bad_body")
+
+    run(scenario())
+
+
 def test_chunks_of_a_hostile_sender_stay_bounded(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with two_sites(tmp_path) as (_, a, b):
@@ -373,7 +441,7 @@ def test_chunks_of_a_hostile_sender_stay_bounded(tmp_path: Path) -> None:
                 )
                 text = envelope.seal_request(a.key, a.peer, request)
                 assert await send(b, text, a.address, "get") == ("done", "")
-            assert len(b.mesh._receiver._assemblies._open) <= 4
+            assert len(b.mesh._receiver.work._assemblies._open) <= 4
 
     run(scenario())
 

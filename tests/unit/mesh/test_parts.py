@@ -16,9 +16,10 @@ from fedkit.mesh.api import Peer
 from fedkit.mesh.chunks import CHUNK, IN_ALL, PER_PEER, Assemblies, chunk
 from fedkit.mesh.envelope import NAMESPACE
 from fedkit.mesh.errors import BadBody, Busy, Incomplete, Malformed, RateLimited, Replayed
-from fedkit.mesh.lane import LOADED, LOADED_OCTETS, Lane
+from fedkit.mesh.lane import BRISK, LOADED, LOADED_OCTETS, Lane
 from fedkit.mesh.limits import SEEN_QUERIES, Buckets, SeenQueries
 from fedkit.mesh.outbox import Entry
+from fedkit.mesh.packs import PACK
 from fedkit.mesh.stanzas import Reply
 
 PEER = Peer("0" * 40, "fm.b.test")
@@ -100,35 +101,66 @@ def test_a_reply_needs_an_id_and_addresses() -> None:
     assert stanzas.reply_to(Element("iq", {"id": "1", "from": "a", "to": "b"})) == Reply("1", "a", "b")
 
 
-def test_a_lane_names_the_command_under_way_before() -> None:
+def take(lane: Lane, patient: bool = True) -> list[Entry]:
+    return lane.take(0, lambda _entry: patient)
+
+
+def test_commands_that_wait_share_a_stanza_in_their_order() -> None:
     lane = Lane(PEER)
     for number in (1, 2, 3):
         lane.offer(entry(number))
-    first, second = lane.take(0), lane.take(0)
-    assert first is not None
-    assert second is not None
-    assert lane.predecessor(first) is None
-    assert lane.predecessor(second) == "jti-1"
-    first.displaced = True
-    assert lane.predecessor(second) is None
+    batch = take(lane)
+    assert [each.id for each in batch] == [1, 2, 3]
+    assert lane.predecessors(batch) == [None, "jti-1", "jti-2"]
+    lane.offer(entry(4))
+    assert lane.predecessors(take(lane)) == ["jti-3"]
+    batch[2].displaced = True
+    assert lane.predecessors(list(lane.flying.values())) == [None, "jti-1", None, "jti-2"]
+
+
+def test_what_is_large_urgent_or_troublesome_goes_alone() -> None:
+    lane = Lane(PEER)
+    lane.offer(entry(1))
+    lane.offer(entry(2, body="x" * 40_000))
+    lane.offer(entry(3))
+    lane.offer(entry(4))
+    lane.waiting["jti-4"].displaced = True
+    assert [[each.id for each in take(lane)] for _ in range(4)] == [[1], [2], [3], [4]]
+    lane.offer(entry(5))
+    lane.offer(entry(6))
+    for _ in range(2):
+        lane.landed([lane.flying["jti-1"]] if "jti-1" in lane.flying else [lane.flying["jti-2"]])
+    assert [each.id for each in take(lane, patient=False)] == [5]
+
+
+def test_a_busy_lane_gathers_a_full_pack() -> None:
+    lane = Lane(PEER)
+    for number in range(BRISK):
+        lane.offer(entry(number))
+        assert len(take(lane)) == 1
+    for number in range(100, 100 + PACK):
+        assert take(lane) == []
+        lane.offer(entry(number))
+    assert len(take(lane)) == PACK
 
 
 def test_a_stalled_lane_waits_for_all_and_starts_from_the_first() -> None:
     lane = Lane(PEER)
+    batches = []
     for number in (1, 2, 3):
         lane.offer(entry(number))
-    first, second = lane.take(0), lane.take(0)
-    assert first is not None
-    assert second is not None
+        batches.append(take(lane))
     lane.stalled = True
-    del lane.flying[second.jti]
-    lane.add(second)
+    lane.landed(batches[1])
+    lane.add(batches[1][0])
     lane.offer(entry(4, ordered=False))
-    assert lane.take(0) is not None  # one with a deadline does not wait
-    assert lane.take(0) is None
-    del lane.flying[first.jti]
-    lane.add(first)
-    assert [taken.id for taken in (lane.take(0), lane.take(0), lane.take(0)) if taken] == [1, 2, 3]
+    assert [each.id for each in take(lane)] == [4]  # one with a deadline does not wait
+    assert take(lane) == []
+    lane.landed(batches[0])
+    lane.add(batches[0][0])
+    assert take(lane) == []
+    lane.landed(batches[2])
+    assert [each.id for each in take(lane)] == [1, 2]
 
 
 def test_a_lane_holds_a_bounded_number_and_leaves_the_rest_in_the_table() -> None:
@@ -160,7 +192,7 @@ def test_buckets_refill() -> None:
         buckets.take("a")
     with pytest.raises(RateLimited) as raised:
         buckets.take("a")
-    assert raised.value.retry_after == pytest.approx(0.1)
+    assert raised.value.retry_after == pytest.approx(0.2)
     buckets.take("b")
     time.now += 0.1
     buckets.take("a")

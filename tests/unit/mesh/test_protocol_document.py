@@ -8,7 +8,7 @@ from xml.etree.ElementTree import fromstring
 import pytest
 
 from fedkit.errors import FedError
-from fedkit.mesh import chunks, envelope, errors, inbox, lane, limits, receiver, stanzas
+from fedkit.mesh import chunks, envelope, errors, inbox, lane, limits, packs, receiver, stanzas, work
 from tests.support import protocol_examples
 from tests.support.protocol_examples import DOCUMENT, KEY_A, KEY_B
 
@@ -54,8 +54,10 @@ def test_every_code_of_the_mesh_is_in_the_table() -> None:
         f"counts as {receiver.FORGERY_COST:g} requests",
         f"| {receiver.RUNNING} |",
         f"{limits.SEEN_QUERIES:,}",
-        f"clock + {receiver.SKEW:g} s",
-        f"up to {lane.WINDOW} at a time",
+        f"clock + {work.SKEW:g} s",
+        f"up to {lane.WINDOW} stanzas at a time",
+        f"up to {packs.PACK} commands",
+        f"and {receiver.SMALLEST_BURST:g} at least",
         f"{inbox.RETRY_WINDOW / 86400:g} days and {inbox.CLOCK_SLACK / 60:g} minutes",
         f"kept for {inbox.REFUSAL_KEPT / 60:g} minutes",
     ],
