@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -14,7 +13,7 @@ from tests.lab.order_steps import BEGINNINGS, HOME, LENDER, Life
 
 pytestmark = pytest.mark.lab
 
-SHORT_LEASE = ("--lease", "10")  # seconds: the shortest there is
+SHORTEST_LEASE = 10  # seconds
 
 
 @pytest.fixture(scope="module")
@@ -40,25 +39,23 @@ def test_cut_off_before_the_machine_runs(lab: Lab, life: Life, step: str) -> Non
         until(lambda: Books.of(lab, LENDER).running, "the lender goes on alone")
     lab.heal(LENDER)
     life.settles_fulfilled(order_id)
-    life.delete(order_id)
-    life.settles_deleted(order_id)
+    life.is_given_back(order_id)
 
 
 def test_cut_off_while_a_lease_is_renewed(lab: Lab, life: Life) -> None:
     order_id = life.begin()
-    first = life.settles_fulfilled(order_id)
+    first = life.settles_fulfilled(order_id)[0]
     lab.partition(LENDER)
     lab.restart(f"{HOME}/member")  # it asks for all its leases when it starts
     assert life.show(order_id)["state"] == "fulfilled"
     lab.heal(LENDER)
-    assert life.settles_fulfilled(order_id)["lease_id"] == first["lease_id"]
-    life.delete(order_id)
-    life.settles_deleted(order_id)
+    assert life.settles_fulfilled(order_id)[0]["lease_id"] == first["lease_id"]
+    life.is_given_back(order_id)
 
 
 def test_deleting_waits_for_a_lender_that_is_cut_off_and_says_so(lab: Lab, life: Life) -> None:
     order_id = life.begin()
-    order = life.settles_fulfilled(order_id)
+    order = life.settles_fulfilled(order_id)[0]
     lab.partition(LENDER)
     life.delete(order_id)
     lab.restart(f"{HOME}/member")  # forgets nothing
@@ -72,29 +69,18 @@ def test_deleting_waits_for_a_lender_that_is_cut_off_and_says_so(lab: Lab, life:
 
 
 def test_a_lender_cut_off_for_longer_than_the_lease_keeps_no_machine(lab: Lab, life: Life) -> None:
-    one_time, persistent = life.begin(*SHORT_LEASE), life.begin(*SHORT_LEASE, "--type", "persistent")
+    one_time, persistent = (life.begin(lease_seconds=SHORTEST_LEASE, type=kind) for kind in ("one-time", "persistent"))
     first = {order_id: life.reaches(order_id, "fulfilled") for order_id in (one_time, persistent)}
     life.books_become(LENDER, *(order["lease_id"] for order in first.values()))
     lab.partition(LENDER)
     life.books_become(LENDER)
-    lost = _told(life, one_time, "closed")
+    lost = life.reaches(one_time, "closed")
     assert "lost at site-b.test: silent since" in lost["reason"]
     assert lost["instance"] is None
-    again = _told(life, persistent, "open")
+    again = life.reaches(persistent, "open")
     assert again["code"]
     assert again["instance"] is None
     lab.heal(LENDER)
-    order = life.settles_fulfilled(persistent)
+    order = life.settles_fulfilled(persistent)[0]
     assert order["lease_id"] != first[persistent]["lease_id"]
-    for order_id in (one_time, persistent):
-        life.delete(order_id)
-        life.reaches(order_id, "deleted")
-    life.settles_deleted(persistent)
-
-
-def _told(life: Life, order_id: str, state: str) -> dict[str, Any]:
-    def find() -> dict[str, Any] | None:
-        order = life.show(order_id)
-        return order if order["state"] == state else None
-
-    return until(find, f"the order is {state}")
+    life.is_given_back(one_time, persistent)
