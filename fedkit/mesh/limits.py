@@ -23,15 +23,25 @@ class Buckets:
         self._monotonic = monotonic
         self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def take(self, name: str, tokens: float = 1.0) -> None:
-        """Take tokens, or raise `RateLimited` with the seconds after which asking again finds them."""
+    def take(self, name: str) -> None:
+        """Take a token, or raise `RateLimited` with the seconds until there is one."""
+        level = self._level(name)
+        if level < 1:
+            wait = round((1 - level) / self._rate, 3)
+            raise RateLimited(f"More than {self._rate:g} requests a second; try again in {wait:g} s.", wait)
+        self._set(name, level - 1)
+
+    def charge(self, name: str, tokens: float) -> None:
+        """Charge what was found to cost more than a token; a debt only delays what comes next."""
+        self._set(name, self._level(name) - tokens)
+
+    def _level(self, name: str) -> float:
         now = self._monotonic()
         level, then = self._levels.get(name, (self._burst, now))
-        level = min(self._burst, level + (now - then) * self._rate)
-        if level < tokens:
-            wait = round((tokens + 1 - level) / self._rate, 3)  # one more, for the asking
-            raise RateLimited(f"More than {self._rate:g} requests a second; try again in {wait:g} s.", wait)
-        self._levels[name] = (level - tokens, now)
+        return min(self._burst, level + (now - then) * self._rate)
+
+    def _set(self, name: str, level: float) -> None:
+        self._levels[name] = (level, self._monotonic())
         self._levels.move_to_end(name)
         if len(self._levels) > BUCKETS:
             self._levels.popitem(last=False)

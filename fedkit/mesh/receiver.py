@@ -28,7 +28,7 @@ from fedkit.mesh.envelope import (
     open_request,
     seal_answer,
 )
-from fedkit.mesh.errors import BadSignature, Busy, Expired, Misdirected, Refused, TooLarge, UnspokenVersion
+from fedkit.mesh.errors import BadSignature, Busy, Expired, Misdirected, TooLarge, UnspokenVersion
 from fedkit.mesh.inbox import error_content
 from fedkit.mesh.limits import Buckets
 from fedkit.mesh.link import Incoming
@@ -39,7 +39,6 @@ from fedkit.store import Database
 log = structlog.get_logger()
 
 RUNNING = 256  # requests worked on at once
-SMALLEST_BURST = 2.0 * packs.PACK  # a pack must fit, however low the rate
 STRANGER_RATE = 10.0  # requests a second from somebody whose key is not pinned
 STRANGER_BURST = 50.0
 FORGERY_COST = 20.0  # tokens that a text with a bad signature costs its sender
@@ -60,7 +59,7 @@ class Receiver:
     running: int = 0
 
     def __post_init__(self) -> None:
-        self._rates = Buckets(self.rate, max(2 * self.rate, SMALLEST_BURST), self.monotonic)
+        self._rates = Buckets(self.rate, 2 * self.rate, self.monotonic)
         self._strangers = Buckets(STRANGER_RATE, STRANGER_BURST, self.monotonic)
 
     async def serve(self, stanza: Incoming) -> str:
@@ -84,7 +83,7 @@ class Receiver:
             return open_request(stanza.text)
         except FedError as error:
             if isinstance(error, BadSignature):
-                self._punish(stanza.sender)
+                self._rates.charge(_domain(stanza.sender), FORGERY_COST)
             log.warning("mesh_refused", code=error.code, reason=error.message, sender=stanza.sender)
             raise
 
@@ -109,7 +108,7 @@ class Receiver:
 
     async def _do_pack(self, stanza: Incoming, request: RequestClaims, asker: Asker) -> str:
         pack = validated(packs.Pack, pydantic_core.to_json(request.body))
-        self._take_tokens(_domain(stanza.sender), asker.pinned, len(pack.items) - 1)
+        (self._rates if asker.pinned else self._strangers).charge(_domain(stanza.sender), len(pack.items) - 1)
         return await self.work.do_pack(pack, asker)
 
     async def _check(self, stanza: Incoming, key: PublicKey, claims: Binding) -> tuple[RequestClaims, Asker]:
@@ -149,17 +148,6 @@ class Receiver:
         if pinned:
             self.pins.remember(key)
         return pinned
-
-    def _take_tokens(self, domain: str, pinned: bool, tokens: int) -> None:
-        self._rates.take(domain, tokens)
-        if not pinned:
-            self._strangers.take(domain, tokens)
-
-    def _punish(self, sender: str) -> None:
-        try:
-            self._rates.take(_domain(sender), FORGERY_COST)
-        except Refused:
-            log.warning("mesh_forgeries", sender=sender)
 
 
 def _domain(jid: str) -> str:

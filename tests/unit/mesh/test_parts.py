@@ -192,10 +192,14 @@ def test_buckets_refill() -> None:
         buckets.take("a")
     with pytest.raises(RateLimited) as raised:
         buckets.take("a")
-    assert raised.value.retry_after == pytest.approx(0.2)
+    assert raised.value.retry_after == pytest.approx(0.1)
     buckets.take("b")
     time.now += 0.1
     buckets.take("a")
+    buckets.charge("a", 30)
+    with pytest.raises(RateLimited) as raised:
+        buckets.take("a")
+    assert raised.value.retry_after == pytest.approx(3.1)
 
 
 def test_seen_queries_are_forgotten_when_they_expire_and_bounded_until_then() -> None:

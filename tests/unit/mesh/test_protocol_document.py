@@ -57,7 +57,6 @@ def test_every_code_of_the_mesh_is_in_the_table() -> None:
         f"clock + {work.SKEW:g} s",
         f"up to {lane.WINDOW} stanzas at a time",
         f"up to {packs.PACK} commands",
-        f"and {receiver.SMALLEST_BURST:g} at least",
         f"{inbox.RETRY_WINDOW / 86400:g} days and {inbox.CLOCK_SLACK / 60:g} minutes",
         f"kept for {inbox.REFUSAL_KEPT / 60:g} minutes",
     ],
