@@ -153,33 +153,55 @@ class Database:
                         stop = True
                         break
                     batch.append(following)
-                self._commit(conn, batch)
+                _commit(conn, batch)
                 _deliver(batch)
                 if stop:
                     return
 
-    def _commit(self, conn: Connection, batch: list[_Job]) -> None:
-        try:
-            with conn.begin():
-                conn.exec_driver_sql("BEGIN IMMEDIATE")
-                for job in batch:
-                    _run_in_savepoint(conn, job)
-        except Exception as error:  # the COMMIT itself failed (disk full, locked): nobody's work is durable
+
+def _commit(conn: Connection, batch: list[_Job]) -> None:
+    # BEGIN, COMMIT and savepoints go to the driver: the toolkit's own bookkeeping costs more than SQLite's work.
+    driver: Any = conn.connection.driver_connection
+    try:
+        driver.execute("BEGIN IMMEDIATE")
+        if len(batch) == 1:
+            _run_alone(conn, driver, batch[0])
+        else:
             for job in batch:
-                job.error, job.callbacks = job.error or error, []
+                _run_in_savepoint(conn, driver, job)
+        driver.execute("COMMIT")
+    except Exception as error:  # the COMMIT itself failed (disk full, locked): nobody's work is durable
+        for job in batch:
+            job.error, job.callbacks = job.error or error, []
+        driver.rollback()
+    finally:
+        conn.rollback()  # ends what the toolkit began on its side; the driver's transaction is over
 
 
-def _run_in_savepoint(conn: Connection, job: _Job) -> None:
+def _run_alone(conn: Connection, driver: Any, job: _Job) -> None:
+    """Run the only job of a transaction, which it undoes whole if it fails."""
     tx = Tx(conn)
-    conn.exec_driver_sql("SAVEPOINT job")
     try:
         job.result = job.function(tx)
     except Exception as error:
         job.error = error
-        conn.exec_driver_sql("ROLLBACK TO job")
+        driver.execute("ROLLBACK")
+        driver.execute("BEGIN")
     else:
         job.callbacks = tx.callbacks
-    conn.exec_driver_sql("RELEASE job")
+
+
+def _run_in_savepoint(conn: Connection, driver: Any, job: _Job) -> None:
+    tx = Tx(conn)
+    driver.execute("SAVEPOINT job")
+    try:
+        job.result = job.function(tx)
+    except Exception as error:
+        job.error = error
+        driver.execute("ROLLBACK TO job")
+    else:
+        job.callbacks = tx.callbacks
+    driver.execute("RELEASE job")
 
 
 def _deliver(batch: list[_Job]) -> None:
