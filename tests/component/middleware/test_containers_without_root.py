@@ -7,6 +7,7 @@ of test_containers*.py run once more for each, in a pytest of their own inside o
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -38,11 +39,24 @@ def folder(base: Path) -> Iterator[Path]:
 
 
 def again(folder: Path) -> tuple[list[str], dict[str, str]]:
-    """The command that runs the other tests of this folder, and its environment."""
-    tests = sorted(str(path) for path in HERE.parent.glob("test_containers*.py") if path != HERE)
+    """The command that runs the other tests of this folder, and its environment; it is run under `seen_by_anybody`."""
+    checkout = folder / "checkout" if os.geteuid() == 0 else REPOSITORY
+    tests = [
+        str(path.relative_to(REPOSITORY)) for path in sorted(HERE.parent.glob("test_containers*.py")) if path != HERE
+    ]
+    python = checkout / Path(sys.executable).relative_to(REPOSITORY)
     options = ["-q", "-x", "-p", "no:cacheprovider", f"--basetemp={folder}/tmp", "-k", NOT_AGAIN]
     more = {"FEDMESH_TEST_BASE": str(folder / "base"), "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    return [sys.executable, "-m", "pytest", *options, *tests], os.environ | more
+    return [str(python), "-m", "pytest", *options, *tests], os.environ | more | {"PYTHONPATH": str(checkout)}
+
+
+def seen_by_anybody(folder: Path) -> list[str]:
+    """The start of a command line that shows the checkout at `folder`: where it lies, only root may be let in."""
+    if os.geteuid() != 0:
+        return []
+    (folder / "checkout").mkdir()
+    show = f"mount --bind {shlex.quote(str(REPOSITORY))} {folder}/checkout && cd {folder}/checkout"
+    return ["unshare", "--mount", "sh", "-c", f'{show} && exec "$@"', "sh"]
 
 
 def passes(command: list[str], environment: dict[str, str]) -> None:
@@ -58,11 +72,11 @@ def passes(command: list[str], environment: dict[str, str]) -> None:
 def test_the_contract_holds_with_one_id(folder: Path) -> None:
     person = ["setpriv", f"--reuid={SOMEBODY}", f"--regid={SOMEBODY}", "--clear-groups"] if os.geteuid() == 0 else []
     prefix = [*person, "unshare", "--user", "--map-root-user", *NAMESPACES]
-    probe = subprocess.run([*prefix, "ls", str(HERE)], capture_output=True, text=True, check=False)
+    probe = subprocess.run([*prefix, "true"], capture_output=True, text=True, check=False)
     if probe.returncode:
         pytest.skip(f"no user namespace for an unprivileged person here: {probe.stderr.strip()}")
     command, environment = again(folder)
-    passes([*prefix, *command], environment)
+    passes([*seen_by_anybody(folder), *prefix, *command], environment)
 
 
 @pytest.mark.timeout(300)
@@ -77,4 +91,4 @@ def test_the_contract_holds_with_a_range_of_ids(folder: Path) -> None:
         for name in ("uid_map", "gid_map"):
             (proc / name).write_text(RANGE)
         enter = ["nsenter", f"--user={proc}/ns/user", "--setuid=0", "--setgid=0", "unshare", *NAMESPACES]
-        passes([*enter, *command], environment)
+        passes([*seen_by_anybody(folder), *enter, *command], environment)
