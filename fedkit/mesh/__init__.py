@@ -1,0 +1,8 @@
+"""The mesh: signed requests between components of different sites, each exactly once (DESIGN §4, docs/protocol.md).
+
+api          what the rest of the system knows              node         the parts put together
+outbox ─► lane, dispatcher ─► courier, exchange ─► link     outgoing: the table, its order, one attempt, one stanza
+link ─► receiver ─► work, inbox                             incoming: the checks, the effect with its answer
+envelope, packs, chunks, upload, pins, peers, limits        what is signed, gathered, cut up, trusted, backed off, bounded
+xmpp, stanzas, services                                     the link on slixmpp; all else of XMPP ends there
+"""

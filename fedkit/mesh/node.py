@@ -232,8 +232,10 @@ class MeshNode:
 
     def backing_off(self, peer: Peer) -> datetime | None:
         """Return until when `peer` is not tried because it did not answer; None if it is tried."""
-        health = self._peers.of(peer)
-        return datetime.fromtimestamp(health.next_attempt, UTC) if health.backing_off(self._now()) else None
+        health = self._peers.find(peer)
+        if health is None or not health.backing_off(self._now()):
+            return None
+        return datetime.fromtimestamp(health.next_attempt, UTC)
 
     async def status(self) -> Status:
         """How the node is."""

@@ -83,6 +83,10 @@ class Peers:
             health = self._by_fedid[peer.fedid] = Health(peer)
         return health
 
+    def find(self, peer: Peer) -> Health | None:
+        """The health of a peer, if anything is known of it; from any thread."""
+        return self._by_fedid.get(peer.fedid)
+
     def all(self) -> list[Health]:
         """Every peer that we know of."""
         return list(self._by_fedid.values())
