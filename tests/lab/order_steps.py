@@ -41,10 +41,10 @@ while True:
     request = urllib.request.Request(wish["url"], body, headers, method=wish["method"])
     with urllib.request.urlopen(request, timeout=10) as response:
         answer = json.load(response)
-    if wish["wait_for"] is None or answer[wish["wait_for"][0]] == wish["wait_for"][1]:
+    if wish["state"] in (None, answer.get("state")):
         break
     if time.monotonic() > deadline:
-        sys.exit("waited in vain for %s: %s" % (wish["wait_for"], json.dumps(answer)))
+        sys.exit("it did not become %s: %s" % (wish["state"], json.dumps(answer)))
     time.sleep(0.05)
 print(json.dumps(answer))
 """
@@ -82,16 +82,16 @@ class Life:
 
     def reaches(self, order_id: str, state: str) -> dict[str, Any]:
         """Wait until an order is in a state, and return it."""
-        return self._rest("GET", f"orders/{order_id}", wait_for=["state", state])
+        return self._rest("GET", f"orders/{order_id}", until_state=state)
 
-    def _rest(self, method: str, path: str, body: Any = None, wait_for: list[str] | None = None) -> dict[str, Any]:
-        """Ask the member; with `wait_for`, until this field of the answer has that value."""
+    def _rest(self, method: str, path: str, body: Any = None, until_state: str | None = None) -> dict[str, Any]:
+        """Ask the member; with `until_state`, again and again until the order is in that state."""
         wish = {
             "url": f"{self.person.url}/api/v1/{path}",
             "method": method,
             "token": self._token,
             "body": body,
-            "wait_for": wait_for,
+            "state": until_state,
             "patience": PATIENCE,
         }
         command = ["python3", "-I", "-S", "-c", REST]

@@ -63,6 +63,8 @@ def test_without_the_rendezvous_members_go_on_ordering_and_say_so(lab: Lab, life
     people = {LENDER: life.person, HOME: Person(lab, LENDER, "erin")}
     lab.kill(f"{HOME}/rendezvous")
     try:
+        for site in (HOME, LENDER):
+            lab.restart(f"{site}/member")  # it would notice by itself when it next announces itself, within 30 s
         for lender, person in people.items():
             until(lambda who=person: "working with the list of" in who.fed_status("members").stderr, "it is said")  # type: ignore[misc]
             order = person.order("--location", lab.plan.site(lender).domain)
