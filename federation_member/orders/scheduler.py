@@ -160,7 +160,8 @@ class Scheduler:
             reason = "every lender confirmed that nothing is left"
             return self._store.change(tx, record, state=OrderState.DELETED, code="", reason=reason, order=NOTHING_HELD)
         if awaited:
-            return self._store.change(tx, record, reason=f"waits for {'; '.join(map(_awaited, awaited))}")
+            last = {attempt.fedid: attempt for attempt in awaited}  # several may be under way at one member
+            return self._store.change(tx, record, reason=f"waits for {'; '.join(map(_awaited, last.values()))}")
         return self._store.change(tx, record, reason=f"waits for the machines that it joins: {_ids(machines)}")
 
     # Finding a lender

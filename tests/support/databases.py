@@ -71,19 +71,25 @@ def run_postgres() -> Iterator[Postgres | None]:
     if who:
         os.chown(folder, who["user"], who["group"])
     data = folder / "data"
-    common = {"cwd": folder, "check": True, "stdout": subprocess.DEVNULL, **who}
-    subprocess.run(
-        [programs / "initdb", "-D", data, "-U", "fedmesh", "-A", "trust", "-E", "UTF8", "--no-sync"],
-        **common,  # type: ignore[call-overload]
-    )
     options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c max_connections=200"
-    control = [programs / "pg_ctl", "-D", data, "-w"]
-    subprocess.run([*control, "-l", folder / "log", "-o", options, "start"], **common)  # type: ignore[call-overload]
+    control: list[str | Path] = [programs / "pg_ctl", "-D", data, "-w"]
     try:
-        yield Postgres(folder)
+        _run([programs / "initdb", "-D", data, "-U", "fedmesh", "-A", "trust", "-E", "UTF8", "--no-sync"], folder, who)
+        _run([*control, "-l", folder / "log", "-o", options, "start"], folder, who)
+        try:
+            yield Postgres(folder)
+        finally:
+            _run([*control, "-m", "immediate", "stop"], folder, who)
     finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], **common)  # type: ignore[call-overload]
         shutil.rmtree(folder)
+
+
+def _run(command: list[str | Path], folder: Path, who: dict[str, int]) -> None:
+    """Run one of its programs; what it says goes to a file, because a server that it starts keeps what it inherits."""
+    said = folder / "said"
+    with said.open("w") as file:
+        done = subprocess.run(command, cwd=folder, stdout=file, stderr=file, check=False, **who)  # type: ignore[call-overload]
+    assert done.returncode == 0, f"{command[0]} failed:\n{said.read_text()}"
 
 
 @pytest.fixture(scope="session")

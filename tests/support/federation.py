@@ -246,7 +246,7 @@ class Federation:
     ) -> Member:
         """Start a member that everybody knows; it lends to all unless told otherwise."""
         url = next(self._urls) if self._urls else f"sqlite:///{self.folder / name}.db"
-        member = Member(self, name, url, cloud or Cloud(), [Lend()] if lends is None else lends)
+        member = Member(self, name, url, cloud or Cloud(), [Lend(instances=100_000)] if lends is None else lends)
         member.tunnel_server = tunnel_server
         self.members.append(member)
         self.entries[member.name] = Entry(member.key.fedid, member.name, member.address, Offer())
