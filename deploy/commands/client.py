@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import ssl
+import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -125,7 +126,8 @@ class Client:
         return self._understand(response, answer)
 
     def events(self, last_event_id: str | None, seconds: float) -> Iterator[Event]:
-        """Follow the event stream until it breaks off; raises `TimeoutError` after `seconds` without any line."""
+        """Follow the event stream until it breaks off; raises `TimeoutError` after `seconds`, however much came."""
+        deadline = time.monotonic() + seconds
         headers = {"Accept": "text/event-stream"}
         if last_event_id is not None:
             headers["Last-Event-ID"] = last_event_id
@@ -133,7 +135,7 @@ class Client:
         try:
             if response.status != http.HTTPStatus.OK:
                 self._understand(response, response.read(ANSWER_LIMIT))
-            yield from _parse_events(response)
+            yield from _parse_events(_lines(connection, response, deadline))
         finally:
             connection.close()
 
@@ -179,10 +181,24 @@ def _port(url: str) -> int | None:
         raise InputError(f"{url!r} has no usable port.") from error
 
 
-def _parse_events(response: http.client.HTTPResponse) -> Iterator[Event]:
+def _lines(
+    connection: http.client.HTTPConnection, response: http.client.HTTPResponse, deadline: float
+) -> Iterator[bytes]:
+    """Read lines until the stream ends; a heartbeat does not put the deadline off."""
+    while (left := deadline - time.monotonic()) > 0:
+        if connection.sock is not None:
+            connection.sock.settimeout(left)
+        line = response.readline(LINE_LIMIT)
+        if not line:
+            return
+        yield line
+    raise TimeoutError("the time is up")
+
+
+def _parse_events(lines: Iterator[bytes]) -> Iterator[Event]:
     """Parse server-sent events (HTML Living Standard §9.2.6), as far as our servers use them."""
     last_id, name, data = "", "", ""
-    while line := response.readline(LINE_LIMIT):
+    for line in lines:
         key, _, value = line.decode(errors="replace").rstrip("\r\n").partition(":")
         value = value.removeprefix(" ")
         match key:
