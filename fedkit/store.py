@@ -26,9 +26,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import structlog
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
+
+log = structlog.get_logger()
 
 T = TypeVar("T")
 
@@ -65,7 +68,10 @@ class _Job:
     def deliver(self) -> None:
         """Hand the result over; runs on the event loop."""
         for callback in self.callbacks:
-            callback()
+            try:
+                callback()
+            except Exception:  # a bug in whoever is woken is not the caller's: the transaction stands
+                log.exception("after_commit_failed", callback=repr(callback))
         if self.future.done():
             return  # the caller was cancelled; the transaction stands
         if self.error is not None:
@@ -108,13 +114,11 @@ class Database:
     async def run(self, function: Callable[[Tx], T]) -> T:
         """Run `function` in a transaction and return its result once that is durable."""
         loop = asyncio.get_running_loop()
-        if not self.is_sqlite:
-            result, callbacks = await loop.run_in_executor(self._pool, self._run_alone, function)
-            for callback in callbacks:
-                callback()
-            return result
         job = _Job(function, loop, loop.create_future())
-        self._jobs.put(job)
+        if self.is_sqlite:
+            self._jobs.put(job)
+        else:
+            self._pool.submit(self._run_alone, job)
         return await job.future  # type: ignore[no-any-return]
 
     async def read(self, function: Callable[[Connection], T]) -> T:
@@ -125,7 +129,14 @@ class Database:
         with self.engine.connect() as conn:
             return function(conn)
 
-    def _run_alone(self, function: Callable[[Tx], T]) -> tuple[T, list[Callable[[], None]]]:
+    def _run_alone(self, job: _Job) -> None:
+        try:
+            job.result, job.callbacks = self._retry_races(job.function)
+        except Exception as error:
+            job.error = error
+        _deliver([job])
+
+    def _retry_races(self, function: Callable[[Tx], T]) -> tuple[T, list[Callable[[], None]]]:
         for attempt in range(RETRIES):
             try:
                 with self.engine.begin() as conn:

@@ -7,10 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.databases import database_url, postgres
 from tests.support.prosody import Prosody, prosody_pair
-
-__all__ = ["database_url", "postgres"]
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.databases import MISSING, Postgres, database_url, postgres
+from tests.support.databases import MISSING, Postgres
 from tests.support.federation import Federation
 
-__all__ = ["database_url", "postgres", "world", "world_on_both"]
+__all__ = ["world", "world_on_both"]
 
 
 @pytest.fixture

@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.component.rendezvous.federation import Federation
-from tests.support.databases import MISSING, Postgres, postgres
-
-__all__ = ["postgres"]
+from tests.support.databases import MISSING, Postgres
 
 MEMORY = Path("/dev/shm")  # many stores in one test: their commits need no disk
 

@@ -23,10 +23,7 @@ from fedkit.protocol.lending import Flavour, Image, Offer
 from fedkit.protocol.rendezvous import Announcement
 from fedkit.service import HttpServer
 from fedkit.store import Database
-from tests.support.databases import database_url, postgres
 from tests.support.order_book import OrderBook
-
-__all__ = ["database_url", "postgres"]
 
 PASSWORD = "correct horse battery"
 ME, OTHER = "a" * 40, "b" * 40

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, func, insert, select
@@ -17,8 +16,8 @@ numbers = Table("numbers", metadata, Column("n", Integer, primary_key=True))
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with Database(f"sqlite:///{tmp_path}/store.db") as database:
+async def database(database_url: str) -> AsyncIterator[Database]:
+    async with Database(database_url) as database:
         metadata.create_all(database.engine)
         yield database
 
@@ -65,20 +64,38 @@ async def test_after_commit_is_called_once_the_row_can_be_read_and_never_after_a
     assert seen == [1]
 
 
+async def test_a_bug_in_who_is_woken_neither_hides_the_result_nor_keeps_others_asleep(database: Database) -> None:
+    woken: list[int] = []
+
+    def write(tx: Tx) -> int:
+        tx.after_commit(lambda: woken.remove(1))  # nothing to remove: ValueError
+        tx.after_commit(lambda: woken.append(2))
+        return put(tx, 5)
+
+    assert await asyncio.wait_for(database.run(write), 30) == 5
+    assert woken == [2]
+
+
 async def test_a_cancelled_caller_does_not_undo_or_block_the_transaction(database: Database) -> None:
-    task = asyncio.create_task(database.run(lambda tx: put(tx, 7)))
+    woken = asyncio.Event()
+
+    def write(tx: Tx) -> None:
+        tx.after_commit(woken.set)
+        put(tx, 7)
+
+    task = asyncio.create_task(database.run(write))
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
+    await asyncio.wait_for(woken.wait(), 30)
     assert await database.run(lambda tx: put(tx, 8)) == 8
     assert await count(database) == 2
 
 
-async def test_what_was_committed_is_there_after_reopening(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/store.db"
-    async with Database(url) as first:
+async def test_what_was_committed_is_there_after_reopening(database_url: str) -> None:
+    async with Database(database_url) as first:
         metadata.create_all(first.engine)
         await first.run(lambda tx: put(tx, 3))
-    async with Database(url) as second:
+    async with Database(database_url) as second:
         assert await count(second) == 1

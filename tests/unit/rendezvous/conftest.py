@@ -9,10 +9,7 @@ import pytest
 from fedkit.migrations import upgrade
 from fedkit.store import Database
 from rendezvous import store
-from tests.support.databases import database_url, postgres
 from tests.unit.rendezvous.support import Book
-
-__all__ = ["database_url", "postgres"]
 
 
 @pytest.fixture

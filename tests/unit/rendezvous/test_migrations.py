@@ -11,9 +11,6 @@ from federation_member.directory import store as directory_store
 from fedkit.migrations import upgrade
 from fedkit.store import Database
 from rendezvous import store as rendezvous_store
-from tests.support.databases import database_url, postgres
-
-__all__ = ["database_url", "postgres"]
 
 
 @pytest.mark.parametrize(
