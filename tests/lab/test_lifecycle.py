@@ -8,7 +8,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,10 +20,11 @@ from deploy.lab.topology import Plan
 from deploy.lab.traces import Traces
 from fedkit.errors import RemoteError
 from tests.lab.components import component, member, ping
+from tests.support.checkout import REPOSITORY, Checkout
 
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("namespaces")]
 NOBODY = 65534
-PROJECT = Path(__file__).parent.parent.parent
+DROP = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
 SMALL = Plan(2, ("xmpp",))
 BUILDER = """
 import sys, time
@@ -59,9 +60,9 @@ def _assert_gone(traces: Traces, name: str) -> None:
 
 
 @contextlib.contextmanager
-def _build(name: str, *prefix: str) -> Iterator[subprocess.Popen[str]]:
-    command = [*prefix, sys.executable, "-c", BUILDER, name]
-    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as builder:
+def _build(name: str, prefix: Sequence[str] = (), python: str = sys.executable) -> Iterator[subprocess.Popen[str]]:
+    command = [*prefix, python, "-c", BUILDER, name]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as builder:
         try:
             yield builder
         finally:
@@ -152,9 +153,8 @@ def test_a_service_that_cannot_start_is_reported_with_its_log(name: str) -> None
 
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes somebody else")
-def test_without_root(name: str) -> None:
-    drop = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
-    with _build(name, *drop) as builder:
+def test_without_root(name: str, open_checkout: Checkout) -> None:
+    with _build(name, [*open_checkout.prefix, *DROP], open_checkout.python) as builder:
         pid = _read_pid(builder)
         traces = Traces(name, pid)
         assert {os.stat(f"/proc/{each}").st_uid for each in traces.processes} == {NOBODY}
@@ -164,10 +164,9 @@ def test_without_root(name: str) -> None:
 
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes somebody else")
-def test_servers_work_without_root() -> None:
-    drop = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-    command = [*drop, sys.executable, "-m", "tests.lab.test_lifecycle"]
-    told = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=100, check=False)
+def test_servers_work_without_root(open_checkout: Checkout) -> None:
+    command = [*open_checkout.prefix, *DROP, open_checkout.python, "-m", "tests.lab.test_lifecycle"]
+    told = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=100, check=False)
     assert told.returncode == 0, told.stderr
 
 

@@ -7,17 +7,16 @@ of test_containers*.py run once more for each, in a pytest of their own inside o
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[3]
+from tests.support.checkout import REPOSITORY, Checkout
+
 HERE = Path(__file__)
 SOMEBODY = 54321  # any uid but root's
 RANGE = f"0 {SOMEBODY} 1\n1 {1 << 29} 65535\n"  # as newuidmap(1) would write it
@@ -38,25 +37,15 @@ def folder(base: Path) -> Iterator[Path]:
         yield folder
 
 
-def again(folder: Path) -> tuple[list[str], dict[str, str]]:
-    """The command that runs the other tests of this folder, and its environment; it is run under `seen_by_anybody`."""
-    checkout = folder / "checkout" if os.geteuid() == 0 else REPOSITORY
+def again(folder: Path, checkout: Checkout) -> tuple[list[str], dict[str, str]]:
+    """The command that runs the other tests of this folder, and its environment."""
     tests = [
         str(path.relative_to(REPOSITORY)) for path in sorted(HERE.parent.glob("test_containers*.py")) if path != HERE
     ]
-    python = checkout / Path(sys.executable).relative_to(REPOSITORY)
     options = ["-q", "-x", "-p", "no:cacheprovider", f"--basetemp={folder}/tmp", "-k", NOT_AGAIN]
     more = {"FEDMESH_TEST_BASE": str(folder / "base"), "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    return [str(python), "-m", "pytest", *options, *tests], os.environ | more | {"PYTHONPATH": str(checkout)}
-
-
-def seen_by_anybody(folder: Path) -> list[str]:
-    """The start of a command line that shows the checkout at `folder`: where it lies, only root may be let in."""
-    if os.geteuid() != 0:
-        return []
-    (folder / "checkout").mkdir()
-    show = f"mount --bind {shlex.quote(str(REPOSITORY))} {folder}/checkout && cd {folder}/checkout"
-    return ["unshare", "--mount", "sh", "-c", f'{show} && exec "$@"', "sh"]
+    more["PYTHONPATH"] = str(checkout.root)
+    return [checkout.python, "-m", "pytest", *options, *tests], os.environ | more
 
 
 def passes(command: list[str], environment: dict[str, str]) -> None:
@@ -69,21 +58,21 @@ def passes(command: list[str], environment: dict[str, str]) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_the_contract_holds_with_one_id(folder: Path) -> None:
+def test_the_contract_holds_with_one_id(folder: Path, open_checkout: Checkout) -> None:
     person = ["setpriv", f"--reuid={SOMEBODY}", f"--regid={SOMEBODY}", "--clear-groups"] if os.geteuid() == 0 else []
     prefix = [*person, "unshare", "--user", "--map-root-user", *NAMESPACES]
     probe = subprocess.run([*prefix, "true"], capture_output=True, text=True, check=False)
     if probe.returncode:
         pytest.skip(f"no user namespace for an unprivileged person here: {probe.stderr.strip()}")
-    command, environment = again(folder)
-    passes([*seen_by_anybody(folder), *prefix, *command], environment)
+    command, environment = again(folder, open_checkout)
+    passes([*open_checkout.prefix, *prefix, *command], environment)
 
 
 @pytest.mark.timeout(300)
-def test_the_contract_holds_with_a_range_of_ids(folder: Path) -> None:
+def test_the_contract_holds_with_a_range_of_ids(folder: Path, open_checkout: Checkout) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root to give the range; what newuidmap gives is the same")
-    command, environment = again(folder)
+    command, environment = again(folder, open_checkout)
     with subprocess.Popen(["unshare", "--user", "cat"], stdin=subprocess.PIPE) as holder:
         proc = Path(f"/proc/{holder.pid}")
         while (proc / "ns/user").readlink() == Path("/proc/self/ns/user").readlink():
@@ -91,4 +80,4 @@ def test_the_contract_holds_with_a_range_of_ids(folder: Path) -> None:
         for name in ("uid_map", "gid_map"):
             (proc / name).write_text(RANGE)
         enter = ["nsenter", f"--user={proc}/ns/user", "--setuid=0", "--setgid=0", "unshare", *NAMESPACES]
-        passes([*seen_by_anybody(folder), *enter, *command], environment)
+        passes([*open_checkout.prefix, *enter, *command], environment)
