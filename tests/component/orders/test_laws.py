@@ -11,6 +11,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -169,6 +170,7 @@ async def tell(folder: Path, chosen: list[str], happenings: list[tuple[object, .
         await story.check()
 
 
+@pytest.mark.timeout(600)  # half a minute of computing; hypothesis would take a timeout for a failure of the law
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(chosen=fates, happenings=steps)
 def test_one_machine_for_each_order_that_runs_and_no_other(
