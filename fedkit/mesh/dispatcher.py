@@ -174,7 +174,7 @@ class Dispatcher:
         try:
             verdicts = await self.courier.deliver(batch, after)
         except LinkDown:
-            then = lane.add
+            then = partial(self._back, lane)
         except (Bounced, BadAnswer, TimeoutError) as error:
             then = partial(self._no_answer, lane, started, error)
         except Exception:  # ours: the store, or the AnswerHandler. The command stays and is tried again.
@@ -217,6 +217,11 @@ class Dispatcher:
             return entry
         return None
 
+    def _back(self, lane: Lane, entry: Entry) -> None:
+        """Let a command wait again; one whose deadline has passed is left to those who watch the deadlines."""
+        if self.now() < entry.deadline:
+            lane.add(entry)
+
     def _landed(self, lane: Lane, batch: list[Entry]) -> None:
         lane.landed(batch)
         self.flying -= 1
@@ -231,16 +236,16 @@ class Dispatcher:
         wait = error.details.get("retry_after")
         if error.code in PEER_NOT_READY and isinstance(wait, int | float) and wait > 0:
             lane.hold(self._loop.time(), min(wait, LONGEST_HOLD))
-            lane.add(entry)
+            self._back(lane, entry)
         elif error.code in PEER_NOT_READY:
             self.peers.failed(entry.peer, started, f"{error.code}: {error.message}")
-            lane.add(entry)
+            self._back(lane, entry)
         elif error.code == OutOfOrder.code:
             lane.stalled = True
-            lane.add(entry)
+            self._back(lane, entry)
         elif error.code == SendAgain.code:
             entry.alone = True
-            lane.add(entry)
+            self._back(lane, entry)
         else:
             entry.displaced = entry.displaced or error.code == FedError.code
             self._again(lane, entry)
@@ -255,12 +260,12 @@ class Dispatcher:
         else:
             reason = f"no answer within {ATTEMPT_TIMEOUT:g} s" if silence else str(error)
             self.peers.failed(entry.peer, started, reason)
-        lane.add(entry)
+        self._back(lane, entry)
 
     def _again(self, lane: Lane, entry: Entry) -> None:
         delay = min(LONGEST_RETRY_DELAY, RETRY_DELAY * 2 ** min(entry.attempts, 20)) * self.chance.uniform(0.5, 1.0)
         entry.not_before = self._loop.time() + delay
-        lane.add(entry)
+        self._back(lane, entry)
 
     def _give_up_urgent(self, lane: Lane, next_attempt: float) -> None:
         """A command with a deadline fails at once where waiting is pointless: never sent, or no try before it is due."""

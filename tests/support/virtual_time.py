@@ -19,6 +19,7 @@ from sqlalchemy import Connection, text
 from fedkit.store import Database, Tx
 
 T = TypeVar("T")
+LIVELOCK = 200_000  # turns of the loop
 EPOCH = 1_800_000_000.0  # seconds: where the clock starts
 
 
@@ -28,12 +29,15 @@ class _JumpingSelector(selectors.DefaultSelector):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
+        self.standstill = 0  # turns of the loop since time last moved
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         if not ready:
             assert timeout is not None, "nothing can ever happen any more: the scenario waits for ever"
+            self.standstill = 0 if timeout > 0 else self.standstill + 1
             self.now += timeout
+        assert self.standstill < LIVELOCK, "something goes round for ever without time passing"
         return ready
 
 

@@ -362,3 +362,17 @@ def test_a_command_written_while_the_node_starts_is_sent(tmp_path: Path) -> None
         await b.stop()
 
     run(scenario())
+
+
+def test_a_deadline_that_passes_in_flight_ends_the_attempts(tmp_path: Path) -> None:
+    """Found by the law of exactly once: the row was gone, the command went round for ever."""
+
+    async def scenario() -> None:
+        async with two_sites(tmp_path) as (network, a, b):
+            network.faults = lambda packet: [(30.0, packet)]
+            await a.say(b.peer, "soon", deadline=10)
+            await asyncio.sleep(100)
+            assert a.outcomes() == [("soon", "mesh.no_answer")]
+            assert a.link.sent < 5
+
+    run(scenario())
