@@ -19,7 +19,6 @@ from typing import Any
 
 import pydantic_core
 import structlog
-from sqlalchemy import text
 
 from fedkit.errors import FedError
 from fedkit.identity.keys import PublicKey
@@ -27,6 +26,7 @@ from fedkit.mesh.api import CommandHandler, Request
 from fedkit.mesh.envelope import INLINE_LIMIT
 from fedkit.mesh.errors import AnswerTooLarge, IdReused, OutOfOrder, Replayed
 from fedkit.mesh.pins import Pins
+from fedkit.mesh.sql import Savepoint, Statement
 from fedkit.store import Tx
 
 log = structlog.get_logger()
@@ -36,14 +36,14 @@ REFUSAL_KEPT = 600.0  # seconds
 CLOCK_SLACK = 300.0  # seconds
 PRUNED_AT_ONCE = 1000  # rows
 
-_FIND = text("SELECT n, digest, answer FROM mesh_inbox WHERE sender = :sender AND jti = :jti")
-_EXISTS = text("SELECT 1 FROM mesh_inbox WHERE sender = :sender AND jti = :jti")
-_SEEN = text("UPDATE mesh_inbox SET n = :n WHERE sender = :sender AND jti = :jti")
-_STORE = text(
+_FIND = Statement("SELECT n, digest, answer FROM mesh_inbox WHERE sender = :sender AND jti = :jti")
+_EXISTS = Statement("SELECT 1 FROM mesh_inbox WHERE sender = :sender AND jti = :jti")
+_SEEN = Statement("UPDATE mesh_inbox SET n = :n WHERE sender = :sender AND jti = :jti")
+_STORE = Statement(
     "INSERT INTO mesh_inbox (sender, jti, n, digest, answer, keep_until)"
     " VALUES (:sender, :jti, :n, :digest, :answer, :keep_until)"
 )
-_PRUNE = text(
+_PRUNE = Statement(
     "DELETE FROM mesh_inbox WHERE (sender, jti) IN"
     " (SELECT sender, jti FROM mesh_inbox WHERE keep_until < :now LIMIT :at_once)"
 )
@@ -100,25 +100,25 @@ def execute(tx: Tx, pins: Pins, command: Command, now: float) -> str:
     if command.after is not None and not _executed(tx, command.request.sender.fedid, command.after):
         raise OutOfOrder(f"Command {command.after} comes first.", after=command.after)
     callbacks = len(tx.callbacks)
-    tx.conn.exec_driver_sql("SAVEPOINT handler")
+    savepoint = Savepoint(tx.conn)
     try:
         answer = body_content(command.handler(tx, command.request).model_dump_json().encode())
     except FedError as error:
-        tx.conn.exec_driver_sql("ROLLBACK TO SAVEPOINT handler")
+        savepoint.undo()
         del tx.callbacks[callbacks:]
         answer, keep_until = _refuse(command.request, error), now + REFUSAL_KEPT
     else:
         keep_until = command.since + RETRY_WINDOW + CLOCK_SLACK
         if not command.pinned:
             pins.pin(tx, command.key, now)
-    tx.conn.exec_driver_sql("RELEASE SAVEPOINT handler")
+    savepoint.release()
     _store(tx, command, answer, keep_until)
     return answer
 
 
 def prune(tx: Tx, now: float) -> bool:
     """Forget what nobody can ask for any more; tell whether there may be more of it."""
-    return tx.conn.execute(_PRUNE, {"now": now, "at_once": PRUNED_AT_ONCE}).rowcount == PRUNED_AT_ONCE
+    return _PRUNE.run(tx.conn, {"now": now, "at_once": PRUNED_AT_ONCE}) == PRUNED_AT_ONCE
 
 
 def _refuse(request: Request[Any], error: FedError) -> str:
@@ -134,22 +134,23 @@ def _refuse(request: Request[Any], error: FedError) -> str:
 
 
 def _stored(tx: Tx, command: Command) -> str | None:
-    row = tx.conn.execute(_FIND, command.name).first()
+    row = _FIND.first(tx.conn, command.name)
     if row is None:
         return None
+    seen, said, answer = row
     jti, n = command.request.id, command.n
-    if bytes(row.digest) != command.digest:
+    if bytes(said) != command.digest:
         raise IdReused(f"Request id {jti} stands for another request.")
-    if n <= row.n:
-        raise Replayed(f"Attempt {n} of {jti} is not newer than attempt {row.n}, which was answered.")
-    tx.conn.execute(_SEEN, {**command.name, "n": n})
-    return str(row.answer)
+    if n <= seen:
+        raise Replayed(f"Attempt {n} of {jti} is not newer than attempt {seen}, which was answered.")
+    _SEEN.run(tx.conn, {**command.name, "n": n})
+    return str(answer)
 
 
 def _executed(tx: Tx, sender: str, jti: str) -> bool:
-    return tx.conn.execute(_EXISTS, {"sender": sender, "jti": jti}).first() is not None
+    return _EXISTS.first(tx.conn, {"sender": sender, "jti": jti}) is not None
 
 
 def _store(tx: Tx, command: Command, answer: str, keep_until: float) -> None:
     row = {"n": command.n, "digest": command.digest, "answer": answer, "keep_until": keep_until}
-    tx.conn.execute(_STORE, {**command.name, **row})
+    _STORE.run(tx.conn, {**command.name, **row})

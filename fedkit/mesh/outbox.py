@@ -11,15 +11,16 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, text
+from sqlalchemy import Connection, Row, func, select
 
 from fedkit.errors import RemoteError
 from fedkit.mesh.api import AnswerHandler, Outcome, Peer
+from fedkit.mesh.sql import Statement
 from fedkit.mesh.tables import outbox
 from fedkit.store import Tx
 
-_DELETE = text("DELETE FROM mesh_outbox WHERE jti = :jti")
-_INSERT = text(
+_DELETE = Statement("DELETE FROM mesh_outbox WHERE jti = :jti")
+_INSERT = Statement(
     "INSERT INTO mesh_outbox (jti, fedid, address, op, body, created, deadline, ordered)"
     " VALUES (:jti, :fedid, :address, :op, :body, :created, :deadline, :ordered) RETURNING id"
 )
@@ -55,14 +56,16 @@ def insert(tx: Tx, entry: Entry) -> None:
         "deadline": entry.deadline,
         "ordered": entry.ordered,
     }
-    entry.id = tx.conn.execute(_INSERT, row).scalar_one()
+    found = _INSERT.first(tx.conn, row)
+    assert found is not None
+    entry.id = found[0]
 
 
 def close(
     tx: Tx, entry: Entry, handler: AnswerHandler | None, answer: dict[str, Any], error: RemoteError | None
 ) -> None:
     """Delete the row and tell the outcome, unless somebody has done so before."""
-    if tx.conn.execute(_DELETE, {"jti": entry.jti}).rowcount and handler is not None:
+    if _DELETE.run(tx.conn, {"jti": entry.jti}) and handler is not None:
         handler(tx, Outcome(entry.jti, entry.peer, entry.op, json.loads(entry.body), answer, error))
 
 
