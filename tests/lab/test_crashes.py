@@ -20,7 +20,7 @@ VICTIMS += [f"{LENDER}/tunnel"]
 @pytest.fixture(scope="module")
 def life(lab: Lab) -> Life:
     """Orders of a user at the first site."""
-    return Life(lab, Person(lab, HOME, "carol"))
+    return Life(lab, Person(lab, HOME, "victor"))
 
 
 @pytest.fixture(autouse=True)

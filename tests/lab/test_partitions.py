@@ -19,7 +19,7 @@ SHORTEST_LEASE = 10  # seconds
 @pytest.fixture(scope="module")
 def life(lab: Lab) -> Life:
     """Orders of a user at the first site."""
-    return Life(lab, Person(lab, HOME, "dave"))
+    return Life(lab, Person(lab, HOME, "peggy"))
 
 
 @pytest.fixture(autouse=True)

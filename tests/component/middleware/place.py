@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import select
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,9 +71,14 @@ class ContainersSite:
         return ContainersMiddleware(ContainersConfig.model_validate(self.options))
 
     async def kill(self, key: str) -> None:
-        """As an operator at the host would."""
-        os.kill(int((self.state / "instances" / key / "bundle" / "pid").read_text()), 9)
-        await asyncio.sleep(0)
+        """As an operator at the host would; returns when its first process, and so the machine, has ended."""
+        descriptor = os.pidfd_open(int((self.state / "instances" / key / "bundle" / "pid").read_text()))
+        try:
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            while not select.select([descriptor], [], [], 0)[0]:
+                await asyncio.sleep(0.01)
+        finally:
+            os.close(descriptor)
 
     def clear(self) -> None:
         """Remove what a failed test left."""
