@@ -75,8 +75,7 @@ class ContainersSite:
         descriptor = os.pidfd_open(int((self.state / "instances" / key / "bundle" / "pid").read_text()))
         try:
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-            while not select.select([descriptor], [], [], 0)[0]:
-                await asyncio.sleep(0.01)
+            await asyncio.to_thread(select.select, [descriptor], [], [])
         finally:
             os.close(descriptor)
 
