@@ -43,7 +43,7 @@ component_interfaces = {{ "{host}" }}; component_ports = {{ 5347 }}
 s2s_require_encryption = true; s2s_secure_auth = true
 component_conflict_resolve = "kick_old"
 network_settings = {{
-  nagle = false, min_wait = 0, read_size = 65536, opportunistic_writes = true, connect_timeout = 5,
+  nagle = false, min_wait = 0, read_size = 65536, connect_timeout = 5,
 }}
 gc = {{ mode = "incremental", threshold = 400, speed = 1000 }}
 ssl = {{ key = "{folder}/server.key", certificate = "{folder}/server.crt", cafile = "{folder}/ca.crt" }}

@@ -24,8 +24,9 @@ ssl = { key = "$directory/server.key", certificate = "$directory/server.crt", ca
 fedmesh_domains = { $peers }
 
 -- Small requests must not wait for the next acknowledgement (40 ms), nor large ones for a timer; a dead path shows in seconds.
+-- No `opportunistic_writes`: with it Prosody 0.12.3 spins in SSL_write for ever when a server-to-server peer is killed.
 network_settings = {
-	nagle = false, min_wait = 0, read_size = 65536, opportunistic_writes = true, connect_timeout = 5,
+	nagle = false, min_wait = 0, read_size = 65536, connect_timeout = 5,
 }
 smacks_max_ack_delay = 5
 gc = { mode = "incremental", threshold = 400, speed = 1000 }
