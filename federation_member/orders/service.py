@@ -74,7 +74,7 @@ _CURSOR = re.compile(r"(\d{1,18})\.([0-9a-f-]{36})\Z")
 
 
 class OrderService:
-    """The order engine of one member; `async with` lets it work. Enter it before the mesh starts."""
+    """The order engine of one member; `async with` lets it work. Construct it before the mesh starts, enter it within its life."""
 
     def __init__(
         self,
