@@ -1,0 +1,1 @@
+"""Who may do what: the RT0 language, signed credentials, and the prover."""
