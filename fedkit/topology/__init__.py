@@ -1,0 +1,1 @@
+"""Descriptions of experiments: the model, its readers and writers."""
