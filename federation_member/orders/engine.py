@@ -26,6 +26,7 @@ from federation_member.middleware.contract import Middleware, Unavailable
 from federation_member.orders import leases
 from federation_member.orders.borrowing import Borrowing
 from federation_member.orders.candidates import Directory, KnownMember, OwnMember, Snapshot
+from federation_member.orders.identities import Identities
 from federation_member.orders.keeper import SWEEP, Keeper
 from federation_member.orders.lenders import Lenders
 from federation_member.orders.lending import Lending
@@ -63,6 +64,7 @@ class Engine:
         directory: Directory,
         middleware: Middleware | None,
         access: Access,
+        identities: Identities,
         picker: Picker,
         clock: Clock,
         *,
@@ -88,7 +90,9 @@ class Engine:
         self.lenders = Lenders(db, mesh, self.lending, clock)
         self.store = OrderStore(clock, self._order_changed)
         self.progress = Progress(self.store, self.lenders, clock, self._wake_renewal)
-        self.scheduler = Scheduler(self.store, self.progress, self.lenders, picker, lambda: self._world, clock, chance)
+        self.scheduler = Scheduler(
+            self.store, self.progress, self.lenders, identities, picker, lambda: self._world, clock, chance
+        )
         self._renewal = Renewal(db, self.lenders, self.progress, self.scheduler, clock)
         self._renewal_queue = WorkQueue("renewals", self._renewal.look, clock, RENEWAL_WORKERS)
         self._requests: dict[str, asyncio.Future[None]] = {}

@@ -26,6 +26,7 @@ from federation_member.orders.tables import lease_tombstones
 from federation_member.orders.tables import leases as lease_table
 from federation_member.orders.tunnels import SPARE, Tunnels
 from fedkit.clock import Clock
+from fedkit.identity.names import Name
 from fedkit.mesh.api import Mesh, Peer
 from fedkit.protocol.lending import (
     ComputeSpec,
@@ -82,16 +83,17 @@ class Lending:
         if known is not None or self._is_tombstone(tx, body.lease_id):
             raise LeaseGone("This lease was released before; ask for another.")
         flavour = self._fit(body.spec)
-        self._check_networks(tx, borrower, body)
-        applicant = Applicant(borrower.fedid, borrower.address, body.project, body.user, body.spec.kind)
+        name = Name.parse(body.name)
+        self._check_networks(tx, borrower, name, body.spec)
+        applicant = Applicant(borrower.fedid, borrower.address, name.project, name.user, body.spec.kind)
         account = self._access.decide(applicant, lambda: self._held(tx))
         now = self._clock()
         expires = now + timedelta(seconds=body.seconds)
         lease = Lease(
             id=body.lease_id,
             borrower=borrower,
-            project=body.project,
-            user=body.user,
+            project=name.project,
+            user=name.user,
             account=account.name,
             spec=body.spec,
             flavour=flavour,
@@ -214,11 +216,11 @@ class Lending:
         return chosen
 
     @staticmethod
-    def _check_networks(tx: Tx, borrower: Peer, body: LeaseCreate) -> None:
-        for lease_id in body.spec.networks if isinstance(body.spec, ComputeSpec) else ():
+    def _check_networks(tx: Tx, borrower: Peer, name: Name, spec: ComputeSpec | NetworkSpec) -> None:
+        for lease_id in spec.networks if isinstance(spec, ComputeSpec) else ():
             network = leases.load(tx.conn, lease_id, lock=True)
             owner = None if network is None else (network.borrower.fedid, network.project, network.user)
-            if network is None or owner != (borrower.fedid, body.project, body.user):
+            if network is None or owner != (borrower.fedid, name.project, name.user):
                 raise UnknownLease(f"The network {lease_id} is not a lease of this user.")
             if network.spec.kind != "network" or network.state is not LeaseState.RUNNING:
                 raise UnknownLease(f"The lease {lease_id} is not a running network.")

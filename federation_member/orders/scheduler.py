@@ -20,6 +20,7 @@ from datetime import datetime, timedelta
 
 from federation_member.errors import Why
 from federation_member.orders.candidates import KnownMember, Snapshot, is_at, peer
+from federation_member.orders.identities import Identities
 from federation_member.orders.lenders import Lenders
 from federation_member.orders.model import Attempt, AttemptState, Order, OrderState
 from federation_member.orders.picker import Picker
@@ -70,6 +71,7 @@ class Scheduler:
         store: OrderStore,
         progress: Progress,
         lenders: Lenders,
+        identities: Identities,
         picker: Picker,
         world: Callable[[], World],
         clock: Clock,
@@ -78,6 +80,7 @@ class Scheduler:
         self._store = store
         self._progress = progress
         self._lenders = lenders
+        self._identities = identities
         self._picker = picker
         self._world = world
         self._clock = clock
@@ -236,10 +239,12 @@ class Scheduler:
             heard=now,
         )
         self._store.add_attempt(tx.conn, attempt)
+        identity = self._identities.of(tx, order.owner)
         body = LeaseCreate(
             lease_id=attempt.lease_id,
-            project=order.owner.project,
-            user=order.owner.name,
+            name=identity.name,
+            principal=identity.principal,
+            credentials=list(identity.credentials),
             spec=spec,
             seconds=order.lease_seconds,
         )

@@ -33,6 +33,7 @@ from federation_member.errors import (
 from federation_member.middleware.contract import Middleware
 from federation_member.orders.candidates import Directory
 from federation_member.orders.engine import Engine
+from federation_member.orders.identities import Identities
 from federation_member.orders.model import (
     Explanation,
     NewOrder,
@@ -83,6 +84,7 @@ class OrderService:
         directory: Directory,
         middleware: Middleware | None,
         access: Access,
+        identities: Identities,
         picker: Picker,
         clock: Clock = now,
         *,
@@ -100,6 +102,7 @@ class OrderService:
             directory,
             middleware,
             access,
+            identities,
             picker,
             clock,
             name=name,

@@ -21,6 +21,8 @@ from fedkit.identity.keys import is_fedid
 
 PART_LIMIT = 128  # characters
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]*\Z")
+_NOT_IN_ROLES = re.compile(r"[^A-Za-z0-9_-]|_(?=x)")
+_ESCAPE = re.compile(r"_x([0-9a-f]{2})_")
 
 
 class UnusableName(InputError):
@@ -77,3 +79,20 @@ class Name:
     def asserted_by(self, fedid: str) -> bool:
         """Tell whether the owner of `fedid` may speak this name."""
         return self.asserter == fedid
+
+
+def role_part(name: str) -> str:
+    """Write a local name such that it can be part of a role's name: what roles cannot hold becomes `_xHH_`.
+
+    Different names give different texts; `of_role_part` is the inverse.
+    """
+    return _NOT_IN_ROLES.sub(lambda match: "".join(f"_x{octet:02x}_" for octet in match[0].encode()), name)
+
+
+def of_role_part(text: str) -> str:
+    """Read what `role_part` wrote; raise `UnusableName` for anything else."""
+    octets = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text).encode("latin-1", errors="replace")
+    name = octets.decode(errors="replace")
+    if role_part(name) != text:
+        raise UnusableName(f"{text[:PART_LIMIT]!r} does not stand for a name in a role.")
+    return name

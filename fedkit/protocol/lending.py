@@ -18,17 +18,28 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from fedkit.protocol import Body
 
 USER_DATA_LIMIT = 256 * 1024  # octets of UTF-8
+CREDENTIALS_LIMIT = 64  # that come with one request
+CREDENTIALS_SIZE = 32 * 1024  # characters of all of them
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Fedid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Uuid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 SshKey = Annotated[str, StringConstraints(max_length=4096, pattern=r"^(ssh-|ecdsa-|sk-)[^\n\r]+$")]
+
+
+def _check_size(credentials: list[str]) -> list[str]:
+    if sum(map(len, credentials)) > CREDENTIALS_SIZE:
+        raise ValueError(f"the credentials of a request have at most {CREDENTIALS_SIZE} characters together")
+    return credentials
+
+
+Credentials = Annotated[list[str], Field(max_length=CREDENTIALS_LIMIT), AfterValidator(_check_size)]
 
 
 class Flavour(Body):
@@ -117,11 +128,23 @@ class Instance(Body):
 
 
 class LeaseCreate(Body):
-    """Ask for one instance, for a user that the borrower vouches for."""
+    """Ask for one instance, for a user for whom the borrower acts.
+
+    A refusal by the lender's policy has the code `member.not_allowed` and, in its details, `missing`: the smallest sets of
+    statements that would do, each a list of texts. The borrower may ask again with credentials that say so.
+    """
 
     lease_id: Uuid
-    project: Name | Literal[""] = ""
-    user: str = Field(max_length=128, description="local name at the borrower; the borrower's fedid asserts it")
+    name: str = Field(
+        min_length=3,
+        max_length=400,
+        description="three-level name of the user, asserted by the sender: FEDID/project/user",
+    )
+    principal: Fedid = Field(description="the user's own fedid; everything is proved of it")
+    credentials: Credentials = Field(
+        default_factory=list,
+        description="compact: what the name and the lender's rule need, U.acting_for <- sender too",
+    )
     spec: Spec
     seconds: int = Field(ge=10, le=7 * 86400, description="how long the lease lasts if it is not renewed")
 
@@ -143,6 +166,18 @@ class LeaseView(Body):
     expires: datetime
     instance: Instance | None = None
     tunnels: list[Tunnel] = Field(default_factory=list, max_length=64)
+    allocation: Fedid | None = Field(default=None, description="the grant's own fedid, while it is used")
+    certificates: list[str] = Field(
+        default_factory=list,
+        max_length=32,
+        description="OpenSSH certificates over the user's keys, for this machine only",
+    )
+    credentials: list[str] = Field(
+        default_factory=list, max_length=4, description="compact: what the lender says of who handles what it lent"
+    )
+    proof: dict[str, Any] | None = Field(
+        default=None, description="why it is lent; in the answer to lease.create alone"
+    )
 
 
 class LeaseChanged(Body):

@@ -27,6 +27,7 @@ from sqlalchemy import select
 from federation_member.access.allowlist import AllowList
 from federation_member.config import Lend
 from federation_member.orders.candidates import KnownMember
+from federation_member.orders.identities import KeysOfThisRun
 from federation_member.orders.leases import held
 from federation_member.orders.model import NewOrder, Order, OrderState, User
 from federation_member.orders.picker import RoundRobinPicker
@@ -144,6 +145,7 @@ class Member:
             self.directory,
             self.middleware,
             AllowList(self.rules, self.key.fedid),
+            KeysOfThisRun(self.key, clock),
             RoundRobinPicker(),
             clock,
             name=self.name,
