@@ -9,7 +9,6 @@ says what is missing.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -29,15 +28,11 @@ from federation_member.plugins import load_middleware
 from federation_member.web.app import make_app
 from federation_member.web.services import Services
 from fedkit.clock import Clock, now
-from fedkit.identity.keys import PrivateKey
-from fedkit.mesh import services as xmpp_services
 from fedkit.mesh.api import Peer
+from fedkit.mesh.component import Component, open_component
 from fedkit.mesh.link import Link
 from fedkit.mesh.node import MeshNode
-from fedkit.mesh.xmpp import XmppLink
-from fedkit.migrations import upgrade
 from fedkit.service import HttpServer
-from fedkit.store import Database
 
 PICKER = "round-robin"
 
@@ -52,23 +47,15 @@ class Member:
     accounts: Accounts
     http: HttpServer
 
-    def missing(self) -> list[str]:
-        """What it lacks to do all of its work."""
-        return _missing(self.mesh)
-
 
 @asynccontextmanager
 async def open_member(
     config: MemberConfig, link: Link | None = None, middleware: Middleware | None = None, clock: Clock = now
 ) -> AsyncIterator[Member]:
     """Open the whole component; `link` and `middleware` are those that `config` names unless a test brings its own."""
-    key = PrivateKey.load(config.identity.key)
     middleware = middleware or load_middleware(config.middleware.kind, config.middleware.options)
-    xmpp = config.xmpp
-    link = link or XmppLink(xmpp.address, xmpp.secret(), xmpp.host, xmpp.port, xmpp.keepalive)
-    async with Database(config.store.url) as db:
-        await asyncio.to_thread(upgrade, db.engine, "federation_member.migrations")
-        mesh = MeshNode(key, xmpp.address, db, link, clock, requests_per_second=xmpp.requests_per_second)
+    async with open_component(config, "federation_member.migrations", link, clock) as component:
+        key, db, mesh = component.key, component.db, component.mesh
         directory = Directory(db, mesh, key, config.name, _peer(config.rendezvous), clock)
         orders = OrderService(
             db,
@@ -85,10 +72,9 @@ async def open_member(
             worker=f"{socket.gethostname()} {config.api.listen}",
         )
         accounts = Accounts(db, clock)
-        services = Services(orders, directory, accounts, key.fedid, config.name, lambda: _missing(mesh))
-        http = HttpServer(make_app(services, _metrics(mesh, directory)), config.api.listen)
-        if isinstance(link, XmppLink):
-            xmpp_services.install(link.xmpp, xmpp.operators, lambda: _status(mesh, directory))
+        services = Services(orders, directory, accounts, key.fedid, config.name, component.missing)
+        http = HttpServer(make_app(services, _metrics(component, directory)), config.api.listen)
+        component.offer_status(lambda: {"directory": directory.freshness()})
         with closing(accounts):
             async with mesh, orders, directory.running(), http:
                 yield Member(mesh, directory, orders, accounts, http)
@@ -98,25 +84,8 @@ def _peer(section: PeerSection | None) -> Peer | None:
     return Peer(section.fedid, section.address) if section else None
 
 
-def _missing(mesh: MeshNode) -> list[str]:
-    return [] if mesh.connected else ["no link to the XMPP server"]
-
-
-async def _status(mesh: MeshNode, directory: Directory) -> dict[str, str]:
-    """What an operator's XMPP client is shown (XEP-0050)."""
-    status = await mesh.status()
-    return {
-        "fedid": status.me.fedid,
-        "outbox": str(status.waiting),
-        "peers": str(len(status.peers)),
-        "directory": directory.freshness(),
-    }
-
-
-def _metrics(mesh: MeshNode, directory: Directory) -> CollectorRegistry:
-    metrics = CollectorRegistry()
-    up = Gauge("fedmesh_mesh_connected", "Whether the link to the XMPP server is up.", registry=metrics)
-    up.set_function(lambda: mesh.connected)
+def _metrics(component: Component, directory: Directory) -> CollectorRegistry:
+    metrics = component.metrics()
     current = Gauge(
         "fedmesh_directory_current", "Whether the list of members is what the Rendezvous holds.", registry=metrics
     )

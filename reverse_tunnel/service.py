@@ -15,14 +15,12 @@ from contextlib import asynccontextmanager
 
 import structlog
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry
 
 from fedkit.clock import Clock, now
-from fedkit.identity.keys import PrivateKey
+from fedkit.mesh.component import Component, open_component
 from fedkit.mesh.link import Link
 from fedkit.mesh.node import MeshNode
-from fedkit.mesh.xmpp import XmppLink
-from fedkit.migrations import upgrade
 from fedkit.service import HttpServer, add_health_routes
 from fedkit.store import Database, Tx
 from reverse_tunnel.config import TunnelConfig
@@ -62,9 +60,10 @@ class TunnelService:
             for task in acting:
                 task.cancel()
 
-    def missing(self) -> list[str]:
-        """What keeps the server from being ready."""
-        return [] if self._mesh.connected else ["no link to the XMPP server"]
+    def status(self) -> dict[str, str]:
+        """What an operator's XMPP client is shown (XEP-0050), beside what every component tells."""
+        connections, ports = self.server.open_now()
+        return {"connections": str(connections), "ports up": str(ports)}
 
     def _changed(self, key: LeaseKey) -> None:
         self._dirty[key] = None
@@ -107,22 +106,16 @@ async def open_tunnel_server(
     config: TunnelConfig, link: Link | None = None, clock: Clock = now
 ) -> AsyncIterator[TunnelService]:
     """Open the whole component; without a `link`, on the XMPP server that `config` names."""
-    key = PrivateKey.load(config.identity.key)
-    xmpp = config.xmpp
-    link = link or XmppLink(xmpp.address, xmpp.secret(), xmpp.host, xmpp.port, xmpp.keepalive)
-    async with Database(config.store.url) as db:
-        await asyncio.to_thread(upgrade, db.engine, "reverse_tunnel.migrations")
-        mesh = MeshNode(key, xmpp.address, db, link, clock, requests_per_second=xmpp.requests_per_second)
-        service = TunnelService(config, db, mesh, clock)
+    async with open_component(config, "reverse_tunnel.migrations", link, clock) as component:
+        service = TunnelService(config, component.db, component.mesh, clock)
+        component.offer_status(service.status)
         app = web.Application()
-        add_health_routes(app, service.missing, _metrics(service, mesh))
+        add_health_routes(app, component.missing, _metrics(service, component))
         async with service.live(), HttpServer(app, config.http.listen):
             yield service
 
 
-def _metrics(service: TunnelService, mesh: MeshNode) -> CollectorRegistry:
-    metrics = CollectorRegistry()
+def _metrics(service: TunnelService, component: Component) -> CollectorRegistry:
+    metrics = component.metrics()
     metrics.register(TrafficCollector(service.server.traffic, service.server.open_now))
-    up = Gauge("fedmesh_mesh_connected", "Whether the link to the XMPP server is up.", registry=metrics)
-    up.set_function(lambda: mesh.connected)
     return metrics

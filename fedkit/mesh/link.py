@@ -41,6 +41,10 @@ class Link(Protocol):
     def connected(self) -> bool:
         """Whether a request can be sent now."""
 
+    @property
+    def problem(self) -> str:
+        """Why the server refuses us, and what an operator can do about it; empty if it does not."""
+
     def attach(self, serve: Serve, on_state: Callable[[bool], None]) -> None:
         """Say, before `run`, who answers requests and who is told when the link comes up or goes down."""
 

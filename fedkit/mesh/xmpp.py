@@ -44,7 +44,13 @@ KEEPALIVE = 10.0  # seconds between pings; a peer that only we can reach waits f
 PING_TIMEOUT = 10.0  # seconds
 OTHERS_RATE = 20.0  # IQs a second from one domain that are not of our protocol
 _IQ = f"{{{stanzas.COMPONENT}}}iq"
-_REFUSALS = {"not-authorized", "host-unknown", "not-allowed", "policy-violation"}
+_ADDRESS = "add this component to the server's configuration, or correct [xmpp] address"
+_NEXT_STEPS = {  # stream errors (RFC 6120 §4.9.3) that only a person can mend
+    "not-authorized": "put the secret that the server has for it into the file of [xmpp] secret_file, and restart",
+    "host-unknown": _ADDRESS,
+    "not-allowed": _ADDRESS,
+    "policy-violation": "see the server's log",
+}
 
 
 @dataclass(slots=True)
@@ -75,6 +81,7 @@ class XmppLink:
         self._down: asyncio.Future[str] | None = None
         self._connected = False
         self._condition = ""
+        self._problem = ""
         self._pending: dict[str, _Pending] = {}
         self._prefix = secrets.token_hex(6)
         self._ids = count(1)
@@ -93,8 +100,8 @@ class XmppLink:
 
     @property
     def problem(self) -> str:
-        """Why the server refuses us; empty if it does not."""
-        return self._condition
+        """Why the server refuses us, and what an operator can do about it; empty if it does not."""
+        return self._problem
 
     def attach(self, serve: Serve, on_state: Callable[[bool], None]) -> None:
         """Say who answers requests and who is told of the link's state."""
@@ -123,13 +130,21 @@ class XmppLink:
             if reason is None:
                 delay = FIRST_DELAY
                 reason = await self._serve_connection()
-            if self._condition in _REFUSALS:
-                log.error("mesh_component_refused", code=ComponentRefused.code, address=self._address, **self._server)
+            self._problem = self._explain()
+            if self._problem:
+                log.error("mesh_component_refused", code=ComponentRefused.code, reason=self._problem, **self._server)
                 await asyncio.sleep(REFUSED_DELAY)
                 continue
             log.warning("mesh_link_lost", reason=reason, again_in=delay, **self._server)
             await asyncio.sleep(delay * self._chance.uniform(0.5, 1.0))
             delay = min(LONGEST_DELAY, delay * 2)
+
+    def _explain(self) -> str:
+        step = _NEXT_STEPS.get(self._condition)
+        if step is None:
+            return ""
+        server = f"{self._host}:{self._port}"
+        return f"the XMPP server at {server} refuses {self._address} ({self._condition}): {step}"
 
     async def _connect(self) -> str | None:
         """Make one attempt; return why it failed, or None for a link that is up."""
@@ -147,7 +162,7 @@ class XmppLink:
     async def _serve_connection(self) -> str:
         """Live with a link that is up, until it is lost; return why."""
         assert self._down is not None
-        self._connected = True
+        self._connected, self._problem = True, ""
         self._on_state(True)
         pinging = self._tasks.create_task(self._ping_forever())
         try:

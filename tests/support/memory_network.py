@@ -50,6 +50,7 @@ class MemoryLink:
         self._address = address
         self._up = False
         self._serve: Serve | None = None
+        self.problem = ""
         self._on_state: Callable[[bool], None] = lambda up: None
         self._pending: dict[int, asyncio.Future[str]] = {}
         self.sent = 0

@@ -221,7 +221,8 @@ async def test_a_wrong_secret_is_named(servers: Servers) -> None:
         await eventually(lambda: link.problem and logs)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-    assert link.problem == "not-authorized"
+    assert "refuses fm.site-a.test (not-authorized)" in link.problem
+    assert "secret_file" in link.problem
     assert "mesh.component_refused" in {entry.get("code") for entry in logs}
     assert not link.connected
 
