@@ -187,10 +187,15 @@ class LeaseChanged(Body):
 
 
 class LeaseSync(Body):
-    """Renew these leases (those not final) and tell their states."""
+    """Renew these leases (those not final) and tell their states.
+
+    No lease is renewed beyond the end of a credential in its proof. Before that comes, `credentials` brings fresh ones for the
+    users of these leases; the lender proves again what they replace, and leaves as it is a lease for which that fails.
+    """
 
     lease_ids: list[Uuid] = Field(max_length=200)
     seconds: int = Field(ge=10, le=7 * 86400)
+    credentials: Credentials = Field(default_factory=list, description="compact: as in lease.create, of later expiry")
 
 
 class LeaseSynced(Body):
