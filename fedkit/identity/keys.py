@@ -162,21 +162,30 @@ class PrivateKey:
         """Read an unencrypted PEM private key; refuse a file that others can read."""
         if path.stat().st_mode & 0o077:
             raise UnusableKey(f"{path} can be read by others; run: chmod 600 {path}")
+        return cls.from_pem(path.read_bytes(), str(path))
+
+    @classmethod
+    def from_pem(cls, pem: bytes, where: str = "This") -> PrivateKey:
+        """Read an unencrypted PEM private key; `where` is what an error calls it."""
         try:
-            key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+            key = serialization.load_pem_private_key(pem, password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise UnusableKey(f"{path} is not an unencrypted PEM private key.") from error
+            raise UnusableKey(f"{where} is not an unencrypted PEM private key.") from error
         PublicKey.of(key.public_key())
         return cls(key)  # type: ignore[arg-type]
 
-    def save(self, path: Path) -> None:
-        """Write as PEM (PKCS #8), readable by the owner alone; never overwrite."""
-        pem = self.key.private_bytes(
+    @property
+    def pem(self) -> bytes:
+        """The key as PEM (PKCS #8), unencrypted: only for places that nobody else can read."""
+        return self.key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
+
+    def save(self, path: Path) -> None:
+        """Write as PEM (PKCS #8), readable by the owner alone; never overwrite."""
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(pem)
+            file.write(self.pem)
 
     @cached_property
     def public(self) -> PublicKey:
