@@ -41,12 +41,17 @@ def load(path: Path, model: type[C], prefix: str, environ: Mapping[str, str] = o
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UnusableConfig(f"{path} is not TOML: {error}.") from error
     _override(data, prefix, environ)
+    return validate(data, model, str(path))
+
+
+def validate(data: Mapping[str, Any], model: type[C], source: str) -> C:
+    """Read what a TOML file held as `model`; raise `UnusableConfig` that names `source`, with one line for each mistake."""
     try:
         # TOML has no paths, and the environment has only text: both are converted as pydantic does by default.
         return model.model_validate(data)
     except ValidationError as error:
         lines = [_explain(model, item) for item in error.errors()]
-        raise UnusableConfig(f"{path}:\n  " + "\n  ".join(lines)) from error
+        raise UnusableConfig(f"{source}:\n  " + "\n  ".join(lines)) from error
 
 
 def _override(data: dict[str, Any], prefix: str, environ: Mapping[str, str]) -> None:
