@@ -1,0 +1,255 @@
+"""The signed envelope of all XML credentials: XML-DSig (W3C, 2nd edition) over `signed-credential/credential`.
+
+    <signed-credential>
+      <credential xml:id="ref0"> … </credential>
+      <signatures> <Signature> SignedInfo  SignatureValue  KeyInfo </Signature> </signatures>
+    </signed-credential>
+
+XML-DSig lets a signature cover anything anywhere; here it covers the one `credential`, or the whole document as version 1.0 of
+the Java library did. Of the document that came, nothing but what the signature covers is used, and that is parsed anew from its
+canonical form; so neither a second element with the same id nor a comment inside a fedid can say something that was not
+signed. Entities, document types and the network are off, and the size is bounded before parsing, the depth by libxml2 (256).
+
+The key is the one in KeyInfo: a certificate's, which then is only its envelope, or a bare RSA key. Whose it is, its fedid says.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from lxml import etree
+from signxml.algorithms import CanonicalizationMethod, DigestAlgorithm, SignatureMethod
+from signxml.exceptions import SignXMLException
+from signxml.signer import XMLSigner
+from signxml.verifier import SignatureConfiguration, XMLVerifier
+
+from fedkit.identity.keys import PrivateKey, PublicKey
+from fedkit.policy.errors import BadCredential, NotExpressible, UnusableIdentity, WeakSignature
+from fedkit.policy.formats.identities import key_in, load_certificate
+
+LIMIT = 256 * 1024  # octets
+DSIG = "http://www.w3.org/2000/09/xmldsig#"
+ROOT = "signed-credential"
+CREDENTIAL = "credential"
+ID = "ref0"
+_XML_ID = "{http://www.w3.org/XML/1998/namespace}id"
+_ID_ATTRIBUTES = (_XML_ID, "Id", "ID", "id")
+# Java's library puts everything into the signature's namespace, GENI's schema has one of its own, libabac none.
+_NAMESPACES = frozenset({None, DSIG, "http://www.geni.net/resources/credential/2"})
+
+_ENVELOPED = DSIG + "enveloped-signature"
+_CANONICAL = {
+    method.value for method in CanonicalizationMethod if not method.value.endswith("WithComments")
+}  # one that keeps comments would let them break up a text
+_METHODS = frozenset(
+    {
+        SignatureMethod.RSA_SHA256,
+        SignatureMethod.RSA_SHA384,
+        SignatureMethod.RSA_SHA512,
+        SignatureMethod.ECDSA_SHA256,
+    }
+)
+_DIGESTS = frozenset({DigestAlgorithm.SHA256, DigestAlgorithm.SHA384, DigestAlgorithm.SHA512})
+_SHA1 = frozenset({SignatureMethod.RSA_SHA1.value, DigestAlgorithm.SHA1.value})
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """What was signed, and the key that signed it."""
+
+    credential: etree._Element
+    key: PublicKey
+    certificate: x509.Certificate | None
+
+
+def open_envelope(data: bytes, *, allow_sha1: bool = False) -> Envelope:
+    """Check the signature of a `signed-credential`; raise `BadCredential` or a kind of it, or `UnusableKey`."""
+    root = _parse(data)
+    signature, whole = _signature_over(root, one(root, CREDENTIAL))
+    if not allow_sha1 and any(element.get("Algorithm") in _SHA1 for element in signature.iter()):
+        raise WeakSignature("The signature uses SHA-1, which is accepted only where the setting for old files says so.")
+    certificate, key = _signer(signature)
+    config = SignatureConfiguration(
+        require_x509=certificate is not None,
+        location=".//",
+        signature_methods=_METHODS | {SignatureMethod.RSA_SHA1},  # refused above, unless allowed
+        digest_algorithms=_DIGESTS | {DigestAlgorithm.SHA1},
+        verification_time=None if certificate is None else certificate.not_valid_before_utc,
+        default_reference_c14n_method=CanonicalizationMethod.CANONICAL_XML_1_0,
+    )
+    try:
+        result = XMLVerifier().verify(
+            root, x509_cert=certificate, parser=_parser(), expect_config=config, validate_schema=False
+        )
+    except (SignXMLException, InvalidSignature, UnsupportedAlgorithm, ValueError, etree.LxmlError) as error:
+        raise BadCredential(f"The signature does not verify: {str(error)[:200]}") from error
+    signed = result.signed_xml  # type: ignore[union-attr]
+    if signed is None:
+        raise BadCredential("What is signed is not XML.")
+    return Envelope(one(signed, CREDENTIAL) if whole else signed, key, certificate)
+
+
+def seal(credential: etree._Element, key: PrivateKey, certificate: x509.Certificate) -> bytes:
+    """Sign a `credential` element as libabac does, with SHA-256; raise `NotExpressible` for a key that XML-DSig has no name for."""
+    root = etree.Element(ROOT)
+    credential.set(_XML_ID, ID)
+    root.append(credential)
+    etree.SubElement(etree.SubElement(root, "signatures"), f"{{{DSIG}}}Signature", {"Id": "placeholder"}, {None: DSIG})
+    signer = XMLSigner(
+        signature_algorithm=_method(key), c14n_algorithm=CanonicalizationMethod.EXCLUSIVE_XML_CANONICALIZATION_1_0
+    )
+    signer.namespaces = {None: DSIG}  # type: ignore[dict-item]
+    sealed = signer.sign(
+        root,
+        key=key.key,  # type: ignore[arg-type]
+        cert=[certificate],
+        reference_uri=f"#{ID}",
+        always_add_key_value=isinstance(key.key, rsa.RSAPrivateKey),  # libabac takes the key from there
+    )
+    return etree.tostring(sealed, xml_declaration=True, encoding="UTF-8")
+
+
+def many(element: etree._Element, name: str) -> list[etree._Element]:
+    """Return the children called `name`, in any of the namespaces that writers use."""
+    return [child for child in element.iterchildren() if _name(child) == name]
+
+
+def one(element: etree._Element, name: str) -> etree._Element:
+    """Return the only child called `name`; raise `BadCredential`."""
+    found = many(element, name)
+    if len(found) != 1:
+        raise BadCredential(f"A {_name(element)} has one {name}; this one has {len(found)}.")
+    return found[0]
+
+
+def text_of(element: etree._Element) -> str:
+    """Return the text of an element without children, blanks around it removed; raise `BadCredential`."""
+    if len(element):
+        raise BadCredential(f"A {_name(element)} holds text only.")
+    return (element.text or "").strip()
+
+
+def _parser() -> etree.XMLParser:
+    return etree.XMLParser(
+        resolve_entities=False, load_dtd=False, no_network=True, dtd_validation=False, huge_tree=False
+    )
+
+
+def _parse(data: bytes) -> etree._Element:
+    if len(data) > LIMIT:
+        raise BadCredential(f"An XML credential has at most {LIMIT} octets; this one has {len(data)}.")
+    try:
+        root = etree.fromstring(data, _parser())
+    except (etree.XMLSyntaxError, ValueError) as error:
+        raise BadCredential(f"Not XML: {error}") from error
+    information = root.getroottree().docinfo
+    if information.internalDTD is not None or information.externalDTD is not None:
+        raise BadCredential("A credential has no document type and no entities.")
+    if _name(root) != ROOT:
+        raise BadCredential(f"An XML credential is a {ROOT}; this is a {str(_name(root))[:40]!r}.")
+    return root
+
+
+def _signature_over(root: etree._Element, credential: etree._Element) -> tuple[etree._Element, bool]:
+    """Find the one signature that covers `credential`, and whether it covers the whole document; remove all others.
+
+    A delegated privilege credential brings its parents, and their signatures, along; they say nothing about this one.
+    """
+    own = next(iter(_ids(credential)), None)
+    signatures = list(root.iter(f"{{{DSIG}}}Signature"))
+    covering = [signature for signature in signatures if _reference(signature) in ({"", f"#{own}"} if own else {""})]
+    if len(covering) != 1:
+        raise BadCredential(f"The credential has {len(covering)} signatures instead of one.")
+    if own and [own in _ids(element) for element in root.iter(etree.Element)].count(True) != 1:
+        raise BadCredential("Several elements have the id of the credential.")
+    for signature in signatures:
+        parent = signature.getparent()
+        if parent is not None and signature is not covering[0]:
+            parent.remove(signature)
+    _check_profile(covering[0])
+    return covering[0], _reference(covering[0]) == ""
+
+
+def _reference(signature: etree._Element) -> str | None:
+    references = signature.findall(f"{{{DSIG}}}SignedInfo/{{{DSIG}}}Reference")
+    return references[0].get("URI") if len(references) == 1 else None
+
+
+def _ids(element: etree._Element) -> list[str]:
+    return [value for attribute in _ID_ATTRIBUTES if (value := element.get(attribute)) is not None]
+
+
+def _check_profile(signature: etree._Element) -> None:
+    """Refuse what no writer of credentials needs: XSLT, XPath, comments, missing or repeated parts."""
+    information = _part(signature, "SignedInfo")
+    for name in ("CanonicalizationMethod", "SignatureMethod"):
+        _part(information, name)
+    reference = _part(information, "Reference")
+    for name in ("DigestMethod", "DigestValue"):
+        _part(reference, name)
+    _part(signature, "SignatureValue")
+    if _part(information, "CanonicalizationMethod").get("Algorithm") not in _CANONICAL:
+        raise BadCredential("The signature's canonical form is not one that is read here.")
+    transforms = [element.get("Algorithm") for element in reference.iter(f"{{{DSIG}}}Transform")]
+    canonical = [transform for transform in transforms if transform != _ENVELOPED]
+    if len(transforms) > 2 or len(canonical) > 1 or not set(canonical) <= _CANONICAL:
+        raise BadCredential("The signature uses a transformation that is not read here.")
+
+
+def _part(element: etree._Element, name: str) -> etree._Element:
+    found = element.findall(f"{{{DSIG}}}{name}")
+    if len(found) != 1:
+        raise BadCredential(f"The signature has {len(found)} {name} in its {_name(element)}, instead of one.")
+    if name in {"DigestValue", "SignatureValue", "Modulus", "Exponent"} and not (found[0].text or "").strip():
+        raise BadCredential(f"The signature's {name} is empty.")
+    return found[0]
+
+
+def _signer(signature: etree._Element) -> tuple[x509.Certificate | None, PublicKey]:
+    info = _part(signature, "KeyInfo")
+    certificates = info.findall(f"{{{DSIG}}}X509Data/{{{DSIG}}}X509Certificate")
+    if certificates:  # its own comes first, whatever chain follows
+        certificate = certificate_in(certificates[0])
+        return certificate, key_in(certificate)
+    if info.find(f"{{{DSIG}}}X509Data") is not None:
+        raise BadCredential("The signature speaks of a certificate that it does not carry.")
+    value = _part(_part(info, "KeyValue"), "RSAKeyValue")
+    modulus, exponent = (int.from_bytes(_octets(_part(value, name)), "big") for name in ("Modulus", "Exponent"))
+    try:
+        return None, PublicKey.of(rsa.RSAPublicNumbers(exponent, modulus).public_key())
+    except ValueError as error:
+        raise BadCredential("The signature's RSA key is malformed.") from error
+
+
+def certificate_in(element: etree._Element) -> x509.Certificate:
+    """Read the base64 DER certificate that is an element's text; raise `BadCredential`."""
+    try:
+        return load_certificate(_octets(element))
+    except UnusableIdentity as error:
+        raise BadCredential(f"The {_name(element)} is unusable: {error.message}") from error
+
+
+def _octets(element: etree._Element) -> bytes:
+    try:
+        return base64.b64decode("".join(text_of(element).split()), validate=True)
+    except ValueError as error:
+        raise BadCredential(f"The {_name(element)} is not base64.") from error
+
+
+def _method(key: PrivateKey) -> SignatureMethod:
+    if isinstance(key.key, rsa.RSAPrivateKey):
+        return SignatureMethod.RSA_SHA256
+    if isinstance(key.key, ec.EllipticCurvePrivateKey):
+        return SignatureMethod.ECDSA_SHA256
+    raise NotExpressible("XML credentials are signed with RSA or P-256 keys; use the compact form or x509 for Ed25519.")
+
+
+def _name(element: etree._Element) -> str | None:
+    if not isinstance(element.tag, str):
+        return None
+    tag = etree.QName(element)
+    return tag.localname if tag.namespace in _NAMESPACES else element.tag
