@@ -62,6 +62,10 @@ class Person:
         """Run `fed` in the intranet, whatever its exit status."""
         return self._lab.run(self._site.name, self._fed(arguments), timeout=2 * PATIENCE, check=False)
 
+    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start `fed` in the intranet; its stdout is a pipe."""
+        return self._lab.popen(self._site.name, self._fed(arguments), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
     def ask(self, *arguments: str) -> Any:
         """Run `fed … -o json` and return the data."""
         return json.loads(self.fed(*arguments, "-o", "json"))

@@ -83,13 +83,44 @@ def test_a_port_asked_for_from_outside_is_the_machine_s(person: Person, order: O
 
 @pytest.mark.parametrize(
     "arguments",
-    ["tunnel true", "-tt -A -X tunnel", "-s tunnel sftp", "-W 192.168.2.130:8080 tunnel", "-W 127.0.0.1:8082 tunnel"],
-    ids=["command", "shell", "sftp", "into-the-intranet", "into-the-dmz"],
+    [
+        pytest.param("tunnel true", id="command"),
+        pytest.param("-T tunnel", id="shell"),
+        pytest.param("-tt tunnel", id="terminal"),
+        pytest.param("-A tunnel true", id="agent"),
+        pytest.param("-X tunnel true", id="x11"),
+        pytest.param("-s tunnel sftp", id="sftp"),
+        pytest.param("-W 192.168.2.130:8080 tunnel", id="into-the-intranet"),
+        pytest.param("-W 127.0.0.1:8082 tunnel", id="into-the-dmz"),
+        pytest.param("-N -R /tmp/socket:127.0.0.1:22 tunnel", id="socket"),
+    ],
 )
-def test_a_machine_s_key_opens_nothing_else(person: Person, order: Order, arguments: str) -> None:
-    status, said = _try(person, order, f"ssh {arguments}")
+def test_a_machine_s_key_opens_nothing_else(lab: Lab, person: Person, order: Order, arguments: str) -> None:
+    before = _events(lab, order).count("tunnel.only_tunnels")
+    # What an agent and a display would be: the client asks for them only where it has some itself.
+    status, said = _try(person, order, f"ssh-agent env DISPLAY=127.0.0.1:0 ssh {arguments}")
     assert status not in (0, 124), said
-    assert "tunnel.only_tunnels" in said
+    assert _events(lab, order).count("tunnel.only_tunnels") > before
+
+
+@pytest.mark.parametrize(
+    ("forward", "greeting"),
+    [
+        pytest.param("-L 9000:127.0.0.1:8082", "", id="local-forward"),
+        pytest.param("-L 9000:/run/dbus/system_bus_socket", "", id="local-forward-to-socket"),
+        # SOCKS 5 (RFC 1928): no authentication, CONNECT 127.0.0.1:8082.
+        pytest.param("-D 9000", r"\005\001\000\005\001\000\001\177\000\000\001\037\222", id="dynamic-forward"),
+    ],
+)
+def test_no_forward_inwards(lab: Lab, person: Person, order: Order, forward: str, greeting: str) -> None:
+    """The client listens at the machine, so the server is asked only when somebody connects there."""
+    before = _events(lab, order).count("tunnel.only_tunnels")
+    dial = f"ssh -q -f -N -M -S forward {forward} tunnel"
+    wish = rf"{greeting}GET /healthz HTTP/1.0\r\n\r\n"
+    ask = f"{{ printf '{wish}'; sleep 1; }} | busybox nc -w 5 127.0.0.1 9000 | grep -c HTTP"
+    status, said = _try(person, order, f"{dial} && {{ {ask}; ssh -q -S forward -O exit tunnel; }}")
+    assert (status, said) == (0, "0")
+    assert _events(lab, order).count("tunnel.only_tunnels") == before + 1
 
 
 def test_dropbear_opens_nothing_else_either(lab: Lab, person: Person, order: Order) -> None:
