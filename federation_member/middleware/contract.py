@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -68,6 +69,22 @@ class UnusableSpec(MiddlewareError):
     exit = Exit.UNUSABLE_INPUT
 
 
+class UnknownAccount(MiddlewareError):
+    """The local account that a global identity was mapped to does not exist here."""
+
+    code = "middleware.unknown_account"
+    http = 409
+    exit = Exit.REFUSED
+
+
+class AccountInUse(MiddlewareError):
+    """The account cannot be removed, because something still runs under it, or made, because it is somebody else's."""
+
+    code = "middleware.account_in_use"
+    http = 409
+    exit = Exit.REFUSED
+
+
 class Unavailable(MiddlewareError):
     """Does not answer now; the caller repeats the call later."""
 
@@ -86,9 +103,27 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Account:
-    """The local account that a global identity was mapped to."""
+    """The local account that a global identity was mapped to; in certificate systems a certificate with its key (PEM)."""
 
     name: str
+    certificate: Path | None = None
+
+
+class AccountKind(StrEnum):
+    """Whose an account is."""
+
+    EXISTING = "existing"  # the site's: the federation adds rights and keys to it and takes them away again
+    CREATED = "created"  # the federation's: made and removed by it
+
+
+@dataclass(frozen=True)
+class AccountSpec:
+    """How an account is to be while grants are mapped to it."""
+
+    name: str
+    kind: AccountKind
+    keys: tuple[str, ...] = ()  # OpenSSH public keys of those who use it
+    rights: tuple[str, ...] = ()  # what they may use, such as node types and flavours
 
 
 @dataclass(frozen=True)
@@ -105,13 +140,17 @@ class TunnelAccess:
 
 @dataclass(frozen=True)
 class ComputeRequest:
-    """One machine to make: `flavour` is already chosen, `networks` are keys of networks made here."""
+    """One machine to make: `flavour` is already chosen, `networks` are keys of networks made here.
+
+    The machine's ssh server trusts `trusted_ca` (an OpenSSH public key) to sign user certificates, where it can.
+    """
 
     spec: ComputeSpec
     flavour: Flavour
     account: Account
     networks: tuple[str, ...] = ()
     tunnel: TunnelAccess | None = None
+    trusted_ca: str | None = None
 
 
 @dataclass(frozen=True)
@@ -173,3 +212,27 @@ class Middleware(Protocol):
 
     async def list_owned(self) -> list[Owned]:
         """Everything that the federation holds here, complete or not."""
+
+
+@runtime_checkable
+class KeepsAccounts(Protocol):
+    """The capability `accounts`: a middleware that can make local accounts and change those that exist.
+
+    `create` then refuses an account that does not exist. What the federation did to accounts is stored at the lender, as
+    instances are. All calls may run at the same time, for different accounts.
+    """
+
+    async def ensure_account(self, account: AccountSpec) -> None:
+        """Make the account, or give an existing one exactly these keys and rights, whatever it was given before.
+
+        Raises `UnknownAccount` for one of the site's that is not there, `AccountInUse` if one of that name is not ours to make.
+        """
+
+    async def remove_account(self, name: str) -> None:
+        """Undo what `ensure_account` did: remove what it made, withdraw what it gave. Nothing there is success.
+
+        Raises `AccountInUse` while something runs under an account that would be removed.
+        """
+
+    async def list_accounts(self) -> list[AccountSpec]:
+        """Every account that the federation made or gave something to."""

@@ -2,6 +2,7 @@
 
     service.py   the contract: what exists, who works on what, what is true after a crash
     book.py      one record on disk for each instance, written before anything is made
+    accounts.py  for whom machines run
     network.py   addresses, interfaces, private networks
     ids.py       which uids there are to give away
     runtime.py   runc, and the launcher that prepares for it

@@ -33,6 +33,7 @@ class Record(BaseModel):
     instance: Instance
     gateway: str | None = None
     joined: dict[str, str] = {}  # key of a private network to the machine's address in it
+    account: str | None = None  # that it runs for; none: it was made before there were accounts
     complete: bool = False  # it once ran; without this it was never handed out
 
 

@@ -50,6 +50,11 @@ class Cgroups:
                 while not _remove(root / name):  # noqa: ASYNC110  there is nothing to wait for but time
                     await asyncio.sleep(REMOVAL_PAUSE)
 
+    def remove_empty(self, name: str) -> None:
+        """Remove the groups called `name` unless there is something in them."""
+        for root in self.roots:
+            _remove(root / name)
+
 
 def _remove(group: Path) -> bool:
     try:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from fedkit.config import Section
 from fedkit.protocol.lending import Flavour
 
 DEFAULT_IMAGE = "debian"
+ACCOUNT = r"^[a-z0-9_][a-z0-9_.-]{0,62}$"
 
 
 class Limits(Section):
@@ -44,6 +46,9 @@ class ContainersConfig(Section):
         min_length=1,
     )
     images: dict[str, Path] = Field(default_factory=dict, description="more images: name to root file system")
+    accounts: list[Annotated[str, StringConstraints(pattern=ACCOUNT)]] = Field(
+        default=["federation"], max_length=1000, description="of the site, that policy rules may name"
+    )
     limits: Limits = Limits()
 
     @field_validator("base", "state", "images")

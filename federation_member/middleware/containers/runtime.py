@@ -47,6 +47,7 @@ class Launch:
     folder: Path
     image: Path
     hostname: str
+    group: str | None  # of its account; the machine's own control group is in it
     ids: Ids
     plugs: list[Plug]
     files: Files
@@ -117,7 +118,7 @@ class Runtime:
             )
         self._watch(machine.key, int((bundle / "pid").read_text()))
 
-    async def end(self, key: str, folder: Path) -> None:
+    async def end(self, key: str, folder: Path, group: str | None) -> None:
         """End a machine, whatever state it is in; return when nothing of it runs any more."""
         self._unwatch(key)
         with (folder / LOCK).open("wb") as lock:
@@ -126,7 +127,7 @@ class Runtime:
             if (self._notes / key).exists():
                 await self._runc("delete", "--force", key, lock=lock.fileno())
         if self.cgroups is not None:
-            await self.cgroups.remove(PREFIX + key)
+            await self.cgroups.remove(_group(group, key))
         if (folder / BUNDLE).exists():
             shutil.rmtree(folder / BUNDLE)
 
@@ -149,7 +150,7 @@ class Runtime:
             hostname=machine.hostname,
             ids=machine.ids,
             processes=machine.processes,
-            cgroup=f"/{PREFIX}{machine.key}" if self.cgroups else None,
+            cgroup=f"/{_group(machine.group, machine.key)}" if self.cgroups else None,
             memory_bytes=machine.ram_bytes + machine.disk_bytes,  # its disk is memory too
             vcpu=machine.vcpu,
         )
@@ -215,6 +216,11 @@ class Runtime:
         if process.returncode:
             raise MiddlewareError(f"runc {arguments[0]}: {errors.decode(errors='replace').strip()}")
         return output.decode()
+
+
+def _group(of_account: str | None, key: str) -> str:
+    """Where a machine's control group is, below the root of each hierarchy."""
+    return PREFIX + key if of_account is None else f"{of_account}/{PREFIX}{key}"
 
 
 def _log_of(bundle: Path) -> str:

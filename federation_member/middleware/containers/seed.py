@@ -50,6 +50,7 @@ class Machine:
     host_key: HostKey
     user_data: UserData
     tunnel: TunnelAccess | None
+    trusted_ca: str | None
     one_id: bool
 
 
@@ -64,6 +65,7 @@ def seed(machine: Machine) -> Files:
         "etc/resolv.conf": ("".join(f"nameserver {server}\n" for server in machine.dns).encode(), PLAIN),
         "etc/motd": (_motd(machine).encode(), PLAIN),
     }
+    content["etc/fed/user_ca"] = (_lines([machine.trusted_ca] if machine.trusted_ca else []), PLAIN)
     content |= _user_data(machine)
     if machine.tunnel is not None:
         content |= _tunnel(machine.tunnel)

@@ -20,6 +20,7 @@ import structlog
 from pydantic import BaseModel
 
 from federation_member.middleware.containers import network
+from federation_member.middleware.containers.accounts import AccountBook
 from federation_member.middleware.containers.book import Book, Record, check_key
 from federation_member.middleware.containers.config import ContainersConfig
 from federation_member.middleware.containers.ids import IdSpace
@@ -27,6 +28,7 @@ from federation_member.middleware.containers.network import Plug
 from federation_member.middleware.containers.runtime import Launch, Runtime
 from federation_member.middleware.containers.seed import ACCOUNT, HostKey, Machine, seed
 from federation_member.middleware.contract import (
+    AccountSpec,
     ComputeRequest,
     InstanceRequest,
     MiddlewareError,
@@ -69,6 +71,7 @@ class ContainersMiddleware:
     def __init__(self, config: ContainersConfig) -> None:
         self._config = config
         self._book = Book(config.state / "instances")
+        self._accounts = AccountBook(config.state / "accounts", config.accounts, self._used_accounts)
         self._runtime = Runtime(config.state / "runc", self._ended)
         self._ids = IdSpace.of_this_process()
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
@@ -92,6 +95,7 @@ class ContainersMiddleware:
         await network.check_bridge(self._config.bridge)
         self._host = await network.host_addresses()
         self._book.load()
+        self._accounts.load()
         await self._runtime.start(real_root=self._ids.separate)
         if self._runtime.cgroups is None:
             log.warning("limits_unavailable", missing="memory and processor time", reason="no writable control groups")
@@ -121,6 +125,7 @@ class ContainersMiddleware:
     async def create(self, key: str, request: InstanceRequest) -> Owned:
         """Make a machine (until its ssh server answers) or a network."""
         check_key(key)
+        self._accounts.check(request.account.name)
         async with self._lock(key):
             with _as_ours(f"{key} cannot be made"):
                 return self._owned(await self._made(key, request))
@@ -149,6 +154,20 @@ class ContainersMiddleware:
     async def list_owned(self) -> list[Owned]:
         """All that is in the book."""
         return [self._owned(record) for record in self._book]
+
+    async def ensure_account(self, account: AccountSpec) -> None:
+        """Write it down; from here on machines can run under it."""
+        with _as_ours(f"The account {account.name} cannot be made"):
+            self._accounts.ensure(account)
+
+    async def remove_account(self, name: str) -> None:
+        """Forget it."""
+        with _as_ours(f"The account {name} cannot be removed"):
+            self._accounts.remove(name)
+
+    async def list_accounts(self) -> list[AccountSpec]:
+        """All that was made or given."""
+        return self._accounts.given()
 
     async def _make(self, key: str, request: InstanceRequest) -> Record:
         if isinstance(request, ComputeRequest):
@@ -192,6 +211,7 @@ class ContainersMiddleware:
             kind=COMPUTE,
             number=self._book.free_number(),
             instance=Instance(name=request.spec.name, flavour=request.flavour, address=str(address), user=ACCOUNT),
+            account=request.account.name,
             joined={joined: str(self._address_in(joined)) for joined in self._checked_networks(request.networks)},
         )
 
@@ -226,6 +246,7 @@ class ContainersMiddleware:
             host_key=host_key,
             user_data=user_data,
             tunnel=request.tunnel,
+            trusted_ca=request.trusted_ca,
             one_id=ids.only_one,
         )
         return Launch(
@@ -233,6 +254,7 @@ class ContainersMiddleware:
             folder=self._book.folder(record.key),
             image=self._config.all_images[request.spec.image],
             hostname=request.spec.name,
+            group=self._group(record),
             ids=ids,
             plugs=plugs,
             files=seed(machine),
@@ -288,7 +310,14 @@ class ContainersMiddleware:
                 raise NoCapacity(f"{count} networks exist here; there is no room for more.")
             instance = Instance(name=request.spec.name, cidr=str(prefix))
             number = self._book.free_number()
-            record = Record(key=key, kind=NETWORK, number=number, instance=instance, gateway=request.spec.gateway)
+            record = Record(
+                key=key,
+                kind=NETWORK,
+                number=number,
+                instance=instance,
+                gateway=request.spec.gateway,
+                account=request.account.name,
+            )
             self._book.add(record)
         await network.ensure_bridge(network.bridge_name(record.number))
         return record
@@ -298,14 +327,26 @@ class ContainersMiddleware:
         if record is not None:
             await self._unmake(record)
             self._book.remove(key)
+            self._tidy(record.account)
             log.info("instance_removed", key=key, kind=record.kind)
+
+    def _tidy(self, account: str | None) -> None:
+        """Remove an account's control group after its last machine; nothing can have begun another in between."""
+        if account is not None and account not in self._used_accounts() and self._runtime.cgroups is not None:
+            self._runtime.cgroups.remove_empty(self._accounts.group(account))
+
+    def _used_accounts(self) -> set[str]:
+        return {record.account for record in self._book if record.account is not None}
+
+    def _group(self, record: Record) -> str | None:
+        return None if record.account is None else self._accounts.group(record.account)
 
     async def _unmake(self, record: Record) -> None:
         """Remove what there is of an instance, except its record."""
         if record.kind == NETWORK:
             await network.remove_link(network.bridge_name(record.number))
             return
-        await self._runtime.end(record.key, self._book.folder(record.key))
+        await self._runtime.end(record.key, self._book.folder(record.key), self._group(record))
         for index in range(1 + len(record.joined)):
             await network.remove_link(network.outside_name(record.number, index))
 

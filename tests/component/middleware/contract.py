@@ -20,11 +20,16 @@ import pytest
 
 from federation_member.middleware.contract import (
     Account,
+    AccountInUse,
+    AccountKind,
+    AccountSpec,
     ComputeRequest,
+    KeepsAccounts,
     Middleware,
     NetworkRequest,
     Owned,
     Status,
+    UnknownAccount,
     UnknownImage,
     UnusableSpec,
 )
@@ -63,8 +68,10 @@ def new_key() -> str:
     return key
 
 
+LoginKey = asyncssh.SSHKey | tuple[asyncssh.SSHKey, asyncssh.SSHCertificate]
 KEY = asyncssh.generate_private_key("ssh-ed25519")
 PUBLIC_KEY = KEY.export_public_key().decode().strip()
+MADE = AccountSpec("fed-proj", AccountKind.CREATED, (PUBLIC_KEY,))
 
 
 CLOUD_CONFIG = """\
@@ -82,6 +89,18 @@ def compute(site: Site, networks: tuple[str, ...] = (), **spec: Any) -> ComputeR
     """An order for a small machine that our key may enter."""
     given = {"name": "box", "image": site.image, "ssh_keys": [PUBLIC_KEY]} | spec
     return ComputeRequest(ComputeSpec(**given), site.flavour, ACCOUNT, networks)
+
+
+def under(account: str, request: ComputeRequest) -> ComputeRequest:
+    """The same order for another account."""
+    return dataclasses.replace(request, account=Account(account))
+
+
+def keeps_accounts(middleware: Middleware) -> KeepsAccounts:
+    """The same middleware; a kind without the capability skips the test."""
+    if not isinstance(middleware, KeepsAccounts):
+        pytest.skip("has no accounts")
+    return middleware
 
 
 def net(cidr: str = "10.8.0.0/24") -> NetworkRequest:
@@ -102,7 +121,7 @@ async def running(site: Site, changed: Callable[[str], None] = lambda key: None)
 
 @asynccontextmanager
 async def login(
-    instance: Instance, key: asyncssh.SSHKey = KEY, user: str | None = None
+    instance: Instance, key: LoginKey = KEY, user: str | None = None
 ) -> AsyncIterator[asyncssh.SSHClientConnection]:
     """An ssh connection to the machine that trusts nothing but the host keys that `create` returned."""
     assert instance.address
@@ -151,7 +170,8 @@ async def crash(site: Site, operation: str, key: str, moment: str) -> bool:
 
 def dump(site: Site, operation: str) -> bytes:
     """What the crasher needs, as pickle: both sides are ours."""
-    return pickle.dumps((site.kind, site.options, compute(site) if operation == "create" else None))
+    requests = {"create": compute(site), "ensure_account": MADE}
+    return pickle.dumps((site.kind, site.options, requests.get(operation)))
 
 
 class MiddlewareContract:
@@ -333,6 +353,86 @@ class MiddlewareContract:
                 await middleware.delete(owned.key)
             assert await site.leftovers() == []
             step += 3
+
+    async def test_accounts_come_and_go(self, site: Site) -> None:
+        async with running(site) as middleware:
+            keeper = keeps_accounts(middleware)
+            with pytest.raises(UnknownAccount, match="no account fed-proj"):
+                await middleware.create(new_key(), under(MADE.name, compute(site)))
+            await keeper.ensure_account(MADE)
+            await keeper.ensure_account(MADE)
+            assert await keeper.list_accounts() == [MADE]
+            owned = await middleware.create(new_key(), under(MADE.name, compute(site)))
+            with pytest.raises(AccountInUse, match=MADE.name):
+                await keeper.remove_account(MADE.name)
+        async with running(site) as middleware:
+            keeper = keeps_accounts(middleware)
+            changed = dataclasses.replace(MADE, keys=())
+            await keeper.ensure_account(changed)
+            assert await keeper.list_accounts() == [changed]
+            await middleware.delete(owned.key)
+            for _ in range(2):
+                await keeper.remove_account(MADE.name)
+            assert await keeper.list_accounts() == []
+            with pytest.raises(UnknownAccount):
+                await middleware.create(new_key(), under(MADE.name, compute(site)))
+        assert await site.leftovers() == []
+
+    async def test_an_existing_account_is_given_rights_and_keys_and_stays(self, site: Site) -> None:
+        given = AccountSpec("shared", AccountKind.EXISTING, (PUBLIC_KEY,), ("small",))
+        async with running(site) as middleware:
+            keeper = keeps_accounts(middleware)
+            await keeper.ensure_account(given)
+            assert await keeper.list_accounts() == [given]
+            owned = await middleware.create(new_key(), under("shared", compute(site)))
+            await keeper.remove_account("shared")
+            assert await keeper.list_accounts() == []
+            assert (await middleware.create(owned.key, under("shared", compute(site)))).status is Status.RUNNING
+            await middleware.delete(owned.key)
+            with pytest.raises(UnknownAccount):
+                await keeper.ensure_account(dataclasses.replace(given, name="nobody"))
+            with pytest.raises(AccountInUse):
+                await keeper.ensure_account(dataclasses.replace(given, kind=AccountKind.CREATED))
+        assert await site.leftovers() == []
+
+    @pytest.mark.parametrize("operation", ["ensure_account", "remove_account"])
+    async def test_killed_at_any_step_of_an_account(self, site: Site, operation: str) -> None:
+        step, crashed = 1, True
+        while crashed:
+            async with running(site) as middleware:
+                keeper = keeps_accounts(middleware)
+                if operation == "remove_account":
+                    await keeper.ensure_account(MADE)
+            crashed = await crash(site, operation, MADE.name, str(step))
+            async with running(site) as middleware:
+                keeper = keeps_accounts(middleware)
+                assert await keeper.list_accounts() in ([], [MADE])
+                await keeper.ensure_account(MADE)
+                assert await keeper.list_accounts() == [MADE]
+                await keeper.remove_account(MADE.name)
+            assert await site.leftovers() == []
+            step += 1
+
+    async def test_the_machine_lets_in_whom_its_authority_certifies(self, site: Site) -> None:
+        authority, stranger = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
+        request = dataclasses.replace(
+            compute(site, ssh_keys=[]), trusted_ca=authority.export_public_key().decode().strip()
+        )
+        async with running(site) as middleware:
+            owned = await middleware.create(new_key(), request)
+            principals = [str(owned.instance.user)]
+            good = authority.generate_user_certificate(KEY, "good", principals=principals)
+            async with login(owned.instance, (KEY, good)):
+                pass
+            for bad in (
+                stranger.generate_user_certificate(KEY, "another authority", principals=principals),
+                authority.generate_user_certificate(KEY, "another account", principals=["somebody"]),
+                authority.generate_user_certificate(KEY, "expired", principals=principals, valid_before="20200101"),
+            ):
+                with pytest.raises(asyncssh.PermissionDenied):
+                    async with login(owned.instance, (KEY, bad)):
+                        pass
+            await middleware.delete(owned.key)
 
     async def _running_machine(self, middleware: Middleware, site: Site, **spec: Any) -> Owned:
         key = new_key()

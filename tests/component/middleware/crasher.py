@@ -1,6 +1,6 @@
 """Runs one operation of a middleware, and is killed with -9: at the n-th call of a function of the package, or after a time.
 
-python -m tests.component.middleware.crasher create|delete KEY STEP|SECONDSs  < pickle of (kind, options, request)
+python -m tests.component.middleware.crasher OPERATION KEY STEP|SECONDSs  < pickle of (kind, options, request)
 """
 
 from __future__ import annotations
@@ -43,10 +43,13 @@ async def main(operation: str, key: str, moment: str) -> None:
         threading.Timer(float(moment[:-1]), os.kill, (os.getpid(), signal.SIGKILL)).start()
     else:
         kill_at(int(moment))
-    if operation == "create":
-        await middleware.create(key, request)
-    else:
-        await middleware.delete(key)
+    match operation:
+        case "create":
+            await middleware.create(key, request)
+        case "ensure_account":
+            await middleware.ensure_account(request)
+        case _:
+            await getattr(middleware, operation)(key)
     os._exit(0)
 
 

@@ -64,6 +64,7 @@ class ContainersSite:
             "subnet": "10.77.0.0/24",
             "gateway": GATEWAY,
             "flavours": [FLAVOUR.model_dump()],
+            "accounts": ["tests", "shared"],
         } | self.extra
 
     def middleware(self) -> ContainersMiddleware:
@@ -81,7 +82,7 @@ class ContainersSite:
 
     def clear(self) -> None:
         """Remove what a failed test left."""
-        if any(self.state.glob("instances/*")):
+        if any(self.state.glob("instances/*")) or any(self.state.glob("accounts/*")):
             asyncio.run(self._delete_all())
 
     async def _delete_all(self) -> None:
@@ -89,6 +90,8 @@ class ContainersSite:
         await middleware.start(lambda key: None)
         for owned in await middleware.list_owned():
             await middleware.delete(owned.key)
+        for account in await middleware.list_accounts():
+            await middleware.remove_account(account.name)
         await middleware.stop()
 
     async def leftovers(self) -> list[str]:
@@ -100,14 +103,14 @@ def _leftovers(state: Path) -> list[str]:
     links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
     found = [line for line in links.splitlines() if ": fm" in line or ": fn" in line]
     found += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(state) in line]
-    found += [str(path) for folder in ("instances", "runc") for path in (state / folder).glob("*")]
+    found += [str(path) for folder in ("accounts", "instances", "runc") for path in (state / folder).glob("*")]
     return found + _groups() + _processes()
 
 
 def _groups() -> list[str]:
     cgroups = Cgroups.find()
-    groups = [root / f"fedmesh-{key}" for root in (cgroups.roots if cgroups else ()) for key in USED_KEYS]
-    return [str(group) for group in groups if group.exists()]
+    roots = cgroups.roots if cgroups else ()
+    return [str(path) for root in roots for key in USED_KEYS for path in root.glob(f"**/fedmesh-{key}")]
 
 
 def _processes() -> list[str]:
