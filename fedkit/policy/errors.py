@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedkit.errors import InputError
+from fedkit.errors import Exit, InputError
 
 
 class BadCredential(InputError):
@@ -47,10 +47,12 @@ class UnusableIdentity(InputError):
     code = "policy.unusable_identity"
 
 
-class KeyConflict(InputError):
-    """Two different keys with one fedid: one of them is forged (DESIGN §3)."""
+class NotSpeakingFor(InputError):
+    """A speaks-for credential that does not let this tool speak for this user."""
 
-    code = "policy.key_conflict"
+    code = "policy.not_speaking_for"
+    http = 403
+    exit = Exit.REFUSED
 
 
 class BadRevocationList(InputError):

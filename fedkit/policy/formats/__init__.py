@@ -43,7 +43,7 @@ def read(data: bytes, *, identities: Identities, allow_sha1: bool = False) -> li
     """Read a credential in whatever form; several, where one text says several things.
 
     `identities` are the keys known so far; keys that credentials carry are added to them. Raises `BadCredential` or a kind of it
-    (`MissingIssuer`, `WeakSignature`), `KeyConflict` for a second key under one fedid, `UnusableKey` for a weak key.
+    (`MissingIssuer`, `WeakSignature`), `TwoKeys` for a second key under one fedid, `UnusableKey` for a weak key.
     """
     if len(data) > LIMIT:
         raise BadCredential(f"A credential has at most {LIMIT} octets; this one has {len(data)}.")

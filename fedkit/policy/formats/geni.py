@@ -35,13 +35,18 @@ class Version(StrEnum):
 def read(data: bytes, identities: Identities, *, allow_sha1: bool = False) -> list[Credential]:
     """Check an XML credential of type `abac` (one statement) or `privilege` (several); raise `BadCredential` or a kind of it.
 
-    Its issuer, and the mnemonics in it, become known in `identities`; raise `KeyConflict` where another key has that fedid.
+    Its issuer, and the mnemonics in it, become known in `identities`; raise `TwoKeys` where another key has that fedid.
     """
-    envelope = open_envelope(data, allow_sha1=allow_sha1)
+    return interpret(open_envelope(data, allow_sha1=allow_sha1), data, identities)
+
+
+def interpret(envelope: Envelope, data: bytes, identities: Identities) -> list[Credential]:
+    """Say what an envelope that was opened from `data` says; see `read`."""
     kind = text_of(one(envelope.credential, "type"))
+    mnemonics: dict[str, str] = {}
     try:
         if kind == "abac":
-            version, statement = _abac(envelope.credential, identities)
+            version, statement = _abac(envelope.credential, mnemonics)
             encoding, statements = version.value, [statement]
         elif kind == "privilege":
             encoding, statements = privilege.ENCODING, privilege.statements(envelope)
@@ -53,7 +58,9 @@ def read(data: bytes, identities: Identities, *, allow_sha1: bool = False) -> li
     if foreign:
         raise BadCredential(f"{envelope.key.fedid} signed a statement about a role of {foreign.pop()}.")
     expires = _expiry(envelope.credential)
-    identities.pin(envelope.key, _issuer_name(envelope))
+    identities.pin(envelope.key, None if envelope.certificate is None else common_name(envelope.certificate))
+    for fedid, name in mnemonics.items():
+        identities.call(fedid, name)
     return [Credential(statement, envelope.key, expires, None, encoding, data) for statement in statements]
 
 
@@ -94,26 +101,26 @@ def write(
     return seal(element, key, certificate)
 
 
-def _abac(credential: etree._Element, identities: Identities) -> tuple[Version, Statement]:
+def _abac(credential: etree._Element, mnemonics: dict[str, str]) -> tuple[Version, Statement]:
     direct = many(credential, "rt0")
     rt0 = direct[0] if len(direct) == 1 else one(one(credential, "abac"), "rt0")
     version = text_of(one(credential if many(credential, "version") else rt0, "version"))
     if version == "1.0":
         return Version.V1_0, Statement.parse(text_of(rt0))
     if version == "1.1":
-        tail = tuple(_part(element, identities) for element in many(rt0, "tail"))
-        head = _part(one(rt0, "head"), identities)
+        tail = tuple(_part(element, mnemonics) for element in many(rt0, "tail"))
+        head = _part(one(rt0, "head"), mnemonics)
         if not isinstance(head, Role):
             raise BadCredential("The head of a credential is a role.")
         return Version.V1_1, Statement(head, tail)
     raise BadCredential(f"Versions 1.0 and 1.1 of GENI's ABAC credentials are read; this one is {version[:40]!r}.")
 
 
-def _part(element: etree._Element, identities: Identities) -> Part:
+def _part(element: etree._Element, mnemonics: dict[str, str]) -> Part:
     principal = one(element, "ABACprincipal")
     fedid = text_of(one(principal, "keyid"))
     for mnemonic in many(principal, "mnemonic"):
-        identities.call(fedid, text_of(mnemonic))
+        mnemonics[fedid] = text_of(mnemonic)
     role, link = (text_of(one(element, name)) if many(element, name) else None for name in ("role", "linking_role"))
     if role is None:
         if link is not None:
@@ -130,10 +137,6 @@ def _expiry(credential: etree._Element) -> datetime.datetime:
         return (at if at.tzinfo else at.replace(tzinfo=datetime.UTC)).astimezone(datetime.UTC).replace(microsecond=0)
     except (ValueError, OverflowError) as error:
         raise BadCredential(f"The time of expiry is not in ISO 8601: {text[:40]!r}.") from error
-
-
-def _issuer_name(envelope: Envelope) -> str | None:
-    return None if envelope.certificate is None else common_name(envelope.certificate)
 
 
 def _add(parent: etree._Element, name: str, text: str | None = None) -> etree._Element:

@@ -10,6 +10,7 @@ A fedid is a SHA-1 hash; so a second key under a known fedid is refused (DESIGN 
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from fedkit.identity.keys import PrivateKey, PublicKey, is_fedid
-from fedkit.policy.errors import KeyConflict, UnusableIdentity
+from fedkit.policy.errors import TwoKeys, UnusableIdentity
 
 LIMIT = 64 * 1024  # octets of an identity file
 NAME_LIMIT = 64  # characters, as of a common name (RFC 5280, ub-common-name)
@@ -28,11 +29,10 @@ CREDDY_DAYS = 1080  # creddy's default term
 
 @dataclass(frozen=True)
 class Identity:
-    """A principal's public key, with whatever else its file held."""
+    """A principal's public key, and the certificate that it came in."""
 
     key: PublicKey
     certificate: x509.Certificate | None = None
-    private: PrivateKey | None = None
 
     @property
     def fedid(self) -> str:
@@ -55,14 +55,14 @@ class Identities:
             self.add(identity)
 
     def add(self, identity: Identity) -> None:
-        """Learn a key and its name; raise `KeyConflict` for a second key under one fedid."""
+        """Learn a key and its name; raise `TwoKeys` for a second key under one fedid."""
         self.pin(identity.key, identity.name)
 
     def pin(self, key: PublicKey, name: str | None = None) -> None:
-        """Learn a key; the first name that is told stays. Raise `KeyConflict`."""
+        """Learn a key; the first name that is told stays. Raise `TwoKeys`."""
         known = self._keys.setdefault(key.fedid, key)
         if known.spki != key.spki:
-            raise KeyConflict(
+            raise TwoKeys(
                 f"Two keys claim the fedid {key.fedid}; compare their SHA-256: {known.fingerprint} and {key.fingerprint}.",
                 fedid=key.fedid,
             )
@@ -88,21 +88,29 @@ class Identities:
 
 
 def read_identity(data: bytes) -> Identity:
-    """Read a certificate, a public key or a private key, in PEM (several in one file, too) or DER; raise `UnusableIdentity`.
+    """Read a certificate or a public key, in DER, or in PEM where other things may stand beside it; raise `UnusableIdentity`.
 
-    Raises `UnusableKey` for a key that is too weak to be an identity.
+    A private key in the same file is not looked at. Raises `UnusableKey` for a key that is too weak to be an identity.
     """
     if len(data) > LIMIT:
         raise UnusableIdentity(f"An identity file has at most {LIMIT} octets; this one has {len(data)}.")
-    certificate, private = _certificate(data), _private(data)
-    if certificate is not None:
-        key = PublicKey.of(_key_of(certificate))
-        if private is not None and private.public.spki != key.spki:
-            raise UnusableIdentity(f"The private key is {private.fedid}'s, the certificate {key.fedid}'s.")
-        return Identity(key, certificate, private)
-    if private is not None:
-        return Identity(private.public, None, private)
+    pem = b"-----BEGIN " in data
+    if not pem or b"-----BEGIN CERTIFICATE-----" in data:
+        load = x509.load_pem_x509_certificate if pem else x509.load_der_x509_certificate
+        try:
+            certificate = load(data)
+        except ValueError as error:
+            if pem:
+                raise UnusableIdentity("The certificate is malformed.") from error
+        else:
+            return Identity(key_in(certificate), certificate)
     return Identity(_public(data))
+
+
+def holds_only_private_key(data: bytes) -> bool:
+    """Tell whether `data` is a PEM file with a private key and no identity beside it, as creddy's `_private.pem`."""
+    labels = set(re.findall(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----", data[:LIMIT]))
+    return bool(labels) and all(label.endswith(b"PRIVATE KEY") for label in labels)
 
 
 def self_signed(key: PrivateKey, name: str, begin: datetime.datetime, days: int = CREDDY_DAYS) -> x509.Certificate:
@@ -138,33 +146,17 @@ def load_certificate(der: bytes) -> x509.Certificate:
 
 def key_in(certificate: x509.Certificate) -> PublicKey:
     """Return the certificate's key; raise `UnusableKey` or `UnusableIdentity`."""
-    return PublicKey.of(_key_of(certificate))
+    try:
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise UnusableIdentity("The certificate's key is of no type that is used here.") from error
+    return PublicKey.of(key)
 
 
 def printable(name: str) -> str | None:
     """Return `name` cut to what may be shown, or None: control characters of a stranger must not reach a terminal."""
     kept = "".join(char for char in name if char.isprintable()).strip()[:NAME_LIMIT]
     return kept or None
-
-
-def _certificate(data: bytes) -> x509.Certificate | None:
-    try:
-        if b"-----BEGIN CERTIFICATE-----" in data:
-            return x509.load_pem_x509_certificate(data)
-        return x509.load_der_x509_certificate(data)
-    except ValueError:
-        return None
-
-
-def _private(data: bytes) -> PrivateKey | None:
-    if b"PRIVATE KEY-----" not in data:
-        return None
-    try:
-        key = serialization.load_pem_private_key(data, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise UnusableIdentity("The private key is encrypted or malformed.") from error
-    PublicKey.of(key.public_key())
-    return PrivateKey(key)  # type: ignore[arg-type]
 
 
 def _public(data: bytes) -> PublicKey:
@@ -176,10 +168,3 @@ def _public(data: bytes) -> PublicKey:
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise UnusableIdentity("Neither a certificate nor a key, in PEM or DER.") from error
     return PublicKey.of(key)
-
-
-def _key_of(certificate: x509.Certificate) -> object:
-    try:
-        return certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise UnusableIdentity("The certificate's key is of no known type.") from error
