@@ -6,8 +6,10 @@ Public socket and channel are one object, because everything it does is move oct
     public socket ◄──send── window  ◄── ssh connection     the window opens only as fast as the public side takes the data
 
 So what a peer can make the server hold is what it was granted: one window in this direction, one socket buffer in the other.
-The window starts small and doubles while the public side keeps up (long fast lines need megabytes), out of a budget of its ssh
-connection; a public client that never reads never gets more than the first.
+The window starts small and doubles while the public side keeps up and the machine must wait for it, which is when half of it is
+used up within two round trips: long fast lines need megabytes, but where a machine is near, what lies in more than a megabyte of
+window has left the processors' caches before it is sent on. What windows grow by comes out of a budget of the ssh connection; a
+public client that never reads never gets more than the first.
 
 Each half is closed on its own, as TCP does: EOF here becomes a half-close there.
 """
@@ -48,6 +50,7 @@ class PortChannel:
     """A channel as `TunedConnection` and asyncssh see it; reads and writes the public socket itself."""
 
     __slots__ = (
+        "_adjusted",
         "_close_sent",
         "_closed",
         "_conn",
@@ -76,6 +79,7 @@ class PortChannel:
         self.packet = PACKET
         self._window = self._granted = FIRST_WINDOW
         self._consumed = 0
+        self._adjusted = conn.loop.time()  # when the machine was last told of window
         self._gathered: list[memoryview] = []
         self._pending = bytearray()
         self._opened = self._reading = False
@@ -98,6 +102,9 @@ class PortChannel:
         if self._opened:
             raise ProtocolError("Channel not being opened")
         self._opened = True
+        now = self._conn.loop.time()
+        self._conn.round_trip = min(self._conn.round_trip, now - self._adjusted)
+        self._adjusted = now
         self.peer, self.send_window, self.packet = peer, window, min(packet, PACKET)
         if self._sock is None:
             self._send_close()
@@ -172,7 +179,8 @@ class PortChannel:
             self._public_side_failed()
             return
         self._conn.traffic.to_public += sent
-        self._keep(parts, sent)
+        if sent < sum(map(len, parts)):
+            self._keep(parts, sent)
         self._consume(sent)
 
     def adjust(self, size: int) -> None:
@@ -254,8 +262,8 @@ class PortChannel:
             else:
                 self._pending += part[sent:]
                 sent = 0
-        if self._pending and self._sock is not None:
-            self._conn.loop.add_writer(self._sock, self._writable)
+        assert self._sock is not None
+        self._conn.loop.add_writer(self._sock, self._writable)
 
     def _writable(self) -> None:
         assert self._sock is not None
@@ -279,10 +287,13 @@ class PortChannel:
         if self._consumed * 2 < self._window or self._eof_received or self._close_sent:
             return
         more = self._consumed
-        if not self._pending and self._window < LARGEST_WINDOW and self._conn.take_window(self._window):
+        now = self._conn.loop.time()
+        machine_waits = now - self._adjusted < 2 * self._conn.round_trip and not self._pending
+        if machine_waits and self._window < LARGEST_WINDOW and self._conn.take_window(self._window):
             more += self._window
             self._window *= 2
         self._consumed = 0
+        self._adjusted = now
         self._granted += more
         self._conn.send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(self.peer) + UInt32(more))
 

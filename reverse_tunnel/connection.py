@@ -23,10 +23,10 @@ class with any other.
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import struct
 import sys
-import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -43,7 +43,7 @@ from reverse_tunnel.channel import (
     MSG_CHANNEL_WINDOW_ADJUST,
     PortChannel,
 )
-from reverse_tunnel.packets import BLOCK, LENGTH, TAG, GcmPackets, Slots, adopt
+from reverse_tunnel.packets import BLOCK, LENGTH, TAG, GcmPackets, Outlet, adopt
 from reverse_tunnel.traffic import Traffic
 
 TUNED_FOR = "2.24.1"
@@ -69,7 +69,7 @@ WINDOW_BUDGET = 16 * 1024 * 1024  # octets by which the windows of one connectio
 # Shared by all connections: filled and emptied within one callback of the event loop.
 _received = memoryview(bytearray(LARGEST_PACKET + READ))
 _plain = memoryview(bytearray(LARGEST_PACKET + READ))
-_slots = Slots()
+_outlet = Outlet()
 
 _LENGTH = struct.Struct(">I")
 _HEAD = struct.Struct(">BBII")  # padding length, message, channel, octets of data or window
@@ -91,6 +91,7 @@ class TunedConnection(asyncssh.SSHServerConnection, asyncio.BufferedProtocol):
         self.loop = loop
         self.traffic = traffic
         self.write_blocked = False
+        self.round_trip = math.inf  # seconds: the shortest time in which the machine has confirmed a channel
         self._most_channels = channels
         self._window_budget = WINDOW_BUDGET
         self._outgoing: list[bytes] = []
@@ -136,13 +137,13 @@ class TunedConnection(asyncssh.SSHServerConnection, asyncio.BufferedProtocol):
 
     def forward(self, sock: socket.socket, channel: PortChannel) -> int:
         """Read a public socket and send what came as channel data; return its octets, 0 at the end. Raises OSError."""
-        size = _slots.read(sock, channel.send_window, channel.packet)
+        size = _outlet.read(sock, channel.send_window, channel.packet)
         if not size:
             return 0
         self.traffic.to_machine += size
         cipher: Any = self._send_encryption
         if type(cipher) is GcmPackets and self._kex_complete and not self._rekey_is_due():
-            sealed = _slots.seal(cipher, channel.peer, size, channel.packet)
+            sealed = _outlet.seal(cipher, channel.peer, size, channel.packet)
             self._rekey_bytes_sent += len(sealed)
             self._send_seq = (self._send_seq + -(-size // channel.packet)) & 0xFFFFFFFF
             if len(sealed) <= JOINED:
@@ -151,7 +152,7 @@ class TunedConnection(asyncssh.SSHServerConnection, asyncio.BufferedProtocol):
                 self._flush()
                 self._write(sealed if _TAKES_VIEWS else bytes(sealed))
             return size
-        for piece in _slots.pieces(size, channel.packet):
+        for piece in _outlet.pieces(size, channel.packet):
             self.send_packet(MSG_CHANNEL_DATA, UInt32(channel.peer) + UInt32(len(piece)) + bytes(piece))
         return size
 
@@ -215,7 +216,7 @@ class TunedConnection(asyncssh.SSHServerConnection, asyncio.BufferedProtocol):
             self._rekey_bytes_sent += len(packet)
 
     def _rekey_is_due(self) -> bool:
-        return self._rekey_bytes_sent >= self._rekey_bytes or time.monotonic() >= self._rekey_time
+        return self._rekey_bytes_sent >= self._rekey_bytes or self._heard >= self._rekey_time
 
     def _must_wait(self, kind: int) -> bool:
         """Whether a packet may not be sent in this phase (RFC 4253 §7.1, RFC 4252)."""

@@ -5,7 +5,7 @@
 
 Stock asyncssh builds a new key schedule for each packet and joins and cuts it several times. Here the key schedule is kept,
 received packets are decrypted from the buffer they were read into, and the data of a public connection is read straight
-into the places from which it is encrypted (`Slots`), so that one system call fills four packets.
+into the place from which it is encrypted (`Outlet`), up to four packets with one system call.
 
 All buffers are shared by every connection of the process: whoever fills one empties it before returning to the event loop.
 """
@@ -25,7 +25,7 @@ BLOCK = 16
 LENGTH = 4
 OVERHEAD = LENGTH + 1 + TAG  # octets around payload and padding
 PACKET_DATA = 32 * 1024  # octets of data in one packet: what every client accepts (RFC 4253 §6.1)
-SLOTS = 4
+MOST_PACKETS = 4  # made at once: what is read is still in the processor's cache when it is encrypted and sent
 CHANNEL_DATA = 94  # SSH_MSG_CHANNEL_DATA (RFC 4254 §5.2)
 
 _PREFIX = struct.Struct(">BBII")  # padding length, message, channel, length of data
@@ -105,41 +105,45 @@ class GcmPackets:
         return plain
 
 
-class Slots:
-    """Four packets in the making: data is read behind the place of its header, and encrypted from there."""
+class Outlet:
+    """Up to four packets in the making: data is read behind the place of a header, and encrypted from there, packet by packet.
+
+    The padding of a packet covers the first octets of the next one's data, and the header of that one the last octets of
+    data already encrypted; so only the former are put back.
+    """
 
     def __init__(self) -> None:
-        room = _PREFIX.size + PACKET_DATA + len(_PADDING)
-        self._plain = [memoryview(bytearray(room)) for _ in range(SLOTS)]
-        self._data = [slot[_PREFIX.size : _PREFIX.size + PACKET_DATA] for slot in self._plain]
-        self.sealed = memoryview(bytearray(SLOTS * (room + OVERHEAD)))
+        most = MOST_PACKETS * PACKET_DATA
+        self._plain = memoryview(bytearray(_PREFIX.size + most + len(_PADDING)))
+        self._data = self._plain[_PREFIX.size : _PREFIX.size + most]
+        self._sealed = memoryview(bytearray(most + MOST_PACKETS * (_PREFIX.size + len(_PADDING) + OVERHEAD)))
 
     def read(self, sock: socket.socket, most: int, packet: int) -> int:
-        """Read at most `most` octets, `packet` (at most PACKET_DATA) in each slot; return how many, 0 at the end of the stream."""
-        places = self._data if packet == PACKET_DATA else [slot[:packet] for slot in self._data]
-        if most < SLOTS * packet:
-            whole, rest = divmod(most, packet)
-            places = [*places[:whole], places[whole][:rest]] if rest else places[:whole]
-        return int(sock.recvmsg_into(places)[0])
+        """Read at most `most` octets, for packets of at most `packet` (PACKET_DATA); return how many, 0 at the end of the stream."""
+        room = MOST_PACKETS * packet
+        return sock.recv_into(self._data, most if most < room else room)
 
     def pieces(self, size: int, packet: int) -> list[memoryview]:
         """What was read, one view for each packet."""
-        return [self._data[i][: min(packet, size - i * packet)] for i in range(-(-size // packet))]
+        return [self._data[start : min(size, start + packet)] for start in range(0, size, packet)]
 
     def seal(self, cipher: GcmPackets, channel: int, size: int, packet: int) -> memoryview:
-        """Encrypt what was read as CHANNEL_DATA packets; the result is valid until the next call."""
-        end = index = 0
+        """Encrypt what was read as CHANNEL_DATA packets; the result is valid until the next call, the data no longer."""
+        plain, sealed = self._plain, self._sealed
+        start = end = 0
         while size > 0:
             data = packet if size > packet else size
             padding = padding_for(_PREFIX.size - 1 + data)
-            plain = self._plain[index]
-            _PREFIX.pack_into(plain, 0, padding, CHANNEL_DATA, channel, data)
-            tail = _PREFIX.size + data
-            plain[tail : tail + padding] = _PADDING[:padding]  # over what another machine's data may have left there
-            end += cipher.seal_into(plain[: tail + padding], self.sealed[end:])
+            tail = start + _PREFIX.size + data
+            behind = tail + padding
+            next_data = bytes(plain[tail:behind])
+            _PREFIX.pack_into(plain, start, padding, CHANNEL_DATA, channel, data)
+            plain[tail:behind] = _PADDING[:padding]  # over what another machine's data may have left there
+            end += cipher.seal_into(plain[start:behind], sealed[end:])
+            plain[tail:behind] = next_data
+            start += data
             size -= data
-            index += 1
-        return self.sealed[:end]
+        return sealed[:end]
 
 
 def adopt(stock: Any) -> GcmPackets:
