@@ -94,10 +94,6 @@ class Index:
             for principal in heads:
                 yield Role(principal, name)
 
-    def vouches(self, principal: str, fedid: str) -> bool:
-        """Tell whether `principal` gives any role to `fedid`."""
-        return any(principal in heads for heads in self._facts.get(fedid, {}).values())
-
     def all_rules(self) -> Iterator[Credential]:
         """Every rule."""
         for heads in self._rules.values():

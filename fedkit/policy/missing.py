@@ -3,8 +3,8 @@
 Backward from the goal over what is known, each goal collects the sets of statements that would reach it: from a fact the empty set, from a
 rule the union of one set for each part of its tail, and from a *leaf* the statement "A.r <- B" itself. A leaf is a role that is given to
 principals one by one: facts give it to somebody, or nothing defines it at all. A role that is defined only through others is left as
-its owner defined it. Goals that rest on each other in a cycle collect nothing from it. For linking, A.v.n, also principals
-that could have A.v are asked for their n, first those that already say something about the subject.
+its owner defined it. Goals that rest on each other in a cycle collect nothing from it. For linking, A.v.n, also principals that could
+have A.v, and those that already say something about the subject (first), are thought of as those in the middle.
 
 The order: fewer statements first; then fewer that the goal's own principal would have to make (its policy is what refused); then fewer
 whose issuer says nothing yet about whom they are about; then by their text. If no set is found, it is what always helps: the goal's
@@ -28,7 +28,7 @@ from fedkit.policy.search import Search
 SETS = 5  # that are returned
 SETS_KEPT = 16  # for each goal
 STATEMENTS = 16  # in a set
-MIDDLEMEN = 32  # principals asked for what linking wants, beside those that say something that matters
+MIDDLEMEN = 32  # principals thought of for linking, beside those that say something that matters
 
 Statements = frozenset[Statement]
 _NOTHING: Statements = frozenset()
@@ -73,6 +73,7 @@ class _Abduction:
         self._users: defaultdict[Goal, list[tuple[Goal, Way]]] = defaultdict(list)
         self._changed: deque[Goal] = deque()
         self._could: dict[Role, set[str]] = {}
+        self._vouching: dict[str, set[str]] = {}
         self._ranks: dict[Statements, tuple[int, int, int, tuple[str, ...]]] = {}
 
     def run(self) -> list[Statements]:
@@ -115,9 +116,9 @@ class _Abduction:
     def _ways(self, goal: Goal) -> Iterable[Way]:
         yield from self._known.ways(goal)
         if isinstance(goal.what, Linked) and isinstance(goal.subject, Entity):
-            subject = goal.subject.fedid
-            others = self._who_could(goal.what.base) - self._known.middlemen(goal.what, goal.subject)
-            order = sorted(others, key=lambda fedid: (not self._known.vouches(fedid, subject), fedid))
+            vouchers = self._vouchers(goal.subject.fedid)
+            others = (self._who_could(goal.what.base) | vouchers) - self._known.middlemen(goal.what, goal.subject)
+            order = sorted(others, key=lambda fedid: (fedid not in vouchers, fedid))
             for fedid in order[:MIDDLEMEN]:
                 yield Way(None, (Goal(goal.what.base, Entity(fedid)), Goal(Role(fedid, goal.what.name), goal.subject)))
 
@@ -153,9 +154,14 @@ class _Abduction:
 
     def _acquainted(self, statement: Statement) -> bool:
         (subject,) = statement.tail
-        return isinstance(subject, Entity) and self._known.vouches(statement.head.principal, subject.fedid)
+        return isinstance(subject, Entity) and statement.head.principal in self._vouchers(subject.fedid)
 
     def _who_could(self, role: Role) -> set[str]:
         if role not in self._could:
             self._could[role] = who_could(self._known, role)
         return self._could[role]
+
+    def _vouchers(self, fedid: str) -> set[str]:
+        if fedid not in self._vouching:
+            self._vouching[fedid] = self._known.vouchers(fedid)
+        return self._vouching[fedid]
