@@ -4,5 +4,5 @@ api          what the rest of the system knows              node         the par
 outbox ─► lane, dispatcher ─► courier, exchange ─► link     outgoing: the table, its order, one attempt, one stanza
 link ─► receiver ─► work, inbox                             incoming: the checks, the effect with its answer
 envelope, packs, chunks, upload, pins, peers, limits        what is signed, gathered, cut up, trusted, backed off, bounded
-xmpp, stanzas, services                                     the link on slixmpp; all else of XMPP ends there
+xmpp, stream, stanzas, services                             the link to the XMPP server; all else of XMPP ends there
 """

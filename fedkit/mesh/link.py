@@ -1,6 +1,6 @@
 """The one thing that the mesh wants of XMPP: carry a text to an address in an IQ, and bring a text back.
 
-Behind it stand `xmpp.XmppLink` (slixmpp, XEP-0114) and, in tests, a network in memory. What a link promises:
+Behind it stand `xmpp.XmppLink` (XEP-0114) and, in tests, a network in memory. What a link promises:
 
 * `request` refuses at once while the link is down, and a request in flight fails the moment the link is lost;
 * a request is handed to the wire in the order of the calls;
@@ -43,7 +43,7 @@ class Link(Protocol):
 
     @property
     def problem(self) -> str:
-        """Why the server refuses us, and what an operator can do about it; empty if it does not."""
+        """Why there is no link, and what an operator can do about it; may be empty, and is while the link is up."""
 
     def attach(self, serve: Serve, on_state: Callable[[bool], None]) -> None:
         """Say, before `run`, who answers requests and who is told when the link comes up or goes down."""

@@ -1,6 +1,7 @@
 """What any XMPP client may ask a component: what it is (XEP-0030), whether it lives (XEP-0199), how it is (XEP-0050).
 
-slixmpp's plugins speak these. The one ad-hoc command, `status`, is for the operators that the configuration names.
+slixmpp's plugins speak these, without slixmpp's stream: the link hands them the IQs that are not of our protocol, and sends what they
+answer. The one ad-hoc command, `status`, is for the operators that the configuration names.
 """
 
 from __future__ import annotations
@@ -8,14 +9,38 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any
+from xml.etree.ElementTree import Element
 
 from slixmpp import ComponentXMPP
 from slixmpp.exceptions import XMPPError
+from slixmpp.stanza import Iq
+from slixmpp.xmlstream import StanzaBase, tostring
 
 from fedkit.mesh.envelope import NAMESPACE
 from fedkit.mesh.stanzas import clean
 
 StatusLines = Callable[[], Awaitable[dict[str, str]]]
+
+
+class Services(ComponentXMPP):
+    """A slixmpp component that never connects: IQs come in by `answer`, and go out by `write`."""
+
+    def __init__(self, address: str, write: Callable[[str], None]) -> None:
+        super().__init__(address, "", fix_error_ns=True)  # type: ignore[no-untyped-call]
+        self._write = write
+        describe(self)
+        self.init_plugins()  # type: ignore[no-untyped-call]
+        self.event("session_bind", self.boundjid)  # what the plugins wait for to say what they can
+
+    def answer(self, stanza: Element) -> None:
+        """Have whichever plugin knows this IQ answer it; the answer may come later."""
+        self.recv_stanza(Iq(self, stanza, recv=True))  # type: ignore[no-untyped-call]
+
+    def send(self, data: StanzaBase | str, use_filters: bool = True) -> None:
+        """Send at once (slixmpp would queue)."""
+        del use_filters
+        if isinstance(data, Iq):
+            self._write(tostring(data.xml, xmlns=self.default_ns, stream=self, top_level=True))
 
 
 def describe(xmpp: ComponentXMPP) -> None:

@@ -1,4 +1,4 @@
-"""The mesh over two real Prosody servers: TLS between them, components on slixmpp, and the servers' deaths."""
+"""The mesh over two real Prosody servers: TLS between them, components on their links, and the servers' deaths."""
 
 from __future__ import annotations
 

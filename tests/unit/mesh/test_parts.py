@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from typing import Any
-from xml.etree.ElementTree import Element, SubElement, fromstring
+from xml.etree.ElementTree import Element, fromstring
 
 import pytest
 from hypothesis import given
@@ -37,23 +37,6 @@ class Time:
 
 def entry(number: int, ordered: bool = True, body: str = "{}") -> Entry:
     return Entry(f"jti-{number}", PEER, "test.say", body, 0.0, 1e9, ordered, id=number)
-
-
-def nest(depth: int) -> Element:
-    root = element = Element("iq")
-    for _ in range(depth):
-        element = SubElement(element, "deeper")
-    return root
-
-
-def test_bounds_of_a_stanza() -> None:
-    assert stanzas.within_bounds(nest(stanzas.DEPTH_LIMIT - 1))
-    assert not stanzas.within_bounds(nest(stanzas.DEPTH_LIMIT))
-    assert not stanzas.within_bounds(nest(20_000))
-    wide = Element("iq")
-    for _ in range(stanzas.ELEMENT_LIMIT):
-        SubElement(wide, "child")
-    assert not stanzas.within_bounds(wide)
 
 
 @pytest.mark.parametrize(

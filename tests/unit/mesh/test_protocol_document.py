@@ -8,7 +8,7 @@ from xml.etree.ElementTree import fromstring
 import pytest
 
 from fedkit.errors import FedError
-from fedkit.mesh import chunks, envelope, errors, inbox, lane, limits, packs, receiver, stanzas, work
+from fedkit.mesh import chunks, envelope, errors, inbox, lane, limits, packs, receiver, stanzas, stream, work
 from tests.support import protocol_examples
 from tests.support.protocol_examples import DOCUMENT, KEY_A, KEY_B
 
@@ -49,7 +49,7 @@ def test_every_code_of_the_mesh_is_in_the_table() -> None:
         f"at most {chunks.CHUNK:,} octets",
         f"each for {chunks.LIFETIME:g} s after",
         f"at most {chunks.PER_PEER} bodies",
-        f"{stanzas.ELEMENT_LIMIT}, {stanzas.DEPTH_LIMIT}",
+        f"{stream.ELEMENT_LIMIT}, {stream.DEPTH_LIMIT}",
         f"{receiver.STRANGER_RATE:g} a second, {receiver.STRANGER_BURST:g} at once",
         f"counts as {receiver.FORGERY_COST:g} requests",
         f"| {receiver.RUNNING} |",
