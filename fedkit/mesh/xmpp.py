@@ -134,7 +134,7 @@ class XmppLink:
                 log.error("mesh_component_refused", code=ComponentRefused.code, reason=self._problem)
                 await asyncio.sleep(REFUSED_DELAY)
                 continue
-            self._problem = ""
+            self._problem = f"no link to the XMPP server at {server}: {reason}"
             log.warning("mesh_link_lost", server=server, reason=reason, again_in=delay)
             await asyncio.sleep(delay * self._chance.uniform(0.5, 1.0))
             delay = min(LONGEST_DELAY, delay * 2)

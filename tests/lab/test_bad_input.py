@@ -46,8 +46,22 @@ def test_a_wrong_component_secret_is_told(lab: Lab, person: Person) -> None:
             lambda: "mesh.component_refused" in lab.log(f"{LENDER}/member", 1 << 20)[begin:],
             "the member says that it is refused",
         )
-        url = f"http://{lab.plan.site(LENDER).lan}:8080/readyz"
-        assert lab.run(LENDER, ["python3", "-c", READY, url]).stdout.startswith("503")
+        assert _readiness(lab).startswith("503")
+    order = person.order("--location", f"{LENDER}.test")
+    person.delete(order)
+
+
+def test_a_server_whose_name_does_not_resolve_is_told(lab: Lab, person: Person) -> None:
+    """The member runs on, and serves its own users with what needs nobody else."""
+    with _altered(lab, "member", "member.toml", 's/^host = .*/host = "xmpp.nowhere.test"/'):
+        told = until(
+            lambda: (now := _readiness(lab)).count("xmpp.nowhere.test") and now, "the member says what does not resolve"
+        )
+        assert told.startswith("503")
+        assert "xmpp.nowhere.test" in lab.log(f"{LENDER}/member", 1 << 20)
+        local = Person(lab, LENDER, "dave")
+        wish = ("--kind", "network", "--cidr", "10.9.0.0/24", "--wait", "--timeout", "60")
+        local.delete(local.ask("order", "create", *wish)[0])
     order = person.order("--location", f"{LENDER}.test")
     person.delete(order)
 
@@ -66,3 +80,9 @@ def test_no_tunnel_port_left_is_told_and_leaves_nothing(lab: Lab, person: Person
         assert len([name for name in machines_at(lab, LENDER) if name.endswith("record.json")]) == 1
         person.delete(first)
     assert machines_at(lab, LENDER) == []
+
+
+def _readiness(lab: Lab) -> str:
+    """What the lender's member answers at /readyz: the status of a refusal and its body, or nothing."""
+    url = f"http://{lab.plan.site(LENDER).lan}:8080/readyz"
+    return lab.run(LENDER, ["python3", "-c", READY, url]).stdout
