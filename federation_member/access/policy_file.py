@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -28,7 +29,11 @@ from fedkit.config import Section, UnusableConfig, validate
 from fedkit.identity.keys import is_fedid
 
 SIZE_LIMIT = 1024 * 1024  # octets of the file
+LINE_LIMIT = 8192  # octets; a long key with dots costs TOML's reader the square of its length
 MANY = 1000  # rules, aliases, roles, expectations
+ACCOUNT_TEXT_LIMIT = 63  # characters
+_LITERAL = re.compile(r"[A-Za-z0-9._-]*\Z", re.ASCII)
+_BEGIN = re.compile(r"[A-Za-z0-9]", re.ASCII)
 OWN_ROLES = ("member", "testbed_", "rule_")  # these the compiler gives itself
 
 
@@ -85,6 +90,7 @@ class AccountSection(Section):
 
 
 def _check_account(text: str, fields: set[str]) -> None:
+    """A made account begins with letters of the operator's, so no name from outside makes it `root` or an option."""
     try:
         parsed = list(Formatter().parse(text))
     except ValueError as error:
@@ -92,10 +98,12 @@ def _check_account(text: str, fields: set[str]) -> None:
     for literal, field, form, conversion in parsed:
         if field is not None and (field not in fields or form or conversion):
             raise ValueError(f"{{{field}}} cannot stand in this account; here stand {sorted(fields) or 'plain names'}")
-        if not all(char.isascii() and (char.isalnum() or char in "._-") for char in literal):
+        if not _LITERAL.match(literal):
             raise ValueError(f"an account is written with letters, digits and ._- ; {literal!r} is not")
-    if not 1 <= len(text) <= 63:
-        raise ValueError("an account has 1 to 63 characters")
+    if len(text) > ACCOUNT_TEXT_LIMIT or not (parsed and _BEGIN.match(parsed[0][0])):
+        raise ValueError(
+            f"an account begins with a letter or digit, as in fed-{{project}}, and has at most {ACCOUNT_TEXT_LIMIT} characters"
+        )
 
 
 def _account(value: Any) -> Any:
@@ -160,6 +168,8 @@ def read(data: bytes, source: str) -> Rules:
     """Read a policy's text; `source` is what errors call it."""
     if len(data) > SIZE_LIMIT:
         raise UnusablePolicy(f"{source}: a policy has at most {SIZE_LIMIT} octets.")
+    if max(map(len, data.splitlines()), default=0) > LINE_LIMIT:
+        raise UnusablePolicy(f"{source}: a line of a policy has at most {LINE_LIMIT} octets.")
     try:
         tables = tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

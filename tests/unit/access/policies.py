@@ -1,0 +1,29 @@
+"""Members and policies that the tests of this room share."""
+
+from __future__ import annotations
+
+from federation_member.access.policy_file import read
+from federation_member.access.rules import Rules
+from federation_member.access.suppose import Known
+from fedkit.identity.keys import PrivateKey
+
+OWN, A, B, STRANGER = (PrivateKey.generate() for _ in range(4))
+ACME = "ac" * 20
+MEMBERS = (Known(A.fedid, "fm.site-a.test"), Known(B.fedid, "fm.site-b.edu"))
+HEAD = f"""
+[principals]
+site-a = "{A.fedid}"
+site-b = "{B.fedid}"
+acme = "{ACME}"
+alice = "{"a1" * 20}"
+"""
+
+
+def policy(text: str) -> Rules:
+    """A policy in which site-a, site-b, acme and alice are known."""
+    return read((HEAD + text).encode(), "policy.toml")
+
+
+def rule(text: str = "", who: str = '"site-a/*/*"', name: str = "r", may: str = '"compute"') -> str:
+    """One rule of a policy."""
+    return f'[[rule]]\nname = "{name}"\nwho = [{who}]\nmay = [{may}]\n{text}\n'
