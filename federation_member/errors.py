@@ -59,6 +59,12 @@ class UnknownNetwork(InputError):
     code = "orders.unknown_network"
 
 
+class NotYourProject(InputError):
+    """An order names a project that its user is not in; the message names those that there are."""
+
+    code = "orders.not_your_project"
+
+
 class UnusableRequirements(InputError):
     """A requirement expression that cannot be read."""
 

@@ -19,9 +19,9 @@ from prometheus_client import CollectorRegistry, Gauge
 from federation_member.access.allowlist import AllowList
 from federation_member.accounts.service import Accounts
 from federation_member.config import MemberConfig, PeerSection
+from federation_member.credentials.identities import HomeIdentities
 from federation_member.directory.service import Directory
 from federation_member.middleware.contract import Middleware
-from federation_member.orders.identities import KeysOfThisRun
 from federation_member.orders.picker import load_picker
 from federation_member.orders.service import OrderService
 from federation_member.plugins import load_middleware
@@ -63,7 +63,7 @@ async def open_member(
             directory,
             middleware,
             AllowList(config.lend, key.fedid),
-            KeysOfThisRun(key, clock),
+            HomeIdentities(key, clock),
             load_picker(PICKER),
             clock,
             name=config.name,

@@ -67,6 +67,14 @@ class AccountExists(AccountError):
     exit = Exit.REFUSED
 
 
+class KeyTaken(AccountError):
+    """The key is registered for another account."""
+
+    code = "account.key_taken"
+    http = 409
+    exit = Exit.REFUSED
+
+
 class UnusableAccount(InputError):
     """A name or password that is not acceptable."""
 

@@ -1,6 +1,10 @@
-"""Who is asking: passwords become tokens, tokens become users.
+"""Who is asking: passwords become tokens, tokens become users; and whose key is whose.
 
     person ── user, password ──► log_in ──► a token, shown once ──► every further request ──► authenticate ──► User
+
+Every account has a key, by whose fedid its user is known elsewhere: the user's own, or one that is made here and kept for them. Whatever
+takes something away from an account revokes, in the same transaction, what this member said of its user; `on_change` is
+called after each commit that changed what may be said.
 
 Hashing a password takes time and memory on purpose, so it runs in its own two threads: a flood of log-ins queues up
 there and nowhere else. An unknown user costs the same hash as a known one, so that time tells nothing about names.
@@ -15,8 +19,9 @@ import re
 import secrets
 import time
 import uuid
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -24,6 +29,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from federation_member.accounts import store
 from federation_member.accounts.errors import (
     AccountExists,
+    KeyTaken,
     TooManyAttempts,
     TooManyTokens,
     Unauthenticated,
@@ -34,14 +40,18 @@ from federation_member.accounts.errors import (
 )
 from federation_member.accounts.limiter import AttemptLimiter, Monotonic
 from federation_member.accounts.store import Account, Token
+from federation_member.credentials import signing, wallet
 from federation_member.orders.model import User
 from fedkit.clock import Clock, now
-from fedkit.store import Database
+from fedkit.identity.keys import PrivateKey, PublicKey
+from fedkit.mesh.pins import Pins
+from fedkit.store import Database, Tx
 
 PASSWORD_MINIMUM = 8
 PASSWORD_MAXIMUM = 1024
 TOKEN_PREFIX = "fed_"  # noqa: S105 - lets secret scanners and people recognise one
 TOKENS_PER_ACCOUNT = 100
+PROJECTS_PER_ACCOUNT = 32  # each is a name that a lender may be asked under
 HASHING_THREADS = 2
 # Argon2id (RFC 9106) with the parameters that OWASP gives for a server that must stay small: 19 MiB, 2 passes, 1 lane.
 HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
@@ -52,8 +62,15 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 class Accounts:
     """Accounts and tokens of one member."""
 
-    def __init__(self, db: Database, clock: Clock = now, monotonic: Monotonic = time.monotonic) -> None:
+    def __init__(
+        self,
+        db: Database,
+        clock: Clock = now,
+        monotonic: Monotonic = time.monotonic,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
         self._db = db
+        self._on_change = on_change
         self._clock = clock
         self._threads = ThreadPoolExecutor(HASHING_THREADS, "argon2")
         self._by_user = AttemptLimiter(10, 30.0, monotonic)
@@ -65,18 +82,28 @@ class Accounts:
         """End the hashing threads."""
         self._threads.shutdown()
 
-    async def add(self, name: str, project: str, password: str) -> Account:
-        """Make an account; raises `UnusableAccount`, `AccountExists`."""
-        for what, text in (("user", name), ("project", project)):
-            if not _NAME.match(text):
-                raise UnusableAccount(f"A {what} name is 1 to 63 of a-z, 0-9 and '-', not {text[:80]!r}.")
+    async def add(
+        self, name: str, project: str, password: str, *, further: Sequence[str] = (), operator: bool = False
+    ) -> Account:
+        """Make an account with a key that is kept here; raises `UnusableAccount`, `AccountExists`.
+
+        `project` is the one that its user orders for unless they say another of the `further` ones; empty for none.
+        """
+        projects = _check_projects([project, *further] if project else further)
+        _check_name("user", name)
         hashed = await self._hash(password)
-        account = Account(name, project, self._clock())
-        if not await self._db.run(lambda tx: store.add_account(tx, account, hashed)):
-            raise AccountExists(
-                f"There is an account {name!r} already; `fed member user password` changes its password."
-            )
-        return account
+        key = PrivateKey.generate()
+
+        def write(tx: Tx) -> Account:
+            if not store.add_account(tx, name, hashed, self._clock(), operator=operator):
+                raise AccountExists(
+                    f"There is an account {name!r} already; `fed member user password` changes its password."
+                )
+            store.set_projects(tx, name, projects)
+            self._write_key(tx, name, key.public, key)
+            return self._load(tx, name)
+
+        return await self._db.run(write)
 
     async def set_password(self, name: str, password: str) -> None:
         """Change a password; every token of the account is revoked."""
@@ -85,9 +112,63 @@ class Accounts:
             raise UnknownAccount(f"There is no account {name!r}.")
 
     async def remove(self, name: str) -> None:
-        """Remove an account and its tokens. What its user has ordered stays ordered."""
-        if not await self._db.run(lambda tx: store.remove_account(tx, name)):
+        """Remove an account, its tokens and its wallet, and revoke what was said of its user.
+
+        What its user has ordered stays ordered; lenders take back what they lent.
+        """
+
+        def write(tx: Tx) -> None:
+            self._load(tx, name)
+            self._take_back(tx, name)
+            wallet.forget_account(tx, name)
+            store.remove_account(tx, name)
+
+        await self._db.run(write)
+
+    async def set_projects(self, name: str, projects: Sequence[str]) -> Account:
+        """Replace an account's projects, the default one first; what was said of it in those taken away is revoked."""
+        wanted = _check_projects(projects)
+
+        def write(tx: Tx) -> Account:
+            account = self._load(tx, name)
+            gone = set(account.projects) - set(wanted) if account.projects else ({""} if wanted else set())
+            store.set_projects(tx, name, wanted)
+            prefix = [signing.project_role(project) for project in sorted(gone)]
+            signing.revoke_roles(tx, name, prefix, self._clock())
+            tx.after_commit(self._on_change)
+            return self._load(tx, name)
+
+        return await self._db.run(write)
+
+    async def set_key(self, name: str, public: PublicKey) -> Account:
+        """Register the user's own key; the one before counts no more, and what was said of it is revoked.
+
+        Raises `UnknownAccount`, `KeyTaken`, or the mesh's `KeyConflict` for another key with a fedid that is known.
+        """
+
+        def write(tx: Tx) -> Account:
+            account = self._load(tx, name)
+            if account.principal != public.fedid or account.custodial:
+                self._take_back(tx, name)
+                self._write_key(tx, name, public, None)
+            return self._load(tx, name)
+
+        return await self._db.run(write)
+
+    async def suspend(self, name: str) -> None:
+        """Revoke what was said of a user, and say nothing more until the account is restored."""
+        await self._db.run(lambda tx: self._suspend(tx, name, self._clock()))
+
+    async def restore(self, name: str) -> None:
+        """End a suspension."""
+        await self._db.run(lambda tx: self._suspend(tx, name, None))
+
+    async def get(self, name: str) -> Account:
+        """One account; raises `UnknownAccount`."""
+        found = await self._db.read(lambda conn: store.load_account(conn, name))
+        if found is None:
             raise UnknownAccount(f"There is no account {name!r}.")
+        return found
 
     async def everybody(self) -> list[Account]:
         """All accounts, by name."""
@@ -121,7 +202,7 @@ class Accounts:
         account = await self._db.read(lambda conn: store.account_of_token(conn, _sha256(secret), moment))
         if account is None:
             raise Unauthenticated("This token is unknown, expired or revoked; get a new one with `fed login`.")
-        return User(account.project, account.name)
+        return User(account.project, account.name, account.operator)
 
     async def tokens(self, name: str) -> list[Token]:
         """The tokens of an account, oldest first."""
@@ -132,10 +213,45 @@ class Accounts:
         if not await self._db.run(lambda tx: store.remove_token(tx, name, token_id)):
             raise UnknownToken("You have no token of that id.")
 
+    def _load(self, tx: Tx, name: str) -> Account:
+        account = store.load_account(tx.conn, name)
+        if account is None:
+            raise UnknownAccount(f"There is no account {name!r}.")
+        return account
+
+    def _suspend(self, tx: Tx, name: str, since: datetime | None) -> None:
+        if not store.suspend(tx, name, since):
+            raise UnknownAccount(f"There is no account {name!r}.")
+        if since is not None:
+            signing.revoke(tx, name, since)
+        tx.after_commit(self._on_change)
+
+    def _take_back(self, tx: Tx, name: str) -> None:
+        signing.revoke(tx, name, self._clock())
+        tx.after_commit(self._on_change)
+
+    def _write_key(self, tx: Tx, name: str, public: PublicKey, private: PrivateKey | None) -> None:
+        Pins().pin(tx, public, self._clock().timestamp())
+        if not store.set_key(tx, name, public, private, self._clock()):
+            raise KeyTaken(f"The key {public.fedid} is another account's; everybody has a key of their own.")
+
     async def _hash(self, password: str) -> str:
         if not PASSWORD_MINIMUM <= len(password) <= PASSWORD_MAXIMUM:
             raise UnusableAccount(f"A password has {PASSWORD_MINIMUM} to {PASSWORD_MAXIMUM} characters.")
         return await asyncio.get_running_loop().run_in_executor(self._threads, HASHER.hash, password)
+
+
+def _check_name(what: str, text: str) -> None:
+    if not _NAME.match(text):
+        raise UnusableAccount(f"A {what} name is 1 to 63 of a-z, 0-9 and '-', not {text[:80]!r}.")
+
+
+def _check_projects(projects: Sequence[str]) -> list[str]:
+    for project in projects:
+        _check_name("project", project)
+    if len(projects) > PROJECTS_PER_ACCOUNT:
+        raise UnusableAccount(f"One is in at most {PROJECTS_PER_ACCOUNT} projects.")
+    return list(dict.fromkeys(projects))
 
 
 def _matches(hashed: str, password: str) -> bool:

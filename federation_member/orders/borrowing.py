@@ -80,7 +80,7 @@ class Borrowing:
 
         def judge(tx: Tx, record: Record, attempt: AttemptRecord) -> Record:
             if not answer.code.startswith("mesh."):
-                return self._progress.refused(tx, record, attempt, answer.code, answer.message)
+                return self._progress.refused(tx, record, attempt, answer)
             if attempt.state is not AttemptState.ASKED:
                 return record  # only the answer was lost: its lender has spoken of the lease since
             self._silent(outcome.peer.fedid)  # before the next candidate is chosen, in this same transaction

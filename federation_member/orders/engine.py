@@ -93,7 +93,7 @@ class Engine:
         self.scheduler = Scheduler(
             self.store, self.progress, self.lenders, identities, picker, lambda: self._world, clock, chance
         )
-        self._renewal = Renewal(db, self.lenders, self.progress, self.scheduler, clock)
+        self._renewal = Renewal(db, self.lenders, identities, self.progress, self.scheduler, clock)
         self._renewal_queue = WorkQueue("renewals", self._renewal.look, clock, RENEWAL_WORKERS)
         self._requests: dict[str, asyncio.Future[None]] = {}
         self._register()
@@ -209,7 +209,7 @@ class Engine:
         else:
             changed = await self._heard_of(key.removeprefix(PEER))
         if changed:
-            await self._wake_waiting()
+            await self.wake_waiting()
         return None
 
     async def _heard_of(self, fedid: str) -> set[str]:
@@ -249,7 +249,7 @@ class Engine:
             self._world = replace(self._world, snapshot=Snapshot(members), changed=times)
         return changed
 
-    async def _wake_waiting(self) -> None:
+    async def wake_waiting(self) -> None:
         """Let every order that found nobody look again, oldest first, spread so that others are not held up."""
         query = select(orders.c.id).where(orders.c.state == OrderState.OPEN.value, orders.c.lease_id.is_(None))
         ids = await self._db.read(lambda conn: conn.execute(query.order_by(orders.c.created)).scalars().all())

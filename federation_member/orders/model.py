@@ -14,14 +14,14 @@ A local order goes the same way, without the mesh.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
-from fedkit.protocol.lending import Instance, Spec, Tunnel
+from fedkit.protocol.lending import Instance, Name, Spec, Tunnel
 
 LEASE_SECONDS = 600  # default: how long a lender cut off from us keeps the machine
 MAX_COUNT = 100
@@ -58,10 +58,20 @@ class OrderState(StrEnum):
 
 @dataclass(frozen=True)
 class User:
-    """Who asked: the three-level name is (this member's fedid, project, user)."""
+    """Who asked: the three-level name is (this member's fedid, project, user). What is theirs is so in all their projects."""
 
     project: str
     name: str
+    operator: bool = field(default=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Handle:
+    """What the lender gave its user to handle the machine with; worth nothing once it is given back."""
+
+    allocation: str  # fedid of the grant
+    certificates: tuple[str, ...]  # OpenSSH, over the user's keys
+    credentials: tuple[str, ...]  # compact
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,7 @@ class Order:
     instance: Instance | None
     tunnels: tuple[Tunnel, ...]
     code: str = ""  # stable error code that belongs to `reason`; empty where nothing is wrong
+    handle: Handle | None = None
 
 
 class NewOrder(BaseModel):
@@ -99,6 +110,7 @@ class NewOrder(BaseModel):
     spec: Spec
     type: OrderType = OrderType.ONE_TIME
     count: int = Field(default=1, ge=1, le=MAX_COUNT, description="so many equal orders, sharing a batch")
+    project: Name | None = Field(default=None, description="one of the user's; without it, their default project")
     location: str | None = Field(
         default=None, min_length=1, max_length=253, description="name, address or fedid of the only member to ask"
     )
@@ -129,8 +141,25 @@ class AttemptState(StrEnum):
 
 
 @dataclass(frozen=True)
+class Sent:
+    """A credential that a lender was shown; `kept` are those that the user keeps and the lender had asked for."""
+
+    id: str
+    statement: str
+    kept: bool = False
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a lender said of the user's right: the proof by which it lends, or sets of statements that would each have done."""
+
+    missing: tuple[tuple[str, ...], ...] = ()
+    proof: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class Attempt:
-    """One candidate that was asked for one order."""
+    """One candidate that was asked for one order, as whom and with what, and what it said."""
 
     lease_id: str
     order_id: str
@@ -143,6 +172,9 @@ class Attempt:
     started: datetime
     changed: datetime
     expires: datetime | None  # when the lease ends by itself at the lender
+    name: str = ""  # three-level
+    sent: tuple[Sent, ...] = ()
+    access: Access = field(default_factory=Access)
 
 
 @dataclass(frozen=True)

@@ -7,20 +7,27 @@ what its lender still holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
+from pydantic import ValidationError
+
 from federation_member.errors import UnknownLease, Why
+from federation_member.orders.identities import Shown
 from federation_member.orders.lenders import Lenders
-from federation_member.orders.model import AttemptState, OrderState, OrderType
-from federation_member.orders.store import HELD, AttemptRecord, OrderStore, Record
+from federation_member.orders.model import Access, AttemptState, Handle, OrderState, OrderType
+from federation_member.orders.store import HELD, MISSING, AttemptRecord, OrderStore, Record
 from fedkit.clock import Clock
+from fedkit.errors import FedError
 from fedkit.mesh.api import Peer
 from fedkit.protocol.lending import LeaseState, LeaseView
 from fedkit.store import Tx
 
 RENEWALS_PER_LEASE = 3
+FRESH_MARGIN = timedelta(hours=8)  # a lender is shown a fresh credential so long before the one that it has ends
+FRESH_PAUSE = timedelta(minutes=1)
+MISSING_SIZE = 32 * 1024  # characters of all that a lender says is missing
 ENDED = frozenset({LeaseState.FAILED, LeaseState.RELEASED})
 ENDING = frozenset({LeaseState.FAILING, LeaseState.RELEASING})  # its lender is removing what it made
 NOTHING_HELD: dict[str, Any] = {
@@ -30,6 +37,7 @@ NOTHING_HELD: dict[str, Any] = {
     "lease_expires": None,
     "instance": None,
     "tunnels": (),
+    "handle": None,
 }
 
 
@@ -79,11 +87,13 @@ class Progress:
             )
         return record
 
-    def refused(self, tx: Tx, record: Record, attempt: AttemptRecord, code: str, reason: str) -> Record:
+    def refused(self, tx: Tx, record: Record, attempt: AttemptRecord, refusal: FedError) -> Record:
         """The candidate said no; it holds nothing."""
         if attempt.state is not AttemptState.ASKED:
             return record
-        self._store.change_attempt(tx.conn, attempt.lease_id, AttemptState.REFUSED, code=code, reason=reason)
+        code, reason = refusal.code, refusal.message
+        values = {"code": code, "reason": reason, "access": Access(missing=_missing(refusal.details))}
+        self._store.change_attempt(tx.conn, attempt.lease_id, AttemptState.REFUSED, **values)
         return self._lost(tx, record, attempt, code, reason)
 
     def abandon(self, tx: Tx, record: Record, attempt: AttemptRecord, code: str, reason: str) -> Record:
@@ -120,7 +130,12 @@ class Progress:
         if record.order.lease_id != attempt.lease_id:
             return record
         reason = f"runs at {attempt.attempt.member}"
-        fields = {"lease_expires": view.expires, "instance": view.instance, "tunnels": tuple(view.tunnels)}
+        fields = {
+            "lease_expires": view.expires,
+            "instance": view.instance,
+            "tunnels": tuple(view.tunnels),
+            "handle": _handle(view),
+        }
         return self._store.change(
             tx,
             record,
@@ -167,10 +182,41 @@ class Progress:
     def _note(self, tx: Tx, attempt: AttemptRecord, view: LeaseView, state: AttemptState) -> None:
         now = self._clock()
         values: dict[str, Any] = {"revision": view.revision, "heard": now, "expires": view.expires}
+        if view.proof is not None:
+            values["access"] = Access(proof=view.proof)
         if state in HELD:
-            due = values["sync_due"] = now + renewal_pause(attempt.seconds)
+            due = values["sync_due"] = next_sync(attempt.seconds, attempt.fresh_due, now)
             tx.after_commit(lambda: self._renew(attempt.attempt.fedid, due))
         self._store.change_attempt(tx.conn, attempt.lease_id, state, **values)
+
+
+def next_sync(seconds: int, fresh_due: datetime | None, now: datetime) -> datetime:
+    """When a lease of so many seconds is renewed next, its lender being shown fresh credentials at `fresh_due`."""
+    regular = now + renewal_pause(seconds)
+    return min(regular, fresh_due) if fresh_due is not None and fresh_due > now else regular
+
+
+def fresh_due(shown: Iterable[Shown], now: datetime) -> datetime | None:
+    """When a lender that was shown these must be shown fresh ones: well before the first ends, and not again at once."""
+    ends = min((credential.expires for credential in shown), default=now)
+    if ends <= now:
+        return None
+    return max(ends - FRESH_MARGIN, now + (ends - now) / 2, now + FRESH_PAUSE)
+
+
+def _missing(details: dict[str, Any]) -> tuple[tuple[str, ...], ...]:
+    """The sets of statements that a lender names; a lender that names nonsense names nothing."""
+    try:
+        sets = MISSING.validate_python(details.get("missing", ()))
+    except ValidationError:
+        return ()
+    return sets if sum(len(text) for wanted in sets for text in wanted) <= MISSING_SIZE else ()
+
+
+def _handle(view: LeaseView) -> Handle | None:
+    if view.allocation is None:
+        return None
+    return Handle(view.allocation, tuple(view.certificates), tuple(view.credentials))
 
 
 def renewal_pause(seconds: int) -> timedelta:

@@ -4,6 +4,9 @@ Each attempt's row says when it is to be renewed, a third of its lease after the
 time, in batches. After a reconnect, a restart, or when a lender is heard of again, all of its leases are due at once: that is
 also how a change that was missed is learnt.
 
+What a lender was shown of a user ends (`fresh_due` in the attempt's row says when it must be shown anew); fresh credentials go along with
+the renewal, as many leases at a time as their credentials fit.
+
 A lender that does not answer costs patience, not machines: a running instance is given up when its lease has certainly ended
 there; one that was only promised after `PROMISE`.
 """
@@ -12,22 +15,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby
 
 import structlog
 from sqlalchemy import Connection, func, select, update
 
+from federation_member.orders.identities import Identities, Shown
 from federation_member.orders.lenders import Lenders
 from federation_member.orders.model import AttemptState
-from federation_member.orders.progress import Progress, renewal_pause
+from federation_member.orders.progress import Progress, fresh_due, renewal_pause
 from federation_member.orders.scheduler import Scheduler
-from federation_member.orders.store import AttemptRecord, Record
+from federation_member.orders.store import AttemptRecord, Record, load_attempt
 from federation_member.orders.tables import order_attempts
+from federation_member.orders.turns import user_of
 from fedkit.clock import Clock
 from fedkit.errors import FedError
 from fedkit.mesh.api import Peer
-from fedkit.protocol.lending import LeaseSync, LeaseSynced
+from fedkit.protocol.lending import CREDENTIALS_LIMIT, CREDENTIALS_SIZE, LeaseSync, LeaseSynced
 from fedkit.store import Database, Tx
 
 log = structlog.get_logger()
@@ -40,11 +46,39 @@ COALESCE = timedelta(seconds=2)  # what is due this soon goes along
 ALIVE = [AttemptState.ACCEPTED.value, AttemptState.RUNNING.value]
 
 
+@dataclass
+class Batch:
+    """Leases that are renewed with one request, and what goes along with it: fresh credentials, by lease, and their texts."""
+
+    leases: dict[str, tuple[Shown, ...]] = field(default_factory=dict)
+    texts: dict[str, None] = field(default_factory=dict)
+
+    def has_room(self, fresh: tuple[Shown, ...]) -> bool:
+        """Tell whether these credentials fit too."""
+        texts = self.texts.keys() | {credential.text for credential in fresh}
+        fits = len(texts) <= CREDENTIALS_LIMIT and sum(map(len, texts)) <= CREDENTIALS_SIZE
+        return fits or not self.leases
+
+    def add(self, lease_id: str, fresh: tuple[Shown, ...]) -> None:
+        """Put a lease in."""
+        self.leases[lease_id] = fresh
+        self.texts |= dict.fromkeys(credential.text for credential in fresh)
+
+
 class Renewal:
     """Renews leases; its queue's keys are lenders' fedids."""
 
-    def __init__(self, db: Database, lenders: Lenders, progress: Progress, scheduler: Scheduler, clock: Clock) -> None:
+    def __init__(
+        self,
+        db: Database,
+        lenders: Lenders,
+        identities: Identities,
+        progress: Progress,
+        scheduler: Scheduler,
+        clock: Clock,
+    ) -> None:
         self._db = db
+        self._identities = identities
         self._lenders = lenders
         self._progress = progress
         self._scheduler = scheduler
@@ -66,7 +100,8 @@ class Renewal:
         """Renew what is due at one lender; return when the next is."""
         rows = await self._db.read(lambda conn: self._due(conn, fedid))
         for (address, seconds), group in groupby(rows, key=lambda row: (row[1], row[2])):
-            await self._renew(Peer(fedid, address), seconds, [row[0] for row in group])
+            for batch in await self._with_credentials([row[0] for row in group]):
+                await self._renew(Peer(fedid, address), seconds, batch)
         return await self._db.read(lambda conn: _next_due(conn, fedid))
 
     def _due(self, conn: Connection, fedid: str) -> list[tuple[str, str, int]]:
@@ -80,15 +115,40 @@ class Renewal:
         found = [(row.lease_id, row.address, row.seconds) for row in conn.execute(query)]
         return sorted(found, key=lambda row: (row[1], row[2], row[0]))
 
-    async def _renew(self, peer: Peer, seconds: int, lease_ids: list[str]) -> None:
+    async def _with_credentials(self, lease_ids: list[str]) -> list[Batch]:
+        """Group leases such that the fresh credentials of a group fit into one request; most need none."""
+        shown = await self._db.run(lambda tx: {lease_id: self._fresh(tx, lease_id) for lease_id in lease_ids})
+        batches = [Batch()]
+        for lease_id, fresh in shown.items():
+            if not batches[-1].has_room(fresh):
+                batches.append(Batch())
+            batches[-1].add(lease_id, fresh)
+        return batches
+
+    def _fresh(self, tx: Tx, lease_id: str) -> tuple[Shown, ...]:
+        """What the lender must be shown now of the user of a lease; nothing if it still knows enough."""
+        attempt = load_attempt(tx.conn, lease_id)
+        if attempt is None or attempt.fresh_due is None or attempt.fresh_due > self._clock() + COALESCE:
+            return ()
+        user = user_of(attempt.attempt.name)
         try:
-            synced = await self._lenders.sync(peer, LeaseSync(lease_ids=lease_ids, seconds=seconds))
+            identity = self._identities.of(tx, user)
+        except FedError as error:
+            log.warning("nothing_fresh_to_show", lease=lease_id, code=error.code)
+            return ()
+        kept = [sent.statement for sent in attempt.attempt.sent if sent.kept]
+        return (*identity.credentials, *self._identities.successors(tx.conn, user, kept))
+
+    async def _renew(self, peer: Peer, seconds: int, batch: Batch) -> None:
+        lease_ids, texts = list(batch.leases), list(batch.texts)
+        try:
+            synced = await self._lenders.sync(peer, LeaseSync(lease_ids=lease_ids, seconds=seconds, credentials=texts))
         except FedError as error:
             log.warning("not_renewed", lender=peer.address, leases=len(lease_ids), code=error.code)
             code, reason = error.code, error.message
             await self._each(lease_ids, lambda tx, id_: self._missed(tx, peer, id_, seconds, code, reason))
         else:
-            await self._each(lease_ids, lambda tx, id_: self._heard(tx, peer, id_, seconds, synced))
+            await self._each(lease_ids, lambda tx, id_: self._heard(tx, peer, id_, seconds, synced, batch.leases[id_]))
 
     async def _each(self, lease_ids: list[str], function: Callable[[Tx, str], None]) -> None:
         """Run a transaction for each lease; they share commits where the database can."""
@@ -98,8 +158,13 @@ class Renewal:
 
         await asyncio.gather(*(self._db.run(bound(lease_id)) for lease_id in lease_ids))
 
-    def _heard(self, tx: Tx, peer: Peer, lease_id: str, seconds: int, synced: LeaseSynced) -> None:
+    def _heard(
+        self, tx: Tx, peer: Peer, lease_id: str, seconds: int, synced: LeaseSynced, fresh: tuple[Shown, ...]
+    ) -> None:
         self._postpone(tx, lease_id, renewal_pause(seconds))
+        if fresh:
+            query = update(order_attempts).where(order_attempts.c.lease_id == lease_id)
+            tx.conn.execute(query.values(fresh_due=fresh_due(fresh, self._clock())))
         view = next((lease for lease in synced.leases if lease.lease_id == lease_id), None)
         if view is not None:
             self._scheduler.heard(tx, lease_id, peer.fedid, lambda t, r, a: self._progress.view(t, r, a, view))

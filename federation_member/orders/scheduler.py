@@ -6,6 +6,8 @@ A step is a function of the tables and of the directory's picture, inside the tr
 next candidate's request are one commit. So it may be run at any time, twice, or after a crash. Own middleware comes first (its
 refusal is known at once, and the same step goes on), then the candidates that the picker ranks.
 
+A member whose policy refuses is asked again at once under the user's next identity (`turns.py`), before anybody else is.
+
 When all have refused, the order stays open, its reason naming each refusal, and is tried again (a new *round*) after a growing
 pause that stands in its row. If a member appears, comes back or changes its offer, it alone is asked at once.
 """
@@ -14,17 +16,17 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from federation_member.errors import Why
 from federation_member.orders.candidates import KnownMember, Snapshot, is_at, peer
-from federation_member.orders.identities import Identities
+from federation_member.orders.identities import Identities, Shown
 from federation_member.orders.lenders import Lenders
-from federation_member.orders.model import Attempt, AttemptState, Order, OrderState
+from federation_member.orders.model import Attempt, AttemptState, Order, OrderState, Sent, User
 from federation_member.orders.picker import Picker
-from federation_member.orders.progress import NOTHING_HELD, Progress
+from federation_member.orders.progress import NOTHING_HELD, Progress, fresh_due
 from federation_member.orders.store import (
     HELD,
     AttemptRecord,
@@ -37,6 +39,7 @@ from federation_member.orders.store import (
     machines_on,
     networks_of,
 )
+from federation_member.orders.turns import Turn, next_turn, user_of
 from fedkit.clock import Clock
 from fedkit.errors import FedError
 from fedkit.protocol.lending import ComputeSpec, LeaseCreate, Spec
@@ -181,16 +184,47 @@ class Scheduler:
         if record.next_try is not None and record.next_try <= now:
             record = self._store.change(tx, record, round=record.round + 1, next_try=None)
             forget_rounds(tx.conn, record.order.id, record.round - 1)
+        try:
+            names = self._names(tx, record.order)
+        except FedError as error:
+            return self._store.change(tx, record, code=error.code, reason=error.message, next_try=None), False
         attempts = [a for a in load_attempts(tx.conn, record.order.id) if a.round == record.round]
         world = self._world()
         fitting = [m for m in world.snapshot.fitting(spec, record.order.location) if is_at(m, place)]
-        candidates = [m for m in fitting if self._may_ask(m, attempts, world)]
+        turns = {m.fedid: self._turn(tx, m, names, attempts, world) for m in fitting}
+        candidates = [m for m in fitting if turns[m.fedid] is not None]
         if not candidates:
             return self._give_up_for_now(tx, record, attempts, fitting, spec), False
-        own = [m for m in candidates if self._lenders.is_own(peer(m))]
+        chosen = self._choose(record.order, candidates, attempts, world)
+        turn = turns[chosen.fedid]
+        assert turn is not None
+        return self._ask(tx, record, chosen, spec, turn, len(attempts))
+
+    def _choose(
+        self, order: Order, candidates: list[KnownMember], attempts: list[AttemptRecord], world: World
+    ) -> KnownMember:
+        """The member asked last, if it may be asked anew; else our own, else the one that is ranked first."""
+        last = attempts[-1].attempt.fedid if attempts else None
+        preferred = [m for m in candidates if m.fedid == last] or [
+            m for m in candidates if self._lenders.is_own(peer(m))
+        ]
+        if preferred:
+            return preferred[0]
         speaking = [m for m in candidates if m.fedid not in world.silent]
-        chosen = own[0] if own else self._picker.rank(record.order, speaking or candidates)[0]
-        return self._ask(tx, record, chosen, spec)
+        return self._picker.rank(order, speaking or candidates)[0]
+
+    def _names(self, tx: Tx, order: Order) -> tuple[User, ...]:
+        """The user's names in turn; a machine that joins networks is asked for under the name that these are lent to."""
+        names = self._identities.names(tx.conn, order.owner)
+        networks = networks_of(tx.conn, order.id)
+        held = [found for network in networks if (found := self._held_as(tx, network)) is not None]
+        return (held[0],) if held else names
+
+    @staticmethod
+    def _held_as(tx: Tx, order_id: str) -> User | None:
+        order = load(tx.conn, order_id)
+        attempt = None if order is None or order.order.lease_id is None else load_attempt(tx.conn, order.order.lease_id)
+        return None if attempt is None or not attempt.attempt.name else user_of(attempt.attempt.name)
 
     def _place_networks(self, tx: Tx, record: Record) -> tuple[Spec, str | None] | str:
         """Turn network orders into leases: the spec for the lender and its fedid, or what must be waited for."""
@@ -210,15 +244,31 @@ class Scheduler:
         leases = {network.id: str(network.lease_id) for network in orders}
         return spec.model_copy(update={"networks": [leases[id_] for id_ in spec.networks]}), places.pop()
 
-    def _may_ask(self, member: KnownMember, attempts: list[AttemptRecord], world: World) -> bool:
+    def _turn(
+        self, tx: Tx, member: KnownMember, names: tuple[User, ...], attempts: list[AttemptRecord], world: World
+    ) -> Turn | None:
+        """How a member may be asked now, if it may; what it said before it changed counts no more."""
         if not member.alive or self._lenders.silent(peer(member)):
-            return False
-        asked = max((a.attempt.started for a in attempts if a.attempt.fedid == member.fedid), default=None)
-        return asked is None or world.changed.get(member.fedid, asked) > asked
+            return None
+        asked = [a for a in attempts if a.attempt.fedid == member.fedid]
+        changed = world.changed.get(member.fedid)
+        if changed is not None:
+            asked = [a for a in asked if a.attempt.started >= changed]
 
-    def _ask(self, tx: Tx, record: Record, member: KnownMember, spec: Spec) -> tuple[Record, bool]:
+        def complete(name: User, missing: Sequence[Sequence[str]]) -> tuple[Shown, ...]:
+            asked_last = attempts[-1].attempt.fedid == member.fedid  # whoever else refused was completed in its turn
+            return self._identities.complete(tx.conn, name, missing) if asked_last else ()
+
+        return next_turn(names, asked, complete)
+
+    def _ask(
+        self, tx: Tx, record: Record, member: KnownMember, spec: Spec, turn: Turn, number: int
+    ) -> tuple[Record, bool]:
         now = self._clock()
         order = record.order
+        identity = self._identities.of(tx, turn.name)
+        shown = (*identity.credentials, *turn.added)
+        kept = {credential.id for credential in turn.added}
         attempt = AttemptRecord(
             Attempt(
                 lease_id=str(uuid.UUID(int=self._chance.getrandbits(128), version=4)),
@@ -232,19 +282,22 @@ class Scheduler:
                 started=now,
                 changed=now,
                 expires=None,
+                name=identity.name,
+                sent=tuple(Sent(c.id, c.statement, c.id in kept) for c in shown),
             ),
             record.round,
             revision=0,
             seconds=order.lease_seconds,
             heard=now,
+            number=number,
+            fresh_due=fresh_due(shown, now),
         )
         self._store.add_attempt(tx.conn, attempt)
-        identity = self._identities.of(tx, order.owner)
         body = LeaseCreate(
             lease_id=attempt.lease_id,
             name=identity.name,
             principal=identity.principal,
-            credentials=list(identity.credentials),
+            credentials=[credential.text for credential in shown],
             spec=spec,
             seconds=order.lease_seconds,
         )
@@ -252,7 +305,7 @@ class Scheduler:
         try:
             view = self._lenders.create(tx, peer(member), body)
         except FedError as refusal:
-            return self._progress.refused(tx, record, attempt, refusal.code, refusal.message), True
+            return self._progress.refused(tx, record, attempt, refusal), True
         if view is not None:
             record = self._store.change(tx, record, order=fields)
             return self._progress.view(tx, record, attempt, view), False

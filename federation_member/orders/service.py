@@ -25,6 +25,7 @@ from federation_member.errors import (
     IdempotencyConflict,
     NetworkInUse,
     NotRunning,
+    NotYourProject,
     TunnelNotYet,
     UnknownNetwork,
     UnknownOrder,
@@ -96,6 +97,7 @@ class OrderService:
     ) -> None:
         self._db = db
         self._clock = clock
+        self._identities = identities
         self.engine = Engine(
             db,
             mesh,
@@ -131,9 +133,10 @@ class OrderService:
     async def create(self, user: User, new: NewOrder, idempotency_key: str | None) -> list[Order]:
         """Make `new.count` orders, or return those that the same key made before.
 
-        Raises `UnusableRequirements`, `UnknownRequirement`, `UnknownNetwork` or `IdempotencyConflict`.
+        Raises `NotYourProject`, `UnusableRequirements`, `UnknownRequirement`, `UnknownNetwork` or `IdempotencyConflict`.
         """
         parse(new.spec.requirements, machine=isinstance(new.spec, ComputeSpec))
+        user = User(user.project if new.project is None else new.project, user.name)
         try:
             return await self._db.run(lambda tx: self._create(tx, user, new, idempotency_key))
         except IntegrityError:  # another process made it with the same key at the same moment
@@ -146,6 +149,7 @@ class OrderService:
             if known is not None:
                 query = select(orders).where(orders.c.batch == known).order_by(orders.c.created, orders.c.id)
                 return load_many(tx.conn, query)
+        self._check_project(tx, user, new)
         networks = self._check_networks(tx, user, new)
         made = sorted(str(uuid.uuid4()) for _ in range(new.count))
         for order_id in made:
@@ -159,22 +163,29 @@ class OrderService:
         """Return the batch that this key made before; else note the key for `batch`."""
         digest = hashlib.sha256(new.model_dump_json().encode()).hexdigest()
         t = order_requests.c
-        query = select(t.body_hash, t.batch).where(t.project == user.project, t.owner == user.name, t.key == key)
+        query = select(t.body_hash, t.batch).where(t.owner == user.name, t.key == key)
         row = tx.conn.execute(query).one_or_none()
         if row is None:
-            values = {"project": user.project, "owner": user.name, "key": key, "body_hash": digest, "batch": batch}
+            values = {"project": "", "owner": user.name, "key": key, "body_hash": digest, "batch": batch}
             tx.conn.execute(insert(order_requests).values(id=batch, created=self._clock(), **values))
             return None
         if row.body_hash != digest:
             raise IdempotencyConflict("This Idempotency-Key came with another request before; choose a new key.")
         return str(row.batch)
 
+    def _check_project(self, tx: Tx, user: User, new: NewOrder) -> None:
+        if new.project is None:
+            return
+        projects = [name.project for name in self._identities.names(tx.conn, user)]
+        if new.project not in projects:
+            raise NotYourProject(f"You are not in project {new.project}; yours: {', '.join(projects) or 'none'}.")
+
     def _check_networks(self, tx: Tx, user: User, new: NewOrder) -> list[str]:
         networks = sorted(set(new.spec.networks)) if isinstance(new.spec, ComputeSpec) else []
         for network_id in networks:
             record = load(tx.conn, network_id, lock=True)
             usable = {OrderState.OPEN, OrderState.PENDING, OrderState.FULFILLED}
-            if record is None or record.order.owner != user or isinstance(record.order.spec, ComputeSpec):
+            if record is None or record.order.owner.name != user.name or isinstance(record.order.spec, ComputeSpec):
                 raise UnknownNetwork(f"You have no network order {network_id}.")
             if record.order.state not in usable:
                 raise UnknownNetwork(f"The network {network_id} is {record.order.state.value}.")
@@ -221,7 +232,7 @@ class OrderService:
     ) -> tuple[list[Order], str | None]:
         """A page of orders, newest first, and the cursor of the next; raises `UnusableCursor`."""
         t = orders.c
-        where: list[Any] = [t.project == user.project, t.owner == user.name]
+        where: list[Any] = [t.owner == user.name]
         where += [t.state == state.value] if state else []
         where += [t.kind == kind.value] if kind else []
         where += [t.batch == batch] if batch else []
@@ -263,12 +274,16 @@ class OrderService:
 
         return await self._db.read(read)
 
+    async def look_again(self) -> None:
+        """Something changed of what users may show lenders: let the orders that found nobody try anew."""
+        await self.engine.wake_waiting()
+
     # Events
 
     async def events(self, user: User, after: int, limit: int) -> list[OrderEvent]:
         """At most `limit` of this user's events after the sequence number `after`."""
         t = order_events.c
-        where = [t.sequence > after, t.project == user.project, t.owner == user.name]
+        where = [t.sequence > after, t.owner == user.name]
         return await self._db.read(lambda conn: read_events(conn, where, limit))
 
     async def last_event(self) -> int:
@@ -352,7 +367,7 @@ class OrderService:
 
 
 def _own(record: Record | None, user: User) -> Record:
-    if record is None or record.order.owner != user:
+    if record is None or record.order.owner.name != user.name:
         raise UnknownOrder("You have no such order.")
     return record
 

@@ -17,12 +17,15 @@ from pydantic import TypeAdapter
 from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 
 from federation_member.orders.model import (
+    Access,
     Attempt,
     AttemptState,
+    Handle,
     Order,
     OrderEvent,
     OrderState,
     OrderType,
+    Sent,
     User,
 )
 from federation_member.orders.tables import EPOCH, order_attempts, order_counter, order_events, order_networks, orders
@@ -31,6 +34,10 @@ from fedkit.protocol.lending import Instance, Spec, Tunnel
 from fedkit.store import Tx
 
 SPEC: TypeAdapter[Spec] = TypeAdapter(Spec)
+SENT: TypeAdapter[tuple[Sent, ...]] = TypeAdapter(tuple[Sent, ...])
+MISSING: TypeAdapter[tuple[tuple[str, ...], ...]] = TypeAdapter(tuple[tuple[str, ...], ...])
+HANDLE: TypeAdapter[Handle] = TypeAdapter(Handle)
+ACCESS: TypeAdapter[Access] = TypeAdapter(Access)
 TUNNELS: TypeAdapter[tuple[Tunnel, ...]] = TypeAdapter(tuple[Tunnel, ...])
 FINAL = frozenset({AttemptState.REFUSED, AttemptState.FAILED, AttemptState.RELEASED})
 HELD = frozenset({AttemptState.ASKED, AttemptState.ACCEPTED, AttemptState.RUNNING})
@@ -58,6 +65,8 @@ class AttemptRecord:
     revision: int
     seconds: int
     heard: datetime
+    number: int = 0
+    fresh_due: datetime | None = None
 
     @property
     def lease_id(self) -> str:
@@ -196,6 +205,10 @@ class OrderStore:
                 changed=attempt.changed,
                 heard=record.heard,
                 expires=attempt.expires,
+                number=record.number,
+                name=attempt.name,
+                sent=SENT.dump_json(attempt.sent).decode(),
+                fresh_due=record.fresh_due,
             )
         )
 
@@ -207,6 +220,8 @@ class OrderStore:
                 values["sync_due"] = None
         if "reason" in values:
             values["reason"] = values["reason"][:REASON_LENGTH]
+        if "access" in values:
+            values["access"] = ACCESS.dump_json(values["access"]).decode()
         conn.execute(
             update(order_attempts).where(order_attempts.c.lease_id == lease_id).values(changed=self._clock(), **values)
         )
@@ -230,8 +245,9 @@ def load_many(conn: Connection, query: Select[Any]) -> list[Order]:
 
 def load_attempts(conn: Connection, order_id: str) -> list[AttemptRecord]:
     """Read the attempts at an order, oldest first."""
-    query = select(order_attempts).where(order_attempts.c.order_id == order_id)
-    return [_attempt(row) for row in conn.execute(query.order_by(order_attempts.c.started, order_attempts.c.lease_id))]
+    rows = order_attempts.c
+    query = select(order_attempts).where(rows.order_id == order_id)
+    return [_attempt(row) for row in conn.execute(query.order_by(rows.round, rows.number, rows.started))]
 
 
 def load_attempt(conn: Connection, lease_id: str) -> AttemptRecord | None:
@@ -312,6 +328,7 @@ def _columns(record: Record) -> dict[str, Any]:
         "lease_expires": order.lease_expires,
         "instance": None if order.instance is None else order.instance.model_dump_json(),
         "tunnels": TUNNELS.dump_json(order.tunnels).decode(),
+        "handle": None if order.handle is None else HANDLE.dump_json(order.handle).decode(),
     }
 
 
@@ -338,6 +355,7 @@ def _record(row: Row[Any]) -> Record:
         instance=None if row.instance is None else Instance.model_validate_json(row.instance),
         tunnels=TUNNELS.validate_json(row.tunnels),
         code=row.code,
+        handle=None if row.handle is None else HANDLE.validate_json(row.handle),
     )
     return Record(order, row.round, row.failures, row.next_try, row.due)
 
@@ -355,5 +373,8 @@ def _attempt(row: Row[Any]) -> AttemptRecord:
         started=row.started,
         changed=row.changed,
         expires=row.expires,
+        name=row.name,
+        sent=SENT.validate_json(row.sent),
+        access=Access() if row.access is None else ACCESS.validate_json(row.access),
     )
-    return AttemptRecord(attempt, row.round, row.revision, row.seconds, row.heard)
+    return AttemptRecord(attempt, row.round, row.revision, row.seconds, row.heard, row.number, row.fresh_due)

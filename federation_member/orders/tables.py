@@ -75,9 +75,10 @@ orders = Table(
     Column("lease_expires", Instant),
     Column("instance", Text),
     Column("tunnels", Text, nullable=False),
+    Column("handle", Text),
     Index("orders_by_due", "due"),
     Index("orders_by_batch", "batch"),
-    Index("orders_by_owner", "project", "owner", "created", "id"),
+    Index("orders_by_owner", "owner", "created", "id"),
     Index("orders_by_state", "state", "created", "id"),
 )
 
@@ -108,6 +109,11 @@ order_attempts = Table(
     Column("heard", Instant, nullable=False),  # when the lender last spoke of it
     Column("expires", Instant),
     Column("sync_due", Instant),  # when to renew; none unless the lease is alive
+    Column("number", Integer, nullable=False, server_default="0"),  # of the attempt at its order
+    Column("name", Text, nullable=False, server_default=""),
+    Column("sent", Text, nullable=False, server_default="[]"),
+    Column("access", Text),  # what the lender said of it: the proof, or what is missing
+    Column("fresh_due", Instant),  # when its lender must be shown fresh credentials
     Index("attempts_by_order", "order_id", "started"),
     Index("attempts_by_sync", "fedid", "sync_due"),
 )

@@ -25,9 +25,10 @@ from typing import Any, Self
 from sqlalchemy import select
 
 from federation_member.access.allowlist import AllowList
+from federation_member.accounts import store as accounts
 from federation_member.config import Lend
+from federation_member.credentials.identities import HomeIdentities
 from federation_member.orders.candidates import KnownMember
-from federation_member.orders.identities import KeysOfThisRun
 from federation_member.orders.leases import held
 from federation_member.orders.model import NewOrder, Order, OrderState, User
 from federation_member.orders.picker import RoundRobinPicker
@@ -39,7 +40,7 @@ from fedkit.mesh.api import Peer
 from fedkit.mesh.node import MeshNode
 from fedkit.migrations import upgrade
 from fedkit.protocol.lending import ComputeSpec, NetworkSpec, Offer
-from fedkit.store import Database
+from fedkit.store import Database, Tx
 from tests.support.fake_middleware import Cloud, FakeMiddleware
 from tests.support.memory_network import MemoryNetwork
 from tests.support.virtual_time import InlineDatabase
@@ -123,6 +124,7 @@ class Member:
         self.rules = rules
         self.tunnel_server: Peer | None = None
         self.running = False
+        self.users: dict[str, tuple[str, ...]] = {"alice": ("project",), "bob": ("project",)}
 
     @property
     def peer(self) -> Peer:
@@ -145,13 +147,15 @@ class Member:
             self.directory,
             self.middleware,
             AllowList(self.rules, self.key.fedid),
-            KeysOfThisRun(self.key, clock),
+            HomeIdentities(self.key, clock),
             RoundRobinPicker(),
             clock,
             name=self.name,
             tunnel_server=self.tunnel_server,
             chance=random.Random(self.federation.chance.random()),
         )
+        for name, projects in self.users.items():
+            await self.register(name, *projects)
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._life = asyncio.create_task(self._live(ready))
         await asyncio.wait([self._life, ready], return_when=asyncio.FIRST_COMPLETED)
@@ -163,6 +167,17 @@ class Member:
         async with self.mesh, self.orders:
             ready.set_result(None)
             await asyncio.Event().wait()
+
+    async def register(self, name: str, *projects: str) -> None:
+        """Give somebody an account, with a key that the member keeps, unless they have one."""
+        key = PrivateKey.generate()
+
+        def write(tx: Tx) -> None:
+            if accounts.add_account(tx, name, "-", self.federation.clock(), operator=False):
+                accounts.set_key(tx, name, key.public, key, self.federation.clock())
+                accounts.set_projects(tx, name, projects)
+
+        await self.db.run(write)
 
     async def stop(self) -> None:
         """Stop in order."""
