@@ -16,7 +16,11 @@ def known(site: Site, *, alive: bool = True) -> KnownMember:
     return KnownMember(site.describe(), alive, NOON)
 
 
-@pytest.mark.parametrize("text", ["site-b.test", "fm.site-b.test", SITE_B.key.fedid, " Site-B.test"])
+@pytest.mark.parametrize(
+    "text",
+    ["site-b.test", "fm.site-b.test", SITE_B.key.fedid, " Site-B.test"],
+    ids=["name", "address", "fedid", "name as somebody writes it"],
+)
 def test_by_name_address_and_fedid(text: str) -> None:
     assert find([known(SITE_A), known(SITE_B)], text).fedid == SITE_B.key.fedid
 

@@ -65,6 +65,7 @@ async def test_everybody_alive_without_being_asked_for_pages(db: Database) -> No
         (f"<max>2</max><before>{FEDIDS[3]}</before>", FEDIDS[1:3]),
         ("<max>1000</max>", FEDIDS),
     ],
+    ids=["first", "after", "after one that is gone", "last", "before", "all"],
 )
 async def test_pages(db: Database, request_: str, expected: list[str]) -> None:
     page = told(await discovery.list_members(db, wanted(request_)))
