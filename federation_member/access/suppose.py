@@ -21,6 +21,7 @@ from federation_member.access.who import SELF, Reference, Who, asserter
 from fedkit.errors import InputError
 from fedkit.identity.keys import PublicKey, is_fedid
 from fedkit.identity.names import Name, roles_of, split
+from fedkit.identity.patterns import is_wild
 from fedkit.policy.model import Credential, Entity, Role, Statement
 from fedkit.policy.prover import Prover
 
@@ -100,6 +101,8 @@ class Supposition:
     def _somebody(self, who: str, has: Sequence[str]) -> Somebody:
         parts = list(split(who))
         level = next((number for number, part in enumerate(parts) if part), 2)
+        if is_wild(parts[level]):
+            raise UnusablePolicy("somebody in particular has a whole name, without patterns.")
         vouching = self._member(asserter(parts[level], self.rules.principals))
         parts[level] = vouching.fedid
         name = Name(*parts)
