@@ -24,6 +24,9 @@ class RendezvousSection(Section):
     allow: list[Allowed] = Field(description='fedids of members, or "*" for whoever proves a key')
     max_ttl: int = Field(default=300, ge=5, le=3600, description="seconds; a member that asks for more gets this")
     max_members: int = Field(default=5000, ge=1, le=100_000, description="members listed at most, alive or gone")
+    max_revocations: int = Field(
+        default=5000, ge=1, le=100_000, description="revocation lists kept, one of each issuer"
+    )
 
 
 class RendezvousConfig(Section):

@@ -51,3 +51,19 @@ class NotAnnounced(FedError):
     code = "rendezvous.not_announced"
     http = 409
     exit = Exit.REFUSED
+
+
+class StaleList(FedError):
+    """A newer revocation list of that issuer is known."""
+
+    code = "rendezvous.stale_list"
+    http = 409
+    exit = Exit.REFUSED
+
+
+class TooManyLists(FedError):
+    """The Rendezvous keeps as many revocation lists as it may, in all or from this member."""
+
+    code = "rendezvous.too_many_lists"
+    http = 503
+    exit = Exit.REFUSED

@@ -1,4 +1,4 @@
-"""The list of members, in two tables.
+"""The list of members, in two tables; the revocation lists, in a third, are `revocations.py`'s, and share the revisions.
 
 `rendezvous_list` has one row: the epoch (one life of this store), the last revision given, and the floor, up to which
 changes were forgotten. Every change locks that row first and takes the next revision from it, so revisions become visible in
@@ -37,9 +37,9 @@ from sqlalchemy import (
 
 from fedkit.mesh.api import Peer
 from fedkit.protocol.announcement import SignedAnnouncement
-from fedkit.protocol.rendezvous import PAGE_OCTETS, Changes, Members
+from fedkit.protocol.rendezvous import PAGE_OCTETS, Members
 from fedkit.store import Tx
-from rendezvous.errors import Full, NotAnnounced, StaleAnnouncement, UnknownRevision
+from rendezvous.errors import Full, NotAnnounced, StaleAnnouncement
 from rendezvous.model import KEEP, Entry
 
 ENTRY_OVERHEAD = 256  # octets of JSON around `signed`
@@ -154,7 +154,7 @@ def announce(tx: Tx, heard: SignedAnnouncement, ttl: int, now: datetime, max_mem
     }
     changed = known is None or not known.alive or known.digest != heard.digest
     if changed:
-        state = _next_revision(tx, state)
+        state = next_revision(tx, state)
         values |= {"alive": True, "revision": state.revision, "digest": heard.digest, "signed": heard.signed}
         values["address"] = announcement.address
     values["told"] = state.revision
@@ -185,7 +185,7 @@ def leave(tx: Tx, fedid: str, issued: datetime) -> bool:
     known = _known(tx.conn, fedid)
     if known is None or not known.alive or known.issued > issued.timestamp():
         return False
-    _mark_gone(tx, fedid, _next_revision(tx, state).revision, expires=issued.timestamp())
+    _mark_gone(tx, fedid, next_revision(tx, state).revision, expires=issued.timestamp())
     return True
 
 
@@ -196,7 +196,7 @@ def expire(tx: Tx, now: datetime) -> list[str]:
     due = select(entries.c.fedid, entries.c.expires).where(entries.c.alive, entries.c.expires <= moment)
     gone = tx.conn.execute(due.order_by(entries.c.expires, entries.c.fedid)).all()
     for row in gone:
-        state = _next_revision(tx, state)
+        state = next_revision(tx, state)
         _mark_gone(tx, row.fedid, state.revision, row.expires)
     old = (~entries.c.alive) & (entries.c.expires <= moment - KEEP.total_seconds())
     last = tx.conn.execute(select(func.max(entries.c.revision)).where(old)).scalar()
@@ -256,29 +256,10 @@ def living_page(conn: Connection, uid: str, maximum: int, *, backwards: bool) ->
     return LivingPage(page, index, conn.execute(living).scalar_one())
 
 
-def changes_page(conn: Connection, epoch: str, since: int, maximum: int) -> Changes:
-    """Return what changed after the revision `since`; raise `UnknownRevision` if that cannot be told."""
-    state = read_state(conn)
-    if epoch != state.epoch or not state.floor <= since <= state.revision:
-        raise UnknownRevision(
-            "What changed since that revision is not known any more; read the whole list.",
-            revision=state.revision,
-            floor=state.floor,
-        )
-    return changes_since(conn, state, since, maximum)
-
-
-def changes_since(conn: Connection, state: ListState, since: int, maximum: int) -> Changes:
-    """Return the changes after `since` up to `state`, as many as fit."""
-    query = select(*_LISTED).where(entries.c.revision > since, entries.c.revision <= state.revision)
-    page, complete = _page(conn, query.order_by(entries.c.revision), maximum)
-    return Changes(
-        members=[entry.to_member() for entry in page],
-        since=since,
-        revision=state.revision if complete else page[-1].revision,
-        more=not complete,
-        epoch=state.epoch,
-    )
+def changed_entries(conn: Connection, since: int, until: int, maximum: int) -> list[Entry]:
+    """Return the entries that changed after the revision `since`, up to `until`, in order of revision."""
+    query = select(*_LISTED).where(entries.c.revision > since, entries.c.revision <= until)
+    return [_entry(row) for row in conn.execute(query.order_by(entries.c.revision).limit(maximum))]
 
 
 def subscribers_to_tell(tx: Tx, state: ListState, maximum: int) -> list[Subscriber]:
@@ -329,7 +310,8 @@ def _require_room(conn: Connection, max_members: int) -> None:
         raise Full(f"This Rendezvous lists {count} members, as many as it may; ask its operator.", members=count)
 
 
-def _next_revision(tx: Tx, state: ListState) -> ListState:
+def next_revision(tx: Tx, state: ListState) -> ListState:
+    """Take the next revision; the caller has locked `state`."""
     revision = state.revision + 1
     tx.conn.execute(update(the_list).values(revision=revision))
     return ListState(state.epoch, revision, state.floor)

@@ -9,11 +9,23 @@ import structlog
 
 from fedkit.clock import Clock
 from fedkit.mesh.api import Mesh, Outcome, Request
+from fedkit.policy.revocation import read as read_list
 from fedkit.protocol import Empty
 from fedkit.protocol.announcement import read_announcement
-from fedkit.protocol.rendezvous import Alive, Announce, Announced, Changes, ChangesSince, Members, MembersPage
+from fedkit.protocol.rendezvous import (
+    Alive,
+    Announce,
+    Announced,
+    Changes,
+    ChangesSince,
+    Members,
+    MembersPage,
+    Revocations,
+    RevocationsPage,
+    Revoke,
+)
 from fedkit.store import Database, Tx
-from rendezvous import store
+from rendezvous import feed, revocations, store
 from rendezvous.config import RendezvousSection
 from rendezvous.model import AllowList, check_announcement
 
@@ -51,6 +63,8 @@ class Wire:
         mesh.on_command("rendezvous.leave", Empty, self._leave)
         mesh.on_query("rendezvous.members", MembersPage, self._members)
         mesh.on_query("rendezvous.changes", ChangesSince, self._changes)
+        mesh.on_command("rendezvous.revoke", Revoke, self._revoke)
+        mesh.on_query("rendezvous.revocations", RevocationsPage, self._revocations)
         mesh.on_answer("rendezvous.changed", self._notice_ended)
 
     def _announce(self, tx: Tx, request: Request[Announce]) -> Announced:
@@ -85,7 +99,21 @@ class Wire:
     async def _changes(self, request: Request[ChangesSince]) -> Changes:
         self._allowed.require(request.sender)
         body = request.body
-        return await self._db.read(lambda conn: store.changes_page(conn, body.epoch, body.revision, body.max))
+        return await self._db.read(lambda conn: feed.changes_page(conn, body.epoch, body.revision, body.max))
+
+    def _revoke(self, tx: Tx, request: Request[Revoke]) -> Empty:
+        self._allowed.require(request.sender)
+        heard = read_list(request.body.signed)
+        maximum = self._config.max_revocations
+        if revocations.note(tx, heard, request.sender.fedid, self._clock(), maximum):
+            log.info("revoked", issuer=heard.issuer.fedid, serial=heard.serial, credentials=len(heard.revoked))
+            tx.after_commit(self._on_news)
+        return Empty()
+
+    async def _revocations(self, request: Request[RevocationsPage]) -> Revocations:
+        self._allowed.require(request.sender)
+        body = request.body
+        return await self._db.read(lambda conn: revocations.page(conn, body.after, body.max))
 
     def tell(self, tx: Tx) -> bool:
         """Begin notices to subscribers that do not know the latest revision; tell whether more may be waiting."""
@@ -96,7 +124,7 @@ class Wire:
         for subscriber in behind:
             since = subscriber.told
             if since not in pages:
-                pages[since] = store.changes_since(tx.conn, state, since, NOTICE_ENTRIES)
+                pages[since] = feed.changes_since(tx.conn, state, since, NOTICE_ENTRIES)
             request_id = self._mesh.enqueue(tx, subscriber.peer, "rendezvous.changed", pages[since], deadline=deadline)
             store.notice_sent(tx, subscriber.peer.fedid, request_id)
         return len(behind) == SUBSCRIBERS_AT_ONCE

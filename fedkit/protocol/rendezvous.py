@@ -8,9 +8,14 @@
 | `rendezvous.members`  | query   | MembersPage | Members    | RSM semantics (XEP-0059): survives members that come and go between pages
 | `rendezvous.changes`  | query   | ChangesSince | Changes   | what changed after a revision
 | `rendezvous.changed`  | command | Changes  | Empty         | rendezvous → every announced member
+| `rendezvous.revoke`   | command | Revoke   | Empty         | member → rendezvous: a revocation list that is new; also member → lender
+| `rendezvous.revocations` | query | RevocationsPage | Revocations | like `members`, in order of issuers
 
 A member's description travels as the member itself signed it (`Member.signed`, a JWS whose payload is an `Announcement`),
 so a Rendezvous can hide a member but not invent or alter one (`fedkit/protocol/announcement.py` reads and checks it).
+
+Revocation lists (`fedkit/policy/revocation.py`) travel likewise, as their issuers signed them: the newest of each issuer is part of what
+changes, until the last credential that it names has expired.
 
 Every change of the list has a **revision**, counted within an **epoch** (one life of the Rendezvous's store; a new store is a
 new epoch). A member that knows a revision asks for what came after it; where that cannot be told any more
@@ -103,6 +108,36 @@ class ChangesSince(Body):
     max: int = Field(default=20, ge=1, le=100)
 
 
+class Revoke(Body):
+    """Take note of this revocation list. Refused with `rendezvous.stale_list` if a newer one of its issuer is known."""
+
+    signed: str = Field(max_length=SIGNED_LIMIT, description="compact JWS, typ fedmesh-revocations+jws")
+
+
+class Revocation(Body):
+    """The newest revocation list of one issuer."""
+
+    issuer: Fedid
+    signed: str = Field(max_length=SIGNED_LIMIT)
+    revision: int
+
+
+class RevocationsPage(Body):
+    """A page request: lists of issuers after the fedid `after` (which need not have one any more), at most `max`."""
+
+    after: str = Field(default="", max_length=40)
+    max: int = Field(default=20, ge=0, le=100)
+
+
+class Revocations(Body):
+    """A page: `complete` tells that nothing follows."""
+
+    revocations: list[Revocation] = Field(max_length=100)
+    complete: bool
+    revision: int = Field(description="of the whole list before this page was read")
+    epoch: Epoch
+
+
 class Changes(Body):
     """All that changed after `since` up to `revision`, in order of revision; `more` tells to ask again from `revision`.
 
@@ -111,6 +146,7 @@ class Changes(Body):
     """
 
     members: list[Member] = Field(max_length=100)
+    revocations: list[Revocation] = Field(default_factory=list, max_length=100)
     since: int
     revision: int
     more: bool

@@ -16,7 +16,7 @@ from fedkit.protocol.announcement import SignedAnnouncement, read_announcement, 
 from fedkit.protocol.lending import Offer
 from fedkit.protocol.rendezvous import Announcement, Changes, Members
 from fedkit.store import Database, Tx
-from rendezvous import store
+from rendezvous import feed, store
 
 T = TypeVar("T")
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -108,6 +108,6 @@ class Book:
         """Read what changed, page by page."""
         more = True
         while more:
-            page = self.read(partial(store.changes_page, epoch="0" * 32, since=since, maximum=maximum))
+            page = self.read(partial(feed.changes_page, epoch="0" * 32, since=since, maximum=maximum))
             yield page
             since, more = page.revision, page.more

@@ -11,7 +11,7 @@ from fedkit.mesh.envelope import INLINE_LIMIT
 from fedkit.protocol.lending import Image, Offer
 from fedkit.protocol.rendezvous import SIGNED_LIMIT
 from fedkit.store import Tx
-from rendezvous import store
+from rendezvous import feed, store
 from rendezvous.errors import Full, NotAnnounced, StaleAnnouncement, UnknownRevision
 from rendezvous.model import KEEP
 from tests.unit.rendezvous.support import NOON, Book, Site
@@ -170,7 +170,7 @@ def test_changes_that_cannot_be_told_are_refused(book: Book) -> None:
     assert [m.fedid for page in book.changes(floor, 10) for m in page.members] == [other.key.fedid]
     for epoch, since in ((EPOCH, floor - 1), (EPOCH, floor + 2), ("1" * 32, floor)):
         with pytest.raises(UnknownRevision):
-            book.read(partial(store.changes_page, epoch=epoch, since=since, maximum=10))
+            book.read(partial(feed.changes_page, epoch=epoch, since=since, maximum=10))
 
 
 def test_one_notice_at_a_time(book: Book) -> None:
