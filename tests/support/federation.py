@@ -5,7 +5,7 @@
         order = (await a.orders.create(USER, machine(), None))[0]
         await a.until(order.id, OrderState.FULFILLED)
 
-With `virtual=True` it runs on the loop of `tests/support/virtual_time.py`.
+With `virtual=True` it runs on the loop of `tests/support/virtual_time.py`; `in_virtual_time` puts a test there.
 
 `member.kill()` abandons everything of a member as `kill -9` would: nothing is finished or said; what was not committed
 is gone. `member.start()` begins again on the same database and cloud.
@@ -15,18 +15,19 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import wraps
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Concatenate, ParamSpec, Self
 
 from sqlalchemy import select
 
-from federation_member.access.allowlist import AllowList
+from federation_member.access.controller import Controller
+from federation_member.access.world import Policy, World
 from federation_member.accounts import store as accounts
-from federation_member.config import Lend
 from federation_member.credentials.identities import HomeIdentities
 from federation_member.orders.candidates import KnownMember
 from federation_member.orders.leases import held
@@ -43,8 +44,12 @@ from fedkit.protocol.lending import ComputeSpec, NetworkSpec, Offer
 from fedkit.store import Database, Tx
 from tests.support.fake_middleware import Cloud, FakeMiddleware
 from tests.support.memory_network import MemoryNetwork
+from tests.support.policies import EVERYTHING
 from tests.support.virtual_time import InlineDatabase
 from tests.support.virtual_time import clock as virtual_clock
+from tests.support.virtual_time import run as run_in_virtual_time
+
+P = ParamSpec("P")
 
 USER = User("project", "alice")
 PATIENCE = 20.0  # seconds until a test that waits for something gives up
@@ -114,14 +119,14 @@ class FakeDirectory:
 class Member:
     """One member, its database and its cloud."""
 
-    def __init__(self, federation: Federation, name: str, url: str, cloud: Cloud, rules: list[Lend]) -> None:
+    def __init__(self, federation: Federation, name: str, url: str, cloud: Cloud, policy: str) -> None:
         self.federation = federation
         self.name = f"{name}.test"
         self.address = f"fm.{name}.test"
         self.key = PrivateKey.generate()
         self.url = url
         self.cloud = cloud
-        self.rules = rules
+        self.policy = policy
         self.tunnel_server: Peer | None = None
         self.running = False
         self.users: dict[str, tuple[str, ...]] = {"alice": ("project",), "bob": ("project",)}
@@ -141,12 +146,15 @@ class Member:
         self.mesh = MeshNode(self.key, self.address, self.db, link, clock, chance=random.Random(1))
         self.directory = FakeDirectory(self.federation, self.name)
         self.middleware = FakeMiddleware(self.cloud)
+        self.world = World(self.key, self.address)
+        self.world.set_policy(Policy.parse(self.policy, self.name), clock())
+        self.access = Controller(self.world, clock)
         self.orders = OrderService(
             self.db,
             self.mesh,
             self.directory,
             self.middleware,
-            AllowList(self.rules, self.key.fedid),
+            self.access,
             HomeIdentities(self.key, clock),
             RoundRobinPicker(),
             clock,
@@ -244,6 +252,7 @@ class Federation:
         self.members: list[Member] = []
         self.entries: dict[str, Entry] = {}
         self._urls = urls
+        self._look_again = 0.5 if virtual else 0.01  # seconds; virtual ones cost computing only
 
     async def __aenter__(self) -> Self:
         return self
@@ -258,12 +267,12 @@ class Federation:
         name: str,
         cloud: Cloud | None = None,
         *,
-        lends: list[Lend] | None = None,
+        lends: str = EVERYTHING,
         tunnel_server: Peer | None = None,
     ) -> Member:
         """Start a member that everybody knows; it lends to all unless told otherwise."""
         url = next(self._urls) if self._urls else f"sqlite:///{self.folder / name}.db"
-        member = Member(self, name, url, cloud or Cloud(), [Lend(instances=100_000)] if lends is None else lends)
+        member = Member(self, name, url, cloud or Cloud(), lends)
         member.tunnel_server = tunnel_server
         self.members.append(member)
         self.entries[member.name] = Entry(member.key.fedid, member.name, member.address, Offer())
@@ -290,4 +299,20 @@ class Federation:
             while not (  # noqa: ASYNC110
                 await result if asyncio.iscoroutine(result := condition()) else result
             ):
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(self._look_again)
+
+
+def in_virtual_time(
+    test: Callable[Concatenate[Federation, P], Coroutine[Any, Any, None]],
+) -> Callable[Concatenate[Federation, P], None]:
+    """Make an ordinary test of a coroutine function whose first argument, `world`, is a federation in virtual time."""
+
+    @wraps(test)
+    def run(world: Federation, *args: P.args, **kwargs: P.kwargs) -> None:
+        async def scenario() -> None:
+            async with world:
+                await test(world, *args, **kwargs)
+
+        run_in_virtual_time(scenario())
+
+    return run

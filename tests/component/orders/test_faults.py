@@ -1,19 +1,26 @@
-"""Dead candidates, late winners, crashes, partitions: one machine or none, and both books right."""
+"""Dead candidates, late winners, crashes, partitions: one machine or none, and both books right. All in virtual time."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from federation_member.orders.model import AttemptState, OrderState
 from tests.support.fake_middleware import SMALL, Cloud
-from tests.support.federation import USER, Federation, Member, machine
+from tests.support.federation import USER, Federation, Member, in_virtual_time, machine
 from tests.support.memory_network import Deliveries, Packet
 
 LARGE_ONLY = "vcpu >= 4"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Federation:
+    """An empty federation."""
+    return Federation(tmp_path, virtual=True)
 
 
 async def borrower(world: Federation) -> Member:
@@ -27,6 +34,7 @@ async def books_agree(*members: Member) -> None:
         assert await member.book() == set(member.cloud.instances), member.name
 
 
+@in_virtual_time
 async def test_a_dead_candidate_is_asked_once_and_not_while_it_is_backed_off(world: Federation) -> None:
     a, dead, good = await borrower(world), await world.add("dead"), await world.add("good")
     world.network.cut(a.address, dead.address)
@@ -41,6 +49,7 @@ async def test_a_dead_candidate_is_asked_once_and_not_while_it_is_backed_off(wor
     assert len(good.cloud.instances) == 3
 
 
+@in_virtual_time
 async def test_the_machine_of_a_late_winner_is_removed(world: Federation) -> None:
     a, slow = await borrower(world), await world.add("slow")
     answers = drop_answers_of(slow)
@@ -65,6 +74,7 @@ def drop_answers_of(member: Member) -> Callable[[Packet], Deliveries]:
     return faults
 
 
+@in_virtual_time
 async def test_a_lost_answer_costs_no_machine_that_its_lender_spoke_of(world: Federation) -> None:
     a, b = await borrower(world), await world.add("b")
     world.network.faults = lambda packet: [] if packet.reply and packet.source == b.address else [(0.0, packet)]
@@ -89,6 +99,7 @@ async def final(member: Member, order_id: str) -> bool:
     return all(attempt.state in over for attempt in why.attempts if attempt.lease_id != why.order.lease_id)
 
 
+@in_virtual_time
 async def test_a_lender_that_is_cut_off_keeps_no_machine_after_the_lease(world: Federation) -> None:
     a, b = await borrower(world), await world.add("b")
     order = (await a.orders.create(USER, machine(requirements=LARGE_ONLY, lease_seconds=60), None))[0]
@@ -103,6 +114,7 @@ async def test_a_lender_that_is_cut_off_keeps_no_machine_after_the_lease(world: 
     await books_agree(a, b)
 
 
+@in_virtual_time
 async def test_leases_are_renewed_while_both_are_there(world: Federation) -> None:
     a, b = await borrower(world), await world.add("b")
     order = (await a.orders.create(USER, machine(requirements=LARGE_ONLY, lease_seconds=60), None))[0]
@@ -118,6 +130,7 @@ async def test_leases_are_renewed_while_both_are_there(world: Federation) -> Non
     assert (await a.order(own.id)).state is OrderState.FULFILLED
 
 
+@in_virtual_time
 async def test_deleting_waits_for_a_lender_that_is_away(world: Federation) -> None:
     a, b = await borrower(world), await world.add("b")
     order = (await a.orders.create(USER, machine(requirements=LARGE_ONLY), None))[0]
@@ -130,6 +143,7 @@ async def test_deleting_waits_for_a_lender_that_is_away(world: Federation) -> No
     assert not b.cloud.instances
 
 
+@in_virtual_time
 async def test_what_the_book_does_not_hold_is_deleted_at_start(world: Federation) -> None:
     a = await world.add("a")
     order = (await a.orders.create(USER, machine(), None))[0]
@@ -142,6 +156,7 @@ async def test_what_the_book_does_not_hold_is_deleted_at_start(world: Federation
     assert (await a.order(order.id)).state is OrderState.FULFILLED
 
 
+@in_virtual_time
 async def test_what_vanished_while_the_lender_was_down_is_noticed(world: Federation) -> None:
     a, b = await borrower(world), await world.add("b")
     order = (await a.orders.create(USER, machine(requirements=LARGE_ONLY), None))[0]
@@ -152,6 +167,7 @@ async def test_what_vanished_while_the_lender_was_down_is_noticed(world: Federat
     assert (await a.until(order.id, OrderState.CLOSED)).code == "lease.lost"
 
 
+@in_virtual_time
 async def test_a_cloud_that_is_away_for_a_while_costs_nothing_but_time(world: Federation) -> None:
     a = await world.add("a", Cloud(down=True))
     order = (await a.orders.create(USER, machine(), None))[0]
@@ -173,6 +189,7 @@ async def waits_for_deletion(member: Member, order_id: str) -> bool:
 
 @pytest.mark.parametrize("victim", ["a", "b"])
 @pytest.mark.parametrize("packets", [0, 1, 2, 3, 5, 9])
+@in_virtual_time
 async def test_killed_at_any_step_the_order_ends_with_one_machine(world: Federation, victim: str, packets: int) -> None:
     """Either side dies when the n-th packet is on its way, and begins again."""
     a, b = await borrower(world), await world.add("b")
@@ -208,6 +225,7 @@ async def test_killed_at_any_step_the_order_ends_with_one_machine(world: Federat
 
 
 @pytest.mark.parametrize("packets", range(0, 12, 2))
+@in_virtual_time
 async def test_cut_at_any_step_the_order_ends_with_one_machine(world: Federation, packets: int) -> None:
     a, b = await borrower(world), await world.add("b")
 
@@ -225,6 +243,7 @@ async def test_cut_at_any_step_the_order_ends_with_one_machine(world: Federation
     await books_agree(a, b)
 
 
+@in_virtual_time
 async def test_a_bad_network_loses_and_doubles_nothing(world: Federation) -> None:
     a, b = await borrower(world), await world.add("b")
     chance = random.Random(7)
