@@ -13,7 +13,8 @@ from typing import Any
 
 from fedkit.policy.model import Credential, Entity, Role
 
-_NOTHING: dict[str, tuple[Credential, ...]] = {}
+_NONE: list[Credential] = []
+_NOBODY: dict[str, list[Credential]] = {}
 
 
 class Index:
@@ -22,9 +23,9 @@ class Index:
     def __init__(self) -> None:
         self._all: dict[str, Credential] = {}
         # fedid of the subject -> role name -> principal of the head -> credentials
-        self._facts: dict[str, dict[str, dict[str, tuple[Credential, ...]]]] = {}
+        self._facts: dict[str, dict[str, dict[str, list[Credential]]]] = {}
         # role name -> principal of the head -> credentials
-        self._rules: dict[str, dict[str, tuple[Credential, ...]]] = {}
+        self._rules: dict[str, dict[str, list[Credential]]] = {}
         self._given: dict[Role, set[str]] = {}
 
     def __len__(self) -> int:
@@ -44,7 +45,7 @@ class Index:
         else:
             heads = self._facts.setdefault(fact, {}).setdefault(head.name, {})
             self._given.setdefault(head, set()).add(fact)
-        heads[head.principal] = (*heads.get(head.principal, ()), credential)
+        heads.setdefault(head.principal, []).append(credential)
         return True
 
     def remove(self, credential_id: str) -> bool:
@@ -54,9 +55,8 @@ class Index:
             return False
         head, fact = credential.statement.head, _fact(credential)
         heads = self._rules[head.name] if fact is None else self._facts[fact][head.name]
-        left = tuple(other for other in heads[head.principal] if other.id != credential_id)
-        if left:
-            heads[head.principal] = left
+        heads[head.principal].remove(credential)
+        if heads[head.principal]:
             return True
         del heads[head.principal]
         if fact is not None:
@@ -68,21 +68,21 @@ class Index:
             _prune(self._rules, head.name)
         return True
 
-    def facts(self, role: Role, fedid: str) -> tuple[Credential, ...]:
+    def facts(self, role: Role, fedid: str) -> list[Credential]:
         """Whoever says that `fedid` has `role`."""
-        return self.facts_named(role.name, fedid).get(role.principal, ())
+        return self.facts_named(role.name, fedid).get(role.principal, _NONE)
 
-    def facts_named(self, name: str, fedid: str) -> dict[str, tuple[Credential, ...]]:
+    def facts_named(self, name: str, fedid: str) -> dict[str, list[Credential]]:
         """The principals that say of `fedid` that it has their role `name`, with what says so."""
-        return self._facts.get(fedid, {}).get(name, _NOTHING)
+        return self._facts.get(fedid, {}).get(name, _NOBODY)
 
-    def rules(self, role: Role) -> tuple[Credential, ...]:
+    def rules(self, role: Role) -> list[Credential]:
         """What `role` is defined through."""
-        return self.rules_named(role.name).get(role.principal, ())
+        return self.rules_named(role.name).get(role.principal, _NONE)
 
-    def rules_named(self, name: str) -> dict[str, tuple[Credential, ...]]:
+    def rules_named(self, name: str) -> dict[str, list[Credential]]:
         """The principals that define their role `name` through others, with their rules."""
-        return self._rules.get(name, _NOTHING)
+        return self._rules.get(name, _NOBODY)
 
     def given(self, role: Role) -> set[str]:
         """The fedids that facts give `role` to."""

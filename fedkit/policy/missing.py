@@ -34,14 +34,14 @@ Statements = frozenset[Statement]
 _NOTHING: Statements = frozenset()
 
 
-def missing_sets(known: Known, role: Role, subject: Subject, steps: int) -> tuple[Statements, ...]:
-    """Return at most `SETS` sets, the best first, for a goal that cannot be reached over `known`, in about as many `steps`."""
+def missing_sets(known: Known, role: Role, subject: Subject) -> tuple[Statements, ...]:
+    """Return at most `SETS` sets, the best first, for a goal that cannot be reached over `known`, in what is left of its budget."""
     direct = frozenset({Statement(role, (subject,))})
     if isinstance(subject, Role):
         return (direct,)
     goal = Goal(role, subject)
-    abduction = _Abduction(known.with_budget(Budget(steps // 2)), goal)
-    verification = Budget(steps // 2)
+    verification = Budget(known.budget.left // 4)
+    abduction = _Abduction(known.with_budget(Budget(known.budget.left - verification.left)), goal)
     found: list[Statements] = []
     try:
         for statements in abduction.run():
@@ -63,6 +63,18 @@ def _reduce(known: Known, goal: Goal, statements: Statements, budget: Budget) ->
     return statements
 
 
+class _Use:
+    """One way to `goal`: how many of those that it leads `over` lack any set; `due` while what they have collected is to be looked at."""
+
+    __slots__ = ("due", "goal", "lack", "over")
+
+    def __init__(self, goal: Goal, over: tuple[Goal, ...]) -> None:
+        self.goal = goal
+        self.over = over
+        self.lack = 0
+        self.due = False
+
+
 class _Abduction:
     """Collects for each goal behind `root` the sets of statements that would reach it, until nothing new comes."""
 
@@ -70,8 +82,8 @@ class _Abduction:
         self._known = known
         self._root = root
         self._sets: dict[Goal, list[Statements]] = {}
-        self._users: defaultdict[Goal, list[tuple[Goal, Way]]] = defaultdict(list)
-        self._changed: deque[Goal] = deque()
+        self._uses: defaultdict[Goal, list[_Use]] = defaultdict(list)
+        self._due: deque[_Use] = deque()
         self._could: dict[Role, set[str]] = {}
         self._vouching: dict[str, set[str]] = {}
         self._ranks: dict[Statements, tuple[int, int, int, tuple[str, ...]]] = {}
@@ -80,10 +92,10 @@ class _Abduction:
         """Return the root's sets, the best first; fewer when the budget ends before all are known."""
         try:
             self._open_all()
-            while self._changed:
-                goal = self._changed.popleft()
-                for user, way in self._users[goal]:
-                    self._collect(user, self._unions(way))
+            while self._due:
+                use = self._due.popleft()
+                use.due = False
+                self._reach(use)
         except OutOfBudgetError:
             pass  # every set collected so far is right
         return self._sets.get(self._root, [])
@@ -105,13 +117,17 @@ class _Abduction:
             if isinstance(goal.what, Role) and isinstance(goal.subject, Entity) and self._is_leaf(goal.what):
                 self._collect(goal, [frozenset({Statement(goal.what, (goal.subject,))})])
             for way in self._ways(goal):
-                self._known.budget.take()
+                if not way.over:
+                    self._collect(goal, [_NOTHING])
+                    break
+                use = _Use(goal, way.over)
                 for ground in way.over:
-                    self._users[ground].append((goal, way))
+                    use.lack += ground not in self._sets
+                    self._uses[ground].append(use)
                     if ground not in seen:
                         seen.add(ground)
                         pending.append(ground)
-                self._collect(goal, self._unions(way))
+                self._plan(use)
 
     def _ways(self, goal: Goal) -> Iterable[Way]:
         yield from self._known.ways(goal)
@@ -122,20 +138,30 @@ class _Abduction:
             for fedid in order[:MIDDLEMEN]:
                 yield Way(None, (Goal(goal.what.base, Entity(fedid)), Goal(Role(fedid, goal.what.name), goal.subject)))
 
-    def _unions(self, way: Way) -> list[Statements]:
-        """The sets that reach all goals of `way` together."""
+    def _reach(self, use: _Use) -> None:
+        """Collect for the use's goal what reaches all that its way leads over."""
+        self._known.budget.take()
         unions = [_NOTHING]
-        for ground in way.over:
-            unions = self._best(a | b for a, b in product(unions, self._sets.get(ground, ())))
-        return unions
+        for sets in map(self._sets.__getitem__, use.over):
+            if sets != [_NOTHING]:
+                unions = self._best(a | b for a, b in product(unions, sets))
+        self._collect(use.goal, unions)
 
     def _collect(self, goal: Goal, new: list[Statements]) -> None:
         """Take `new` sets for `goal`; whoever uses it looks again if that changes anything."""
         before = self._sets.get(goal, [])
         after = self._best([*before, *new])
-        if after != before:
-            self._sets[goal] = after
-            self._changed.append(goal)
+        if after == before:
+            return
+        self._sets[goal] = after
+        for use in self._uses[goal]:
+            use.lack -= not before
+            self._plan(use)
+
+    def _plan(self, use: _Use) -> None:
+        if not use.lack and not use.due:
+            use.due = True
+            self._due.append(use)
 
     def _best(self, sets: Iterable[Statements]) -> list[Statements]:
         """The first few of `sets`, without those that another is a part of."""

@@ -33,7 +33,7 @@ from fedkit.policy.proof import Proof, Refusal
 from fedkit.policy.revocation import RevocationList, Revocations
 from fedkit.policy.search import Search
 
-BUDGET = 500_000  # steps of one query; about a second of work
+BUDGET = 250_000  # steps of one query; about a second of work
 REMEMBERED = 1024  # proofs
 REMEMBERED_STEPS = 256  # of a proof; longer ones are found again each time
 
@@ -130,7 +130,7 @@ class Prover:
         search = Search(known)
         try:
             if not search.reaches(Goal(role, subject)):
-                return Refusal(role, subject, missing_sets(known, role, subject, self._budget))
+                return Refusal(role, subject, missing_sets(known, role, subject))
         except OutOfBudgetError:
             return Refusal(role, subject, exhausted=True)
         proof = minimal(Proof(role, subject, search.steps(Goal(role, subject))), at, known.budget)

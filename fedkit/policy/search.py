@@ -94,9 +94,9 @@ class Search:
 
     def _advance(self, clause: _Clause) -> list[_Node]:
         """Take `clause` and all that follows from it as far as they go; return the goals that they now wait for."""
-        ready, wanted = [clause], []
+        ready, wanted = deque([clause]), []
         while ready:
-            clause = ready.pop()
+            clause = ready.popleft()
             self._known.budget.take()
             over = clause.way.over
             while clause.reached < len(over) and (node := self._node(over[clause.reached])).way is not None:

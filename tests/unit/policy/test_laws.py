@@ -156,3 +156,22 @@ def test_the_order_in_which_credentials_come_does_not_matter(known: list[Credent
     role, subject = data.draw(roles), data.draw(st.one_of(entities, roles))
     shuffled = data.draw(st.permutations(known))
     assert Prover(shuffled).prove(role, subject, NOW) == Prover(known).prove(role, subject, NOW)
+
+
+@laws
+@given(sets, st.integers(0, 60), st.data())
+def test_with_any_budget_the_answer_is_right_or_says_that_it_is_none(
+    known: list[Credential], budget: int, data: st.DataObject
+) -> None:
+    role, subject = data.draw(roles), data.draw(entities)
+    answer = Prover(known, budget=budget).prove(role, subject, NOW)
+    if isinstance(answer, Refusal) and answer.exhausted:
+        assert answer.missing == ()
+        return
+    assert answer.proved == Prover(known).prove(role, subject, NOW).proved
+    if isinstance(answer, Proof):
+        answer.check(NOW)
+    else:
+        for statements in answer.missing:
+            completed = Prover([*known, *map(credential, statements)])
+            assert completed.prove(role, subject, NOW).proved
