@@ -136,11 +136,12 @@ class Outlet:
             padding = padding_for(_PREFIX.size - 1 + data)
             tail = start + _PREFIX.size + data
             behind = tail + padding
-            next_data = bytes(plain[tail:behind])
+            following = bytes(plain[tail:behind]) if size > data else b""
             _PREFIX.pack_into(plain, start, padding, CHANNEL_DATA, channel, data)
             plain[tail:behind] = _PADDING[:padding]  # over what another machine's data may have left there
             end += cipher.seal_into(plain[start:behind], sealed[end:])
-            plain[tail:behind] = next_data
+            if following:
+                plain[tail:behind] = following
             start += data
             size -= data
         return sealed[:end]

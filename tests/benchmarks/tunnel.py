@@ -1,8 +1,10 @@
 """The tunnel beside OpenSSH's sshd (with a session open) and stock asyncssh, in one run: `python -m tests.benchmarks.tunnel`.
 
 The client is always the same stock `ssh` with the same cipher. The variants take turns at each figure (A B C A B C …), so that a
-noisy machine is noisy to all of them; the table shows medians. CPU is that of the server's processes. All of it shares the
-cores with its load. `--idle N` measures N idle tunnels instead, each a machine with a lease of its own (two descriptors each, and
+noisy machine is noisy to all of them; the table shows medians. CPU is that of the server's processes, and its inverse is what a
+core could carry if nothing else held the server up: all of it shares the cores with its load, and towards the public side the
+ssh client is the first to use up a core (`busy`: part of a core). 16 requests at a time show their latency, 64 keep the server
+at work. `--idle N` measures N idle tunnels instead, each a machine with a lease of its own (two descriptors each, and
 as many in the client; the server has its controller in the same process).
 """
 
@@ -36,7 +38,7 @@ from tests.support.tunnel_site import MachineKey, free_range, open_site
 
 CIPHER = "aes128-gcm@openssh.com"
 MEGABYTE = 1_000_000
-TICK = os.sysconf("SC_CLK_TCK")
+CPU_CLOCK = 2  # clock_getcpuclockid(3): (~pid << 3) | 2 is the clock of all threads of a process
 SSH = ["ssh", "-F", "none", "-T", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
 
 
@@ -47,6 +49,7 @@ class Variant:
     name: str
     pid: int
     port: int
+    client: int
     figures: dict[str, list[float]] = field(default_factory=dict)
 
     def note(self, figure: str, value: float) -> None:
@@ -146,8 +149,8 @@ def wait_for(condition: Callable[[], bool]) -> None:
     raise AssertionError("it did not happen")
 
 
-def open_tunnel(stack: ExitStack, user: str, key: Path, port: int, service: int, session: bool) -> int:
-    """Open a tunnel with stock ssh; return the public port."""
+def open_tunnel(stack: ExitStack, user: str, key: Path, port: int, service: int, session: bool) -> tuple[int, int]:
+    """Open a tunnel with stock ssh; return (public port, pid)."""
     command = [*SSH, "-c", CIPHER, "-i", str(key), "-o", "IdentitiesOnly=yes", "-p", str(port)]
     command += ["-R", f"0:127.0.0.1:{service}", f"{user}@127.0.0.1"]
     command += ["cat"] if session else ["-N"]
@@ -155,26 +158,41 @@ def open_tunnel(stack: ExitStack, user: str, key: Path, port: int, service: int,
     assert running.stderr is not None
     for line in running.stderr:
         if line.startswith("Allocated port"):
-            return int(line.split()[2])
+            return int(line.split()[2]), running.pid
     raise AssertionError("no tunnel")
 
 
 def cpu_seconds(pid: int) -> float:
     """CPU time of a process and its descendants."""
     parents: dict[int, int] = {}
-    spent: dict[int, float] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             except OSError:
                 continue
-            parents[int(entry.name)] = int(fields[1])
-            spent[int(entry.name)] = (int(fields[11]) + int(fields[12])) / TICK
     family = {pid}
     while more := {child for child, parent in parents.items() if parent in family} - family:
         family |= more
-    return sum(spent.get(member, 0.0) for member in family)
+    return sum(time.clock_gettime((~member << 3) | CPU_CLOCK) for member in family)
+
+
+@dataclass
+class Spent:
+    """CPU seconds of a variant's server and client during a measurement."""
+
+    server: float = 0.0
+    client: float = 0.0
+
+
+@contextmanager
+def watch(variant: Variant) -> Iterator[Spent]:
+    """Measure CPU time while the context is open."""
+    spent = Spent()
+    server, client = cpu_seconds(variant.pid), cpu_seconds(variant.client)
+    yield spent
+    spent.server = cpu_seconds(variant.pid) - server
+    spent.client = cpu_seconds(variant.client) - client
 
 
 # What is measured.
@@ -187,10 +205,13 @@ def bulk(name: str, run: Callable[[int, int], float], megabytes: int) -> Figure:
     """One stream in one direction."""
 
     def measure(variant: Variant) -> None:
-        before = cpu_seconds(variant.pid)
-        seconds = run(variant.port, megabytes * MEGABYTE)
+        with watch(variant) as spent:
+            seconds = run(variant.port, megabytes * MEGABYTE)
         variant.note(f"{name} MB/s", megabytes / seconds)
-        variant.note(f"{name} CPU s/GB", (cpu_seconds(variant.pid) - before) / megabytes * 1000)
+        variant.note(f"{name} MB/s of a core", megabytes / spent.server)
+        variant.note(f"{name} CPU s/GB", spent.server / megabytes * 1000)
+        variant.note(f"{name} server busy", spent.server / seconds)
+        variant.note(f"{name} client busy", spent.client / seconds)
 
     return measure
 
@@ -199,12 +220,12 @@ def small(name: str, run: Callable[[int, int, int], tuple[float, list[float]]], 
     """Many small things."""
 
     def measure(variant: Variant) -> None:
-        before = cpu_seconds(variant.pid)
-        seconds, times = run(variant.port, parallel, count)
-        variant.note(f"{name}s/s", count / seconds)
-        variant.note(f"{name} p50 us", median(times) * 1e6)
-        variant.note(f"{name} p99 us", quantiles(times, n=100)[98] * 1e6)
-        variant.note(f"{name} CPU us", (cpu_seconds(variant.pid) - before) / count * 1e6)
+        with watch(variant) as spent:
+            seconds, times = run(variant.port, parallel, count)
+        variant.note(f"{name}, {parallel}: /s", count / seconds)
+        variant.note(f"{name}, {parallel}: p50 us", median(times) * 1e6)
+        variant.note(f"{name}, {parallel}: p99 us", quantiles(times, n=100)[98] * 1e6)
+        variant.note(f"{name}, {parallel}: CPU us", spent.server / count * 1e6)
 
     return measure
 
@@ -225,16 +246,17 @@ def compare(options: argparse.Namespace) -> dict[str, dict[str, float]]:
         (folder / "machines").write_text(json.dumps([[machine.lease_id, machine.public]]))
         variants = []
         sshd_pid, sshd_port = start_sshd(stack, folder)
-        variants.append(Variant("sshd, session", sshd_pid, open_tunnel(stack, user, key, sshd_port, service, True)))
+        variants.append(Variant("sshd, session", sshd_pid, *open_tunnel(stack, user, key, sshd_port, service, True)))
         pid, port = own_process(stack, "--serve", "stock", "--folder", str(folder))
-        variants.append(Variant("stock asyncssh", pid, open_tunnel(stack, user, key, port, service, False)))
+        variants.append(Variant("stock asyncssh", pid, *open_tunnel(stack, user, key, port, service, False)))
         pid, port = own_process(stack, "--serve", "ours", "--folder", str(folder))
-        variants.append(Variant("ours", pid, open_tunnel(stack, "tunnel", key, port, service, False)))
+        variants.append(Variant("ours", pid, *open_tunnel(stack, "tunnel", key, port, service, False)))
         figures = [
             bulk("public→VM", tunnel_load.up, options.megabytes),
             bulk("VM→public", tunnel_load.down, options.megabytes),
-            small("request", tunnel_load.requests, 16, options.requests),
-            small("connection", tunnel_load.connections, 8, options.connections),
+            small("requests", tunnel_load.requests, 16, options.requests),
+            small("requests", tunnel_load.requests, 64, options.requests),
+            small("connections", tunnel_load.connections, 8, options.connections),
         ]
         for figure in figures:
             for turn in range(options.rounds + 1):
@@ -246,10 +268,10 @@ def compare(options: argparse.Namespace) -> dict[str, dict[str, float]]:
 def print_table(results: dict[str, dict[str, float]]) -> None:
     """One line for each figure, and our ratio to each reference."""
     sshd, stock, ours = (results[name] for name in ("sshd, session", "stock asyncssh", "ours"))
-    print(f"{'':22}{'sshd':>10}{'stock':>10}{'ours':>10}{'/ sshd':>9}{'/ stock':>9}")
+    print(f"{f'load {os.getloadavg()[0]:.1f}':28}{'sshd':>10}{'stock':>10}{'ours':>10}{'/ sshd':>9}{'/ stock':>9}")
     for figure, value in ours.items():
         ratios = f"{value / max(sshd[figure], 1e-9):9.2f}{value / max(stock[figure], 1e-9):9.2f}"
-        print(f"{figure:22}{sshd[figure]:10.2f}{stock[figure]:10.2f}{value:10.2f}{ratios}")
+        print(f"{figure:28}{sshd[figure]:10.2f}{stock[figure]:10.2f}{value:10.2f}{ratios}")
 
 
 # Idle tunnels.
@@ -332,7 +354,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--megabytes", type=int, default=100)
-    parser.add_argument("--requests", type=int, default=4000)
+    parser.add_argument("--requests", type=int, default=8000)
     parser.add_argument("--connections", type=int, default=600)
     parser.add_argument("--idle", type=int, default=0, metavar="N")
     parser.add_argument("--json", action="store_true")
