@@ -23,3 +23,9 @@ class UnusableDatabase(InputError):
     """One of fedd's databases that cannot be read; the message names file and line."""
 
     code = "access.unusable_database"
+
+
+class IncompleteLog(InputError):
+    """The audit log lacks what one of its entries names."""
+
+    code = "access.incomplete_log"

@@ -75,11 +75,13 @@ def explain(supposition: Supposition, user: Somebody, decision: Decision) -> lis
     """The decision in lines: the rule with its proof, or for each rule what keeps it from fitting."""
     lines = [decision.reason]
     if decision.allowed and isinstance(decision.allowed.answer, Proof):
-        used = [str(credential.statement) for credential in decision.allowed.answer.credentials]
-        return lines + [f"  {supposition.say(statement, user)}" for statement in used]
+        used = decision.allowed.answer.credentials
+        return lines + [f"  {supposition.say(str(credential.statement), user)}" for credential in used]
     for one in decision.tried:
         mine = "for this user" if one.theirs else "not for this user"
         lines.append(f"rule {one.rule.name}: {mine}; {one.refusal or 'lends this'}")
         sets = one.answer.missing if isinstance(one.answer, Refusal) and not one.refusal else ()
-        lines += [f"  missing: {supposition.say(' and '.join(sorted(map(str, some))), user)}" for some in sets[:3]]
+        lines += [
+            "  missing: " + " and ".join(sorted(supposition.say(str(one), user) for one in some)) for some in sets[:3]
+        ]
     return lines

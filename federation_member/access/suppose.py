@@ -13,16 +13,18 @@ from datetime import UTC, datetime
 from functools import cache, cached_property
 
 from federation_member.access.compile import Member, statements
-from federation_member.access.decision import Decision, Held, decide, holds_nothing
+from federation_member.access.decision import Decision, Held, Tried, decide, holds_nothing
 from federation_member.access.errors import UnusablePolicy
 from federation_member.access.model import Action
 from federation_member.access.rules import Rules
+from federation_member.access.verdict import OWN_USERS, lends
 from federation_member.access.who import SELF, Reference, Who, asserter
 from fedkit.errors import InputError
 from fedkit.identity.keys import PublicKey, is_fedid
 from fedkit.identity.names import Name, roles_of, split
 from fedkit.identity.patterns import is_wild
 from fedkit.policy.model import Credential, Entity, Role, Statement
+from fedkit.policy.proof import Proof, Refusal
 from fedkit.policy.prover import Prover
 
 _FOREVER = datetime.max.replace(tzinfo=UTC)
@@ -77,18 +79,20 @@ class Supposition:
             raise UnusablePolicy(f"{who[:80]!r}: {error.message}") from error
 
     def decide(self, user: Somebody, action: Action, at: datetime, held: Held = holds_nothing) -> Decision:
-        """What would be decided for this user."""
+        """What would be decided for this user; as the last rule, this member's own users need none."""
         prover = self._prover_with(user.asserter)
         extra = [supposed(statement) for statement in user.says]
-        return decide(
-            self.rules,
-            self.own,
-            lambda role, subject, when: prover.prove(role, subject, when, extra),
-            user.principal,
-            action,
-            at,
-            held,
-        )
+
+        def prove(role: Role, subject: Entity, when: datetime) -> Proof | Refusal:
+            return prover.prove(role, subject, when, extra)
+
+        decision = decide(self.rules, self.own, prove, user.principal, action, at, held)
+        if decision.allowed or user.asserter.fedid != self.own:
+            return decision
+        if any(one.theirs and lends(one.rule, action) for one in decision.tried):
+            return decision
+        goal = prove(Role(self.own, "user"), Entity(user.principal), at)
+        return Decision((*decision.tried, Tried(OWN_USERS, None, goal)))
 
     def say(self, text: str, user: Somebody | None = None) -> str:
         """The text with names where fedids stand."""
@@ -145,9 +149,10 @@ class Supposition:
         return Prover([supposed(statement) for statement in statements(self.rules, self.own, members)])
 
 
-def supposed(statement: Statement) -> Credential:
-    """A credential that nobody has signed, for questions only."""
-    return Credential(statement, SupposedKey(statement.head.principal.encode()), _FOREVER, None, "supposed", b"")
+def supposed(statement: Statement, issuer: PublicKey | None = None) -> Credential:
+    """A credential that nobody has signed, for questions only; `issuer` where credentials of that key may come along."""
+    key = issuer or SupposedKey(statement.head.principal.encode())
+    return Credential(statement, key, _FOREVER, None, "supposed", b"")
 
 
 def _principal(name: Name, references: Sequence[object]) -> str:
