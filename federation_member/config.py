@@ -8,11 +8,12 @@ What stands in it:
     [rendezvous], [tunnel]          who they are: fedid and address; either may be another site's
     [middleware]                    what makes the machines; [middleware.options] are those of its kind
     [offer.attributes]              names for requirement expressions
-    [[lend]]                        which other members may have what; without a rule they get nothing
+    [policy]                        the file that says who else may have what; without it nobody else gets anything
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, StringConstraints
@@ -23,9 +24,7 @@ from fedkit.protocol.lending import Fedid
 from fedkit.service import parse_listen
 
 Domain = Annotated[str, StringConstraints(max_length=253, pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
-Pattern = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 AttributeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
-ANYBODY = ["*"]
 
 
 def _check_listen(text: str) -> str:
@@ -77,15 +76,14 @@ class OfferSection(Section):
     )
 
 
-class Lend(Section):
-    """One rule: who may have how much of what. The first that fits decides; patterns as in a shell (`*`, `?`)."""
+class PolicySection(Section):
+    """Who may have what of this member. SIGHUP reads it again."""
 
-    members: list[Pattern] = Field(default=ANYBODY, description="fedids or addresses of borrowing members; `*` is all")
-    projects: list[Pattern] = Field(default=ANYBODY, description="of the user, at the borrower")
-    users: list[Pattern] = Field(default=ANYBODY, description="local names at the borrower")
-    kinds: list[Pattern] = Field(default=ANYBODY, description="order kinds: compute, network")
-    instances: int = Field(default=100, ge=0, description="how many at the same time under this rule; 0 forbids")
-    account: str = Field(default="federation", min_length=1, max_length=63, description="local account they run under")
+    file: Path = Field(description="policy.toml; `fed config check` tries it, its own tests too")
+    certificates: Path | None = Field(
+        default=None,
+        description="folder LEVEL/NAME.pem of certificates with their keys, for rules that map to one",
+    )
 
 
 class MemberConfig(Section):
@@ -100,4 +98,4 @@ class MemberConfig(Section):
     tunnel: TunnelServer | None = None
     middleware: MiddlewareSection = MiddlewareSection()
     offer: OfferSection = OfferSection()
-    lend: list[Lend] = Field(default_factory=list, max_length=1000)
+    policy: PolicySection | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from fedkit.errors import Exit, FedError, InputError
+from fedkit.mesh.api import RecordedRefusal
 
 
 class Why(StrEnum):
@@ -16,6 +17,7 @@ class Why(StrEnum):
     VALIDITY_ENDED = "orders.validity_ended"
     LEASE_LOST = "lease.lost"  # the instance vanished at its lender
     LEASE_EXPIRED = "lease.expired"  # its borrower did not renew it
+    REVOKED = "member.revoked"  # a credential on which it rested was revoked
     LEASE_ENDED = "lease.ended"  # its lender gave no other reason
     MIDDLEWARE_TIMEOUT = "middleware.timeout"
     MIDDLEWARE_BROKE = "middleware.broke"  # an error that no middleware should let through
@@ -115,10 +117,10 @@ class NoTunnel(FedError):
     exit = Exit.REFUSED
 
 
-class NotAllowed(FedError):
-    """The lender's rules do not grant this; the message says what was missing."""
+class NotAllowed(RecordedRefusal):
+    """The lender's policy does not grant this; the message says what came nearest, `missing` in the details what would do."""
 
-    code = "access.not_allowed"
+    code = "member.not_allowed"
     http = 403
     exit = Exit.REFUSED
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Gauge
 
-from federation_member.access.allowlist import AllowList
+from federation_member.access.service import Access
 from federation_member.accounts.service import Accounts
 from federation_member.config import MemberConfig, PeerSection
 from federation_member.credentials.identities import HomeIdentities
@@ -57,12 +57,13 @@ async def open_member(
     async with open_component(config, "federation_member.migrations", link, clock) as component:
         key, db, mesh = component.key, component.db, component.mesh
         directory = Directory(db, mesh, key, config.name, _peer(config.rendezvous), clock)
+        access = Access(db, key, config.xmpp.address, config.policy, clock)
         orders = OrderService(
             db,
             mesh,
             directory,
             middleware,
-            AllowList(config.lend, key.fedid),
+            access.controller,
             HomeIdentities(key, clock),
             load_picker(PICKER),
             clock,
@@ -76,7 +77,7 @@ async def open_member(
         http = HttpServer(make_app(services, _metrics(component, directory)), config.api.listen)
         component.offer_status(lambda: {"directory": directory.freshness()})
         with closing(accounts):
-            async with mesh, orders, directory.running(), http:
+            async with access.running(), mesh, orders, directory.running(), http:
                 yield Member(mesh, directory, orders, accounts, http)
 
 

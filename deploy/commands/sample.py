@@ -25,6 +25,7 @@ EXAMPLES: dict[str, str] = {
     "rendezvous.fedid": f'"{"0" * 40}"',
     "rendezvous.address": '"rendezvous.site-a.test"',
     "rendezvous.allow": '["*"]',
+    "policy.file": '"/etc/fedmesh/policy.toml"',
     "tunnel.fedid": f'"{"0" * 40}"',
     "tunnel.address": '"tunnel.site-a.test"',
     "middleware.options.base": '"/var/lib/fedmesh/debian"',

@@ -102,6 +102,8 @@ class Lab:
                 place = directory(site, kind)
                 _write(place, {"secret": passwords[domain], f"{kind}.toml": _config(federation, site, kind, place)})
                 keys[domain].save(place / "key.pem")
+                if kind == "member":
+                    _write(place, {components.POLICY: components.to_toml(components.policy(federation))})
                 if kind == "tunnel":
                     _write(place, {"host_key": _ssh_key()})
                 world.give(place, self._user(kind))

@@ -16,6 +16,7 @@ from deploy.lab.topology import API_PORT, TUNNEL_PORT, TUNNEL_PORTS, Component, 
 
 COMMANDS = {"member": ["member"], "rendezvous": ["rendezvous"], "tunnel": ["tunnel-server"]}
 KINDS = {"member": "fm", "rendezvous": "rendezvous", "tunnel": "tunnel"}  # the component that each one is
+POLICY = "policy.toml"  # beside a member's configuration
 HEALTH_PORT = {"rendezvous": 8081, "tunnel": 8082}
 
 
@@ -46,7 +47,7 @@ class Federation:
 
 
 def member(federation: Federation, site: Site, place: Path) -> dict[str, Any]:
-    """The member's configuration; it lends what it has to the whole federation."""
+    """The member's configuration."""
     config = {
         "name": site.domain,
         **_common(site, "member", place),
@@ -54,13 +55,22 @@ def member(federation: Federation, site: Site, place: Path) -> dict[str, Any]:
         "rendezvous": federation.peer(federation.rendezvous),
         "tunnel": federation.peer(federation.tunnel_of(site)),
         "offer": {"attributes": {"gpu": site.has_gpu}},
-        "lend": [{"members": ["*"]}],
+        "policy": {"file": str(place / POLICY)},
         "middleware": {"kind": "containers", "options": _containers(site, place)},
     }
     if site.closed:
         # Others can reach it only over the connections that it holds open itself.
         config["xmpp"]["keepalive"] = [component.domain for component in federation.plan.sites[0].components]
     return config
+
+
+def policy(federation: Federation) -> dict[str, Any]:
+    """A member's policy: it lends what it has to all users of the federation."""
+    sites = federation.plan.sites
+    return {
+        "principals": {site.name: federation.fedids[site.component("fm").domain] for site in sites},
+        "rule": [{"name": "everybody", "who": [f"{site.name}/*/*" for site in sites], "may": ["*"]}],
+    }
 
 
 def _containers(site: Site, place: Path) -> dict[str, Any]:

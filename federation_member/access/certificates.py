@@ -9,6 +9,7 @@ key; `<alloc>.holder <- U` says who handles what was lent. Both last as long as 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -28,6 +29,15 @@ from fedkit.policy.model import Entity, Role, Statement
 HOLDER = "holder"
 SKEW = timedelta(minutes=2)  # by how much a machine's clock may be behind
 EXTENSIONS = (b"permit-agent-forwarding", b"permit-port-forwarding", b"permit-pty", b"permit-user-rc")
+
+
+@dataclass(frozen=True)
+class Handed:
+    """What the borrower is given to handle what was lent: the allocation's fedid, certificates over the user's keys, credentials."""
+
+    allocation: str
+    certificates: tuple[str, ...] = ()
+    credentials: tuple[str, ...] = ()
 
 
 def openssh(key: PrivateKey) -> str:

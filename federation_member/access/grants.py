@@ -118,10 +118,10 @@ def forget(conn: Connection, lease_id: str) -> None:
     conn.execute(delete(grants).where(grants.c.lease_id == lease_id, grants.c.active == 0))
 
 
-def count(conn: Connection, rule: str) -> int:
-    """How many grants exist under a rule."""
-    query = select(func.count()).select_from(grants).where(grants.c.rule == rule, grants.c.active == 1)
-    return int(conn.execute(query).scalar_one())
+def counts(conn: Connection) -> dict[str, int]:
+    """How many grants exist under each rule under which there are any."""
+    query = select(grants.c.rule, func.count().label("number")).where(grants.c.active == 1).group_by(grants.c.rule)
+    return {row.rule: row.number for row in conn.execute(query)}
 
 
 def resting_on(conn: Connection, issuer: str, credential_ids: Iterable[str]) -> list[tuple[str, str]]:

@@ -38,7 +38,7 @@ grants = Table(
     Column("active", Integer, nullable=False),
     Column("created", Instant, nullable=False),
     Column("changed", Instant, nullable=False),
-    Index("grants_by_rule", "rule", "active"),
+    Index("grants_by_rule", "active", "rule"),
     Index("grants_by_account", "account", "active"),
 )
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from federation_member.access.decision import Decision, Held, decide
@@ -27,6 +27,7 @@ from fedkit.policy.prover import Prover
 
 OWN_USERS = Rule("own users", (), ("*",))  # the last rule: a member's own users need none; no file can name one so
 ACTING_FOR = "acting_for"
+_ANY_TIME = datetime.max.replace(tzinfo=UTC)
 SETS = 5  # of missing statements
 SETS_SIZE = 16 * 1024  # characters of all of them
 
@@ -126,7 +127,7 @@ def _limited(decision: Decision, action: Action) -> bool:
 
 def lends(rule: Rule, action: Action) -> bool:
     """Tell whether `rule` lends this at some time to somebody, however much it lends already."""
-    return replace(rule, hours=None, count=None).refusal(action, datetime.max, 0) is None
+    return replace(rule, hours=None, count=None).refusal(action, _ANY_TIME, 0) is None
 
 
 def _lent(rule: Rule, who: list[Answer], goal: Answer, applicant: Applicant) -> Verdict:
@@ -136,9 +137,7 @@ def _lent(rule: Rule, who: list[Answer], goal: Answer, applicant: Applicant) -> 
     return _refused([*who, goal], "", (), applicant)
 
 
-def _refused(
-    who: list[Answer], reason: str, missing: Iterable[frozenset[Statement]], applicant: Applicant
-) -> Verdict:
+def _refused(who: list[Answer], reason: str, missing: Iterable[frozenset[Statement]], applicant: Applicant) -> Verdict:
     """Say no; whatever else is missing, what shows the name is missing as well."""
     unshown = [answer for answer in who if isinstance(answer, Refusal)]
     base = frozenset[Statement]().union(*(answer.missing[0] for answer in unshown if answer.missing))

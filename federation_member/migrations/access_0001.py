@@ -37,7 +37,7 @@ def upgrade() -> None:
         sa.Column("created", sa.BigInteger, nullable=False),
         sa.Column("changed", sa.BigInteger, nullable=False),
     )
-    op.create_index("grants_by_rule", "access_grants", ["rule", "active"])
+    op.create_index("grants_by_rule", "access_grants", ["active", "rule"])
     op.create_index("grants_by_account", "access_grants", ["account", "active"])
     op.create_table(
         "access_grant_credentials",

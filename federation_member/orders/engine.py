@@ -21,13 +21,13 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy import select
 
-from federation_member.access.allowlist import Access
+from federation_member.access.controller import Controller
 from federation_member.middleware.contract import Middleware, Unavailable
 from federation_member.orders import leases
 from federation_member.orders.borrowing import Borrowing
 from federation_member.orders.candidates import Directory, KnownMember, OwnMember, Snapshot
 from federation_member.orders.identities import Identities
-from federation_member.orders.keeper import SWEEP, Keeper
+from federation_member.orders.keeper import ACCOUNT, SWEEP, Keeper
 from federation_member.orders.lenders import Lenders
 from federation_member.orders.lending import Lending
 from federation_member.orders.lending_wire import LendingWire
@@ -63,7 +63,7 @@ class Engine:
         mesh: Mesh,
         directory: Directory,
         middleware: Middleware | None,
-        access: Access,
+        access: Controller,
         identities: Identities,
         picker: Picker,
         clock: Clock,
@@ -87,6 +87,8 @@ class Engine:
         if middleware is not None:
             keeper = Keeper(db, self.lending, self._tunnels, middleware, clock, worker)
             self._lease_queue = WorkQueue("leases", keeper.look, clock, LEASE_WORKERS)
+        self._access = access
+        access.connect(lambda name: self._wake_lease(ACCOUNT + name, clock()))
         self.lenders = Lenders(db, mesh, self.lending, clock)
         self.store = OrderStore(clock, self._order_changed)
         self.progress = Progress(self.store, self.lenders, clock, self._wake_renewal)
@@ -124,6 +126,7 @@ class Engine:
                 stack.push_async_callback(self._middleware.stop)
             await self._refresh_offer()
             self._picture()
+            await self._db.run(self.lending.begin)
             await self._fill()
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(queue.run()) for queue in self.queues]
@@ -241,6 +244,7 @@ class Engine:
         """Take a new picture of the members; return who differs from the last one."""
         others = [member for member in self._directory.members() if member.fedid != self._me.fedid]
         members: tuple[KnownMember, ...] = (self._me, *others)
+        self._access.know(members)
         before = {member.fedid: _substance(member) for member in self._world.snapshot.members}
         changed = {member.fedid for member in members if before.get(member.fedid) != _substance(member)}
         if changed or len(before) != len(members):

@@ -6,6 +6,9 @@
 Looking at a lease means: read its row, do the one call that its state needs, write what came of it, if the row still says the
 same. Calls are idempotent by the lease id, so a crash anywhere leads to the same call again. At start the whole of
 `list_owned` is compared with the book: what the book does not hold is deleted, what is missing is looked at.
+
+Local accounts are looked after likewise (access/local_accounts.py): ready before anything is made under them, and settled again
+whenever a grant is released.
 """
 
 from __future__ import annotations
@@ -16,6 +19,9 @@ from typing import Any
 
 import structlog
 
+from federation_member.access import grants
+from federation_member.access.grants import Grant
+from federation_member.access.local_accounts import LocalAccounts
 from federation_member.errors import NoTunnel, Why
 from federation_member.middleware.contract import (
     Account,
@@ -41,6 +47,7 @@ from fedkit.store import Database, Tx
 log = structlog.get_logger()
 
 SWEEP = ""  # the key under which the queue holds the comparison with `list_owned`
+ACCOUNT = "account "  # before a local account's name: the key of looking at it
 PATIENCE = timedelta(seconds=60)  # how long a middleware or tunnel server may be unavailable before a lease fails
 CALL_LIMIT = timedelta(minutes=15)  # how long one call may take
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between two looks at what is not finished
@@ -56,6 +63,7 @@ class Keeper:
         self._lending = lending
         self._tunnels = tunnels
         self._middleware = middleware
+        self._accounts = LocalAccounts(db, middleware)
         self._clock = clock
         self._worker = worker
 
@@ -64,6 +72,8 @@ class Keeper:
         if lease_id == SWEEP:
             await self._sweep()
             return None
+        if lease_id.startswith(ACCOUNT):
+            return await self._settle(lease_id.removeprefix(ACCOUNT))
         lease = await self._take(lease_id)
         if lease is None:
             return None
@@ -116,14 +126,14 @@ class Keeper:
         if lease.state not in ENDED:
             return await self._delete(lease)
         if lease.due is not None and lease.due <= self._clock():
-            await self._db.run(lambda tx: leases.forget(tx.conn, lease.id))
+            await self._db.run(lambda tx: self._lending.forget(tx, lease.id))
             return None
         return lease.due
 
     async def _create(self, lease: Lease) -> datetime | None:
         try:
             async with asyncio.timeout(CALL_LIMIT.total_seconds()):
-                owned = await self._middleware.create(lease.id, await self._request(lease))
+                owned = await self._make(lease)
         except (Unavailable, MeshError) as error:
             if self._clock() - lease.created < PATIENCE:
                 log.warning("lease_waits", lease=lease.id, code=error.code, reason=error.message)
@@ -138,13 +148,20 @@ class Keeper:
             return await self._fail(lease, Why.MIDDLEWARE_BROKE, f"{type(error).__name__} in the lender's middleware")
         return await self._made(lease, owned)
 
-    async def _request(self, lease: Lease) -> InstanceRequest:
-        account = Account(lease.account)
+    async def _make(self, lease: Lease) -> Owned:
+        grant = await self._db.read(lambda conn: grants.load(conn, lease.id))
+        if grant is not None and grant.account.how in grants.KINDS:
+            await self._accounts.settle(lease.account)
+        return await self._middleware.create(lease.id, await self._request(lease, grant))
+
+    async def _request(self, lease: Lease, grant: Grant | None) -> InstanceRequest:
+        account = Account(lease.account, None if grant is None else grant.account.certificate)
         if not isinstance(lease.spec, ComputeSpec):
             return NetworkRequest(lease.spec, account)
         assert lease.flavour is not None
-        access = await self._tunnels.access(lease)
-        return ComputeRequest(lease.spec, lease.flavour, account, tuple(lease.spec.networks), access)
+        tunnel = await self._tunnels.access(lease)
+        trusted = None if grant is None else grant.authority
+        return ComputeRequest(lease.spec, lease.flavour, account, tuple(lease.spec.networks), tunnel, trusted)
 
     async def _made(self, lease: Lease, owned: Owned) -> datetime | None:
         if owned.status is Status.FAILED:
@@ -213,6 +230,16 @@ class Keeper:
         pause = min(max((now - lease.changed).total_seconds() / 2, SHORTEST_PAUSE), LONGEST_PAUSE)
         return now + timedelta(seconds=pause)
 
+    # Accounts
+
+    async def _settle(self, account: str) -> datetime | None:
+        try:
+            await self._accounts.settle(account)
+        except MiddlewareError as error:
+            log.warning("account_not_settled", account=account, code=error.code, reason=error.message)
+            return self._clock() + timedelta(seconds=LONGEST_PAUSE)
+        return None
+
     # All of them
 
     async def _sweep(self) -> None:
@@ -224,3 +251,5 @@ class Keeper:
             await self._middleware.delete(key)
         for key in sorted(held.keys() - owned):
             self._lending.wake(key)
+        for account in sorted(await self._accounts.all()):
+            self._lending.wake(ACCOUNT + account)

@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from pydantic import TypeAdapter
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
+from federation_member.access.certificates import Handed
 from federation_member.orders.store import REASON_LENGTH, SPEC, TUNNELS
 from federation_member.orders.tables import EPOCH, leases
 from fedkit.mesh.api import Peer
@@ -20,6 +22,7 @@ from fedkit.protocol.lending import Flavour, Instance, LeaseState, LeaseView, Sp
 
 ENDED = frozenset({LeaseState.FAILED, LeaseState.RELEASED})
 LIVE = frozenset({LeaseState.ACCEPTED, LeaseState.RUNNING})
+HANDED: TypeAdapter[Handed] = TypeAdapter(Handed)
 RETENTION = timedelta(days=1)  # how long an ended lease is remembered: longer than any request for it can be under way
 
 
@@ -56,6 +59,7 @@ class Lease:
     instance: Instance | None
     tunnel: TunnelLease | None
     tunnels: tuple[Tunnel, ...]
+    handed: Handed | None = None  # while its grant is used
 
     def view(self) -> LeaseView:
         """What the borrower may see."""
@@ -68,6 +72,9 @@ class Lease:
             expires=self.expires,
             instance=self.instance,
             tunnels=list(self.tunnels),
+            allocation=None if self.handed is None else self.handed.allocation,
+            certificates=[] if self.handed is None else list(self.handed.certificates),
+            credentials=[] if self.handed is None else list(self.handed.credentials),
         )
 
 
@@ -166,6 +173,7 @@ def _columns(lease: Lease) -> dict[str, Any]:
         "tunnel_expires": None if tunnel is None else tunnel.expires,
         "tunnel_revision": 0 if tunnel is None else tunnel.revision,
         "tunnels": TUNNELS.dump_json(lease.tunnels).decode(),
+        "handed": None if lease.handed is None else HANDED.dump_json(lease.handed).decode(),
     }
 
 
@@ -193,4 +201,5 @@ def _lease(row: Row[Any]) -> Lease:
         instance=None if row.instance is None else Instance.model_validate_json(row.instance),
         tunnel=tunnel,
         tunnels=TUNNELS.validate_json(row.tunnels),
+        handed=None if row.handed is None else HANDED.validate_json(row.handed),
     )

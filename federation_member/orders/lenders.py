@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from fedkit.clock import Clock
-from fedkit.mesh.api import Mesh, Peer
+from fedkit.mesh.api import Mesh, Peer, RecordedRefusal
 from fedkit.protocol.lending import (
     LeaseCreate,
     LeaseRelease,
@@ -65,9 +65,16 @@ class Lenders:
     def create(self, tx: Tx, peer: Peer, body: LeaseCreate) -> LeaseView | None:
         """Ask for a lease; a local refusal raises its `FedError`."""
         if self.is_own(peer):
-            return self._own.create(tx, peer, body)
+            return self._create_own(tx, peer, body)
         self._mesh.enqueue(tx, peer, "lease.create", body, deadline=self._clock() + ANSWER_WITHIN)
         return None
+
+    def _create_own(self, tx: Tx, peer: Peer, body: LeaseCreate) -> LeaseView:
+        try:
+            return self._own.create(tx, peer, body)
+        except RecordedRefusal as refusal:
+            refusal.record(tx)
+            raise
 
     def release(self, tx: Tx, peer: Peer, lease_id: str) -> LeaseView | None:
         """Have a lease taken back, however long it takes to reach the lender."""

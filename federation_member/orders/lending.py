@@ -10,24 +10,31 @@ orders therefore takes the order first (`locked`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import delete, insert, select
 
-from federation_member.access.allowlist import Access, Applicant
-from federation_member.errors import LeaseGone, NotLent, NoTunnel, UnknownLease
+from federation_member.access import grants
+from federation_member.access.controller import Controller, Ended, proof_to_tell
+from federation_member.access.grants import Grant
+from federation_member.access.model import Action
+from federation_member.access.verdict import Applicant
+from federation_member.errors import LeaseGone, NotAllowed, NotLent, NoTunnel, UnknownLease, Why
 from federation_member.orders import leases
 from federation_member.orders.candidates import KnownMember, choose_flavour, misfit
-from federation_member.orders.leases import ENDED, LIVE, RETENTION, Lease, TunnelLease
+from federation_member.orders.leases import LIVE, RETENTION, Lease, TunnelLease
+from federation_member.orders.store import REASON_LENGTH
 from federation_member.orders.tables import lease_tombstones
-from federation_member.orders.tables import leases as lease_table
 from federation_member.orders.tunnels import SPARE, Tunnels
 from fedkit.clock import Clock
 from fedkit.identity.names import Name
 from fedkit.mesh.api import Mesh, Peer
+from fedkit.policy import compact
+from fedkit.policy.model import Credential
+from fedkit.policy.revocation import RevocationList
 from fedkit.protocol.lending import (
     ComputeSpec,
     Flavour,
@@ -54,7 +61,7 @@ class Lending:
         self,
         mesh: Mesh,
         tunnels: Tunnels,
-        access: Access,
+        access: Controller,
         me: Callable[[], KnownMember],
         wake: Callable[[str, datetime], None],
         clock: Clock,
@@ -82,19 +89,19 @@ class Lending:
             return known.view()
         if known is not None or self._is_tombstone(tx, body.lease_id):
             raise LeaseGone("This lease was released before; ask for another.")
-        flavour = self._fit(body.spec)
         name = Name.parse(body.name)
+        applicant = Applicant(borrower, name, body.principal, _read(body.credentials))
+        flavour = self._fit(body.spec)
         self._check_networks(tx, borrower, name, body.spec)
-        applicant = Applicant(borrower.fedid, borrower.address, name.project, name.user, body.spec.kind)
-        account = self._access.decide(applicant, lambda: self._held(tx))
         now = self._clock()
-        expires = now + timedelta(seconds=body.seconds)
+        grant = self._grant(tx, applicant, body, flavour, now + timedelta(seconds=body.seconds))
+        expires = grant.until
         lease = Lease(
             id=body.lease_id,
             borrower=borrower,
             project=name.project,
             user=name.user,
-            account=account.name,
+            account=grant.account.name,
             spec=body.spec,
             flavour=flavour,
             state=LeaseState.ACCEPTED,
@@ -108,11 +115,21 @@ class Lending:
             instance=None,
             tunnel=self._tunnels.begin(expires) if isinstance(body.spec, ComputeSpec) else None,
             tunnels=(),
+            handed=self._access.handed(grant, None),
         )
         leases.add(tx.conn, lease)
         self._tunnels.grant(tx, lease)
         tx.after_commit(lambda: self._wake(lease.id, now))
-        return lease.view()
+        return lease.view().model_copy(update={"proof": proof_to_tell(grant)})
+
+    def _grant(
+        self, tx: Tx, applicant: Applicant, body: LeaseCreate, flavour: Flavour | None, until: datetime
+    ) -> Grant:
+        spec = body.spec
+        if isinstance(spec, ComputeSpec):
+            action = Action(spec.kind, flavour.name if flavour else "", image=spec.image)
+            return self._access.grant(tx, body.lease_id, applicant, action, spec.ssh_keys, until)
+        return self._access.grant(tx, body.lease_id, applicant, Action(spec.kind), (), until)
 
     def release(self, tx: Tx, borrower: Peer, body: LeaseRelease) -> LeaseView:
         """Begin to take a lease back; one never seen is marked so that it can never be created."""
@@ -130,6 +147,7 @@ class Lending:
         """Renew what is alive of these leases and tell the state of each."""
         now = self._clock()
         expires = now + timedelta(seconds=body.seconds)
+        fresh = _read(body.credentials)
         found: list[LeaseView] = []
         unknown: list[str] = []
         for lease_id in sorted(set(body.lease_ids)):  # sorted: locks are taken in one order
@@ -138,7 +156,7 @@ class Lending:
                 unknown.append(lease_id)
                 continue
             if lease.state in LIVE and lease.expires > now:
-                lease = self._renew(tx, lease, borrower, max(expires, lease.expires))
+                lease = self._renew(tx, lease, borrower, max(expires, lease.expires), fresh)
             found.append(lease.view())
         return LeaseSynced(leases=found, unknown=unknown)
 
@@ -158,6 +176,23 @@ class Lending:
         if any(open_.name == body.name for open_ in lease.tunnels):
             self._tunnels.free(tx, lease, tunnel, body.name)
         return lease.view()
+
+    # Access
+
+    def begin(self, tx: Tx) -> None:
+        """Recall what was revoked, and end what should have ended."""
+        self._end_all(tx, self._access.begin(tx))
+
+    def revoke(self, tx: Tx, listing: RevocationList) -> None:
+        """Take in an issuer's list, and end every lease that rests on what it names."""
+        self._end_all(tx, self._access.revoke(tx, listing))
+
+    def _end_all(self, tx: Tx, ended: Sequence[Ended]) -> None:
+        for one in sorted(ended, key=lambda one: one.lease_id):  # sorted: locks are taken in one order
+            lease = self.locked(tx, one.lease_id)
+            if lease is not None and lease.state in LIVE:
+                now = self._clock()
+                self.change(tx, lease, state=LeaseState.FAILING, code=Why.REVOKED, reason=one.reason, due=now)
 
     # What the lender itself changes
 
@@ -192,6 +227,10 @@ class Lending:
         tunnel = changes.pop("tunnel", lease.tunnel)
         if tunnel is not None:
             tunnel = replace(tunnel, private_key="")
+        instance = changes.get("instance", lease.instance)
+        grant = grants.load(tx.conn, lease.id)
+        if grant is not None and instance is not None:
+            changes["handed"] = self._access.handed(grant, instance.user)
         return self.change(
             tx, lease, state=LeaseState.RUNNING, code="", reason="", due=lease.expires, tunnel=tunnel, **changes
         )
@@ -200,9 +239,14 @@ class Lending:
         """Close a lease under which the middleware holds nothing any more."""
         state = LeaseState.FAILED if lease.state is LeaseState.FAILING else LeaseState.RELEASED
         self._tunnels.revoke(tx, lease)
-        return self.change(
-            tx, lease, state=state, instance=None, tunnel=None, tunnels=(), due=self._clock() + RETENTION
-        )
+        self._access.release(tx, lease.id, lease.code, lease.reason)
+        nothing: dict[str, Any] = {"instance": None, "tunnel": None, "tunnels": (), "handed": None}
+        return self.change(tx, lease, state=state, due=self._clock() + RETENTION, **nothing)
+
+    def forget(self, tx: Tx, lease_id: str) -> None:
+        """Forget an ended lease and its grant."""
+        leases.forget(tx.conn, lease_id)
+        grants.forget(tx.conn, lease_id)
 
     # Details
 
@@ -225,22 +269,21 @@ class Lending:
             if network.spec.kind != "network" or network.state is not LeaseState.RUNNING:
                 raise UnknownLease(f"The lease {lease_id} is not a running network.")
 
-    @staticmethod
-    def _held(tx: Tx) -> Mapping[Applicant, int]:
-        t = lease_table.c
-        who = (t.borrower, t.address, t.project, t.owner, t.kind)
-        query = select(*who, func.count().label("number")).where(t.state.not_in([s.value for s in ENDED]))
-        rows = tx.conn.execute(query.group_by(*who))
-        return {Applicant(r.borrower, r.address, r.project, r.owner, r.kind): r.number for r in rows}
-
-    def _renew(self, tx: Tx, lease: Lease, borrower: Peer, expires: datetime) -> Lease:
+    def _renew(self, tx: Tx, lease: Lease, borrower: Peer, expires: datetime, fresh: Sequence[Credential]) -> Lease:
+        """Let a lease last as long as its grant; where that ends, say why."""
         now = self._clock()
+        grant = self._access.renew(tx, lease.id, expires, fresh)
+        problem = "it was lent before there was a policy here" if grant is None else grant.problem
+        expires = lease.expires if grant is None else max(grant.until, lease.expires)
         tunnel = lease.tunnel
         if tunnel is not None and tunnel.expires < expires:
             tunnel = TunnelLease(tunnel.server, tunnel.private_key, tunnel.public_key, expires + SPARE, tunnel.revision)
-        due = expires if lease.state is LeaseState.RUNNING else lease.due
-        changes: dict[str, Any] = {"borrower": borrower, "expires": expires, "tunnel": tunnel, "due": due}
-        renewed = leases.save(tx.conn, lease, now, quiet=True, **changes)
+        changes: dict[str, Any] = {"borrower": borrower, "expires": expires, "tunnel": tunnel}
+        changes["due"] = expires if lease.state is LeaseState.RUNNING else lease.due
+        if grant is not None:
+            changes["handed"] = self._access.handed(grant, lease.instance.user if lease.instance else None)
+        changes |= _told(lease, problem)
+        renewed = leases.save(tx.conn, lease, now, quiet="code" not in changes, **changes)
         if tunnel is not lease.tunnel:
             self._tunnels.grant(tx, renewed)
         return renewed
@@ -267,3 +310,18 @@ class Lending:
             tx.conn.execute(insert(t).values(id=lease_id, borrower=borrower.fedid, until=now + RETENTION))
         reason = "it was never made here"
         return LeaseView(lease_id=lease_id, state=LeaseState.RELEASED, revision=1, reason=reason, expires=now)
+
+
+def _read(credentials: Sequence[str]) -> tuple[Credential, ...]:
+    """Check what came along; raises `BadCredential`."""
+    return tuple(map(compact.read, credentials))
+
+
+def _told(lease: Lease, problem: str) -> dict[str, str]:
+    """What a renewal changes of what a lease says: that it will end by the lender's policy, or that it will not after all."""
+    reason = f"will not be renewed: {problem}"[:REASON_LENGTH] if problem else ""
+    if reason and reason != lease.reason:
+        return {"code": NotAllowed.code, "reason": reason}
+    if not reason and lease.code == NotAllowed.code:
+        return {"code": "", "reason": ""}
+    return {}

@@ -20,7 +20,7 @@ from typing import Any, Self
 from sqlalchemy import and_, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 
-from federation_member.access.allowlist import Access
+from federation_member.access.controller import Controller
 from federation_member.errors import (
     IdempotencyConflict,
     NetworkInUse,
@@ -67,6 +67,7 @@ from federation_member.orders.tables import (
 from fedkit.clock import Clock, now
 from fedkit.errors import RemoteError
 from fedkit.mesh.api import Mesh, Peer
+from fedkit.policy.revocation import RevocationList
 from fedkit.protocol.lending import ComputeSpec, LeaseView, Offer, TunnelClose, TunnelOpen
 from fedkit.store import Database, Tx
 
@@ -84,7 +85,7 @@ class OrderService:
         mesh: Mesh,
         directory: Directory,
         middleware: Middleware | None,
-        access: Access,
+        access: Controller,
         identities: Identities,
         picker: Picker,
         clock: Clock = now,
@@ -127,6 +128,10 @@ class OrderService:
     async def offer(self) -> Offer:
         """What this member lends now."""
         return await self.engine.offer()
+
+    async def revoked(self, listing: RevocationList) -> None:
+        """Take in an issuer's revocation list: what was lent on what it names ends at once. Repeating is harmless."""
+        await self._db.run(lambda tx: self.engine.lending.revoke(tx, listing))
 
     # Orders
 

@@ -183,6 +183,7 @@ leases = Table(
     Column("tunnel_expires", Instant),
     Column("tunnel_revision", Integer, nullable=False),
     Column("tunnels", Text, nullable=False),
+    Column("handed", Text),  # what its grant hands to the borrower, while it is used
     Index("leases_by_due", "due"),
     Index("leases_by_borrower", "borrower", "state"),
 )

@@ -11,7 +11,8 @@ Three kinds of operation:
 * a **query** changes nothing. It is asked with `Mesh.ask` and answered by an async `QueryHandler`.
 * an **event** is a command whose answer interests nobody but the outbox.
 
-A handler refuses by raising a `FedError`; its code, message and details travel back and arrive as `RemoteError`.
+A handler refuses by raising a `FedError`; its code, message and details travel back and arrive as `RemoteError`. What the
+handler wrote is undone then; a refusal that has to leave something behind is a `RecordedRefusal`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from fedkit.errors import RemoteError
+from fedkit.errors import FedError, RemoteError
 from fedkit.store import Tx
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -63,6 +64,14 @@ class Outcome:
     sent: dict[str, Any]
     answer: dict[str, Any]
     error: RemoteError | None
+
+
+class RecordedRefusal(FedError):
+    """A refusal that is written down: `record` runs in the same transaction, after what the handler wrote was undone."""
+
+    def __init__(self, message: str, *, record: Callable[[Tx], None] | None = None, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.record = record or (lambda _tx: None)
 
 
 CommandHandler = Callable[[Tx, Request[Any]], BaseModel]

@@ -22,7 +22,7 @@ import structlog
 
 from fedkit.errors import FedError
 from fedkit.identity.keys import PublicKey
-from fedkit.mesh.api import CommandHandler, Request
+from fedkit.mesh.api import CommandHandler, RecordedRefusal, Request
 from fedkit.mesh.envelope import INLINE_LIMIT
 from fedkit.mesh.errors import AnswerTooLarge, IdReused, OutOfOrder, Replayed
 from fedkit.mesh.pins import Pins
@@ -106,6 +106,8 @@ def execute(tx: Tx, pins: Pins, command: Command, now: float) -> str:
     except FedError as error:
         savepoint.undo()
         del tx.callbacks[callbacks:]
+        if isinstance(error, RecordedRefusal):
+            error.record(tx)
         answer, keep_until = _refuse(command.request, error), now + REFUSAL_KEPT
     else:
         keep_until = command.since + RETRY_WINDOW + CLOCK_SLACK

@@ -17,11 +17,11 @@ from statistics import median, quantiles
 
 import structlog
 
-from federation_member.config import Lend
 from federation_member.orders.model import OrderState
 from fedkit.protocol.lending import LeaseSync
 from tests.support.fake_middleware import LARGE, SMALL, Cloud
 from tests.support.federation import USER, Federation, Member, machine
+from tests.support.policies import NOTHING
 
 LARGE_ONLY = "vcpu >= 4"
 HUGE = LARGE.model_copy(update={"name": "huge", "vcpu": 64})
@@ -76,7 +76,7 @@ async def refusals(folder: Path, number: int) -> dict[str, object]:
     async with Federation(folder) as world:
         a = await world.add("a", Cloud(flavours=[SMALL]))
         for index in range(4):
-            await world.add(f"full{index}", lends=[Lend(instances=0)])
+            await world.add(f"full{index}", lends=NOTHING)
         good = await world.add("good")
         times: dict[int, list[float]] = {}
         while sum(map(len, times.values())) < number:

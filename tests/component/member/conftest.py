@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from federation_member.config import Lend, MemberConfig
+from federation_member.config import MemberConfig
 from federation_member.service import Member, open_member
 from fedkit.identity.keys import PrivateKey
 from tests.support.fake_middleware import Cloud, FakeMiddleware
@@ -30,7 +30,6 @@ def make_config(folder: Path, port: int = 0) -> MemberConfig:
             "xmpp": {"address": f"fm.{name}", "host": "127.0.0.1", "secret_file": folder / "secret"},
             "store": {"url": f"sqlite:///{folder}/{name}.db"},
             "api": {"listen": f"127.0.0.1:{port}"},
-            "lend": [Lend().model_dump()],
         }
     )
 

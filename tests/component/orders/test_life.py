@@ -6,13 +6,13 @@ from datetime import timedelta
 
 import pytest
 
-from federation_member.config import Lend
 from federation_member.errors import IdempotencyConflict, NetworkInUse, UnknownNetwork, UnknownOrder, UnknownRequirement
 from federation_member.middleware.contract import NoCapacity
 from federation_member.orders.leases import held
 from federation_member.orders.model import AttemptState, OrderState, OrderType, User
 from tests.support.fake_middleware import LARGE, SMALL, Cloud
 from tests.support.federation import USER, Federation, Member, machine, network
+from tests.support.policies import NOTHING, rule
 
 LARGE_ONLY = "vcpu >= 4"
 
@@ -64,7 +64,7 @@ async def test_history_gives_a_reason_at_every_step(world: Federation) -> None:
 async def test_falls_through_to_the_next_candidate(world: Federation) -> None:
     a = await world.add("a", Cloud(flavours=[SMALL]))
     full = await world.add("full", Cloud(refusal=NoCapacity("no valid host")))
-    closed = await world.add("closed", lends=[Lend(members=["nobody"])])
+    closed = await world.add("closed", lends=rule("nobody", "0" * 40 + "/*/*"))
     good = await world.add("good")
     placed = [(await a.orders.create(USER, machine(requirements=LARGE_ONLY), None))[0] for _ in range(3)]
     for order in placed:
@@ -82,13 +82,13 @@ async def _ended(member: Member) -> bool:
 
 async def test_when_all_refuse_the_reason_names_each(world: Federation) -> None:
     a = await world.add("a", Cloud(refusal=NoCapacity("no room at home")))
-    b = await world.add("b", lends=[])
+    b = await world.add("b", lends=NOTHING)
     order = (await a.orders.create(USER, machine(), None))[0]
     order = await a.until(order.id, OrderState.OPEN, lambda o: "b.test" in o.reason and o.lease_id is None)
     assert "a.test: no room at home" in order.reason
-    assert "b.test: Nothing is lent here" in order.reason
+    assert "nothing is lent here" in order.reason
     why = await a.orders.why(USER, order.id)
-    assert {attempt.code for attempt in why.attempts} == {"middleware.no_capacity", "access.not_allowed"}
+    assert {attempt.code for attempt in why.attempts} == {"middleware.no_capacity", "member.not_allowed"}
     assert why.next_try is not None
     a.cloud.refusal = None
     world.advance((why.next_try - world.clock()).total_seconds() + 1)
@@ -243,11 +243,11 @@ async def test_pages_hold_every_order_once(world: Federation) -> None:
 
 async def test_refused_attempts_hold_nothing(world: Federation) -> None:
     a = await world.add("a", Cloud(flavours=[SMALL]))
-    await world.add("b", lends=[Lend(instances=1)])
+    await world.add("b", lends=rule("one", "*/*/*", count=1))
     first = (await a.orders.create(USER, machine(requirements=LARGE_ONLY), None))[0]
     await a.until(first.id, OrderState.FULFILLED)
     second = (await a.orders.create(USER, machine(requirements=LARGE_ONLY), None))[0]
-    await a.until(second.id, OrderState.OPEN, lambda o: o.code == "access.not_allowed")
+    await a.until(second.id, OrderState.OPEN, lambda o: o.code == "member.not_allowed")
     why = await a.orders.why(USER, second.id)
     assert [attempt.state for attempt in why.attempts] == [AttemptState.REFUSED]
     await a.orders.delete(USER, second.id)

@@ -18,6 +18,7 @@ from deploy.lab import components, pki
 from deploy.lab.errors import Unknown
 from deploy.lab.network import firewall
 from deploy.lab.topology import MAXIMUM_SITES, Plan, Site, namespace
+from federation_member.access.policy_file import read
 from federation_member.config import MemberConfig
 from fedkit.config import Section, load
 from rendezvous.config import RendezvousConfig
@@ -118,6 +119,8 @@ def test_what_is_written_for_the_components_is_what_they_read(tmp_path: Path) ->
                 path = tmp_path / f"{site.name}-{kind}.toml"
                 path.write_text(components.to_toml(components.CONFIGS[kind](federation, site, tmp_path)))
                 load(path, model, "UNUSED")
+    policy = read(components.to_toml(components.policy(federation)).encode(), "policy.toml")
+    assert [rule.name for rule in policy.rules] == ["everybody"]
     # A closed site's machines dial the first site, whose tunnel server must let its member grant.
     assert components.member(federation, plan.sites[2], tmp_path)["tunnel"]["address"] == "tunnel.site-a.test"
     assert fedids["fm.site-c.test"] in components.tunnel(federation, plan.sites[0], tmp_path)["tunnel"]["controllers"]
