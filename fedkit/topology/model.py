@@ -13,9 +13,11 @@ Everything is immutable; `dataclasses.replace` makes the changed copy.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, Self
+
+from fedkit.topology.errors import Problem
 
 Kind = Literal["link", "lan"]
 FailureAction = Literal["fatal", "nonfatal", "ignore"]
@@ -304,10 +306,11 @@ class Topology(Attributed):
 
 @dataclass(frozen=True)
 class Described:
-    """What a reader returns: the topology, and what its author should look at (see `errors.Problem`)."""
+    """What a reader returns: the topology, what its author should look at, and what the program itself wrote (`puts`)."""
 
     topology: Topology
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[Problem, ...] = ()
+    output: str = ""
 
 
 def unnamed_interfaces_named(interfaces: Iterable[Interface]) -> tuple[Interface, ...]:

@@ -1,0 +1,1 @@
+"""Emulab's and DETER's ns2 dialect."""
