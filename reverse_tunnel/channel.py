@@ -7,7 +7,7 @@ Public socket and channel are one object, because everything it does is move oct
 
 So what a peer can make the server hold is what it was granted: one window in this direction, one socket buffer in the other.
 The window starts small and doubles while the public side keeps up and the machine must wait for it, which is when half of it is
-used up within two round trips: long fast lines need megabytes, but where a machine is near, what lies in more than a megabyte of
+used up within one round trip: long fast lines need megabytes, but where a machine is near, what lies in more than a megabyte of
 window has left the processors' caches before it is sent on. What windows grow by comes out of a budget of the ssh connection; a
 public client that never reads never gets more than the first.
 
@@ -288,7 +288,7 @@ class PortChannel:
             return
         more = self._consumed
         now = self._conn.loop.time()
-        machine_waits = now - self._adjusted < 2 * self._conn.round_trip and not self._pending
+        machine_waits = now - self._adjusted < self._conn.round_trip and not self._pending
         if machine_waits and self._window < LARGEST_WINDOW and self._conn.take_window(self._window):
             more += self._window
             self._window *= 2
