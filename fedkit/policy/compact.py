@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -35,12 +36,11 @@ def issue(key: PrivateKey, statement: Statement, expires: datetime, not_before: 
         raise BadCredential(
             f"Only {statement.head.principal} can say who has {statement.head}; this key is {key.fedid}'s."
         )
-    payload = _Payload(
-        statement=str(statement),
-        not_before=None if not_before is None else int(not_before.timestamp()),
-        expires=int(expires.timestamp()),
-    )
-    return read(jws.sign(key, TYPE, payload.model_dump_json(exclude_none=True).encode()))
+    payload: dict[str, str | int] = {"statement": str(statement)}
+    if not_before is not None:
+        payload["not_before"] = int(not_before.timestamp())
+    payload["expires"] = int(expires.timestamp())
+    return read(jws.sign(key, TYPE, json.dumps(payload, separators=(",", ":")).encode()))
 
 
 @lru_cache(maxsize=65536)
@@ -56,7 +56,8 @@ def read(text: str) -> Credential:
         raise BadCredential(f"Not a credential: {error.message}") from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise BadCredential(f"Not a credential: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        where = ".".join(map(str, first["loc"])) or "payload"
+        raise BadCredential(f"Not a credential: {where}: {first['msg']}") from error
     if statement.head.principal != signed.key.fedid:
         raise BadCredential(f"{signed.key.fedid} signed a statement about a role of {statement.head.principal}.")
     not_before = None if payload.not_before is None else datetime.fromtimestamp(payload.not_before, UTC)

@@ -9,6 +9,7 @@ leave it out of lists made after that: a list holds as much as is revoked and al
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -52,12 +53,12 @@ def issue(key: PrivateKey, serial: int, issued: datetime, revoked: Mapping[str, 
 
     Raise `BadRevocationList` for more than a list can hold: then the issuer takes a new key, or waits for expiry.
     """
-    payload = _Payload(
-        serial=serial,
-        issued=int(issued.timestamp()),
-        revoked={name: int(until.timestamp()) for name, until in sorted(revoked.items()) if until > issued},
-    )
-    return read(jws.sign(key, TYPE, payload.model_dump_json().encode()))
+    payload = {
+        "serial": serial,
+        "issued": int(issued.timestamp()),
+        "revoked": {name: int(until.timestamp()) for name, until in sorted(revoked.items()) if until > issued},
+    }
+    return read(jws.sign(key, TYPE, json.dumps(payload, separators=(",", ":")).encode()))
 
 
 def read(text: str) -> RevocationList:
@@ -71,7 +72,8 @@ def read(text: str) -> RevocationList:
         raise BadRevocationList(f"Not a revocation list: {error.message}") from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise BadRevocationList(f"Not a revocation list: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        where = ".".join(map(str, first["loc"])) or "payload"
+        raise BadRevocationList(f"Not a revocation list: {where}: {first['msg']}") from error
     revoked = {name: _instant(until) for name, until in payload.revoked.items()}
     return RevocationList(signed.key, payload.serial, _instant(payload.issued), revoked, text)
 

@@ -9,13 +9,16 @@ from itertools import combinations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, rule
 
-from fedkit.policy.model import Credential, Entity, Linked, Part, Role, Statement
+from fedkit.policy import revocation
+from fedkit.policy.model import Credential, Entity, Linked, Part, Role, Statement, Subject
 from fedkit.policy.proof import BadProof, Proof, Refusal
 from fedkit.policy.prover import Prover
 from tests.unit.policy.oracle import memberships, universe
-from tests.unit.policy.said import FEDIDS, NOW, credential
+from tests.unit.policy.said import FEDIDS, KEYS, NOW, credential
 
+EVER = NOW - timedelta(days=9)  # before everything
 PRINCIPALS = [FEDIDS[letter] for letter in "ABCU"]
 NAMES = ["p", "q", "r"]
 
@@ -36,7 +39,7 @@ def _credentials(draw: st.DrawFn) -> Credential:
     return credential(draw(statements), NOW + timedelta(days=until), NOW + timedelta(days=since))
 
 
-sets = st.lists(_credentials(), max_size=16)
+sets = st.one_of(st.lists(_credentials(), max_size=6), st.lists(_credentials(), min_size=8, max_size=20))
 laws = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -175,3 +178,54 @@ def test_with_any_budget_the_answer_is_right_or_says_that_it_is_none(
         for statements in answer.missing:
             completed = Prover([*known, *map(credential, statements)])
             assert completed.prove(role, subject, NOW).proved
+
+
+class WhatIsRememberedIsNeverStale(RuleBasedStateMachine):
+    """Credentials come and go, time jumps, lists of revocations arrive: each answer is the oracle's on what counts at that moment."""
+
+    pool = Bundle("pool")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prover = Prover()
+        self.standing: dict[str, Credential] = {}
+        self.revoked: set[str] = set()
+        self.serial = 0
+
+    @rule(target=pool, said=_credentials())
+    def make(self, said: Credential) -> Credential:
+        return said
+
+    @rule(said=pool)
+    def add(self, said: Credential) -> None:
+        assert self.prover.add(said) == (said.id not in self.standing)
+        self.standing[said.id] = said
+
+    @rule(said=pool)
+    def remove(self, said: Credential) -> None:
+        assert self.prover.remove(said.id) == (self.standing.pop(said.id, None) is not None)
+
+    @rule(said=st.lists(pool, max_size=3))
+    def revoke(self, said: list[Credential]) -> None:
+        """The newest list of an issuer replaces the one before."""
+        self.serial += 1
+        ids = {credential.id for credential in said}
+        self.revoked = ids
+        for key in (KEYS[letter] for letter in "ABCU"):
+            self.prover.revoke(revocation.issue(key, self.serial, EVER, dict.fromkeys(ids, NOW)))
+
+    @rule(role=roles, subject=st.one_of(entities, roles), days=st.integers(-3, 3), extra=st.lists(pool, max_size=3))
+    def ask(self, role: Role, subject: Subject, days: int, extra: list[Credential]) -> None:
+        at = NOW + timedelta(days=days)
+        counting = [c for c in (*self.standing.values(), *extra) if c.id not in self.revoked]
+        truth = memberships(counting, at, also=(role, subject))
+        for _ in range(2):
+            answer = self.prover.prove(role, subject, at, extra)
+            assert answer.proved == ((role, subject) in truth)
+            if isinstance(answer, Proof):
+                answer.check(at)
+                assert set(answer.credentials) <= set(counting)
+
+
+TestMemory = WhatIsRememberedIsNeverStale.TestCase
+TestMemory.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
