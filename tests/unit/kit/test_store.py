@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import threading
+import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from fedkit.store import Database, Tx
+from fedkit.store import QUICK, Database, Tx
 
 metadata = MetaData()
 numbers = Table("numbers", metadata, Column("n", Integer, primary_key=True))
@@ -99,3 +103,40 @@ async def test_what_was_committed_is_there_after_reopening(database_url: str) ->
         await first.run(lambda tx: put(tx, 3))
     async with Database(database_url) as second:
         assert await count(second) == 1
+
+
+async def test_another_process_that_writes_keeps_us_waiting_and_not_the_event_loop(tmp_path: Path) -> None:
+    async with Database(f"sqlite:///{tmp_path / 'shared.db'}") as database:
+        metadata.create_all(database.engine)
+        other = sqlite3.connect(tmp_path / "shared.db", isolation_level=None, check_same_thread=False)
+        other.execute("BEGIN IMMEDIATE")
+        writes = [asyncio.ensure_future(database.run(lambda tx, n=n: put(tx, n))) for n in range(3)]  # type: ignore[misc]
+        while not database._handed:  # the loop goes round meanwhile  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        later = asyncio.ensure_future(database.run(lambda tx: put(tx, 3)))
+        await asyncio.sleep(0.01)
+        assert not any(write.done() for write in [*writes, later])
+        other.execute("COMMIT")
+        other.close()
+        assert await asyncio.gather(*writes, later) == [0, 1, 2, 3]
+
+
+async def test_slow_commits_leave_the_event_loop_until_they_are_quick_again(tmp_path: Path) -> None:
+    ran: list[tuple[int, str]] = []
+
+    def work(number: int, seconds: float) -> None:
+        ran.append((number, threading.current_thread().name))
+        time.sleep(seconds)
+
+    async with Database(f"sqlite:///{tmp_path / 'slow.db'}") as database:
+        await database.run(lambda tx: work(0, 0))
+        for number in range(1, 4):
+            await database.run(lambda tx, n=number: work(n, 20 * QUICK))  # type: ignore[misc]
+        number = 3
+        while ran[-1][1] == "db-writer" or number < 5:
+            number += 1
+            await database.run(lambda tx, n=number: work(n, 0))  # type: ignore[misc]
+    names = [name for _, name in ran]
+    assert names[0] == threading.current_thread().name
+    assert "db-writer" in names
+    assert [n for n, _ in ran] == list(range(len(ran)))
