@@ -88,7 +88,7 @@ class PublicKey:
         for attempt in attempts:
             try:
                 key = attempt()
-            except (ValueError, UnsupportedAlgorithm):
+            except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
                 continue
             return cls.of(key)
         raise UnusableKey(f"{path} is neither a certificate nor a public key, in PEM or DER.")

@@ -26,6 +26,8 @@ LIMIT = 64 * 1024  # octets of an identity file
 NAME_LIMIT = 64  # characters, as of a common name (RFC 5280, ub-common-name)
 CREDDY_DAYS = 1080  # creddy's default term
 
+_MALFORMED = (ValueError, x509.InvalidVersion)  # how `cryptography` tells of a malformed certificate
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -99,7 +101,7 @@ def read_identity(data: bytes) -> Identity:
         load = x509.load_pem_x509_certificate if pem else x509.load_der_x509_certificate
         try:
             certificate = load(data)
-        except ValueError as error:
+        except _MALFORMED as error:
             if pem:
                 raise UnusableIdentity("The certificate is malformed.") from error
         else:
@@ -140,7 +142,7 @@ def load_certificate(der: bytes) -> x509.Certificate:
     """Parse a DER certificate; raise `UnusableIdentity`."""
     try:
         return x509.load_der_x509_certificate(der)
-    except ValueError as error:
+    except _MALFORMED as error:
         raise UnusableIdentity("Not an X.509 certificate.") from error
 
 
