@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
-from deploy.commands import abac, config, federation, ids, login, orders, processes, tunnels, users
+from deploy.commands import abac, config, federation, ids, login, orders, policy, processes, tunnels, users
 from deploy.commands.output import say
 from deploy.lab import cli as lab
 from fedkit.errors import Exit, FedError
@@ -35,6 +35,7 @@ app.add_typer(tunnels.app, name="tunnel")
 app.add_typer(ids.app, name="id")
 app.add_typer(abac.app, name="abac")
 app.add_typer(config.app, name="config")
+app.add_typer(policy.app, name="policy")
 processes.member.add_typer(users.app, name="user")
 app.add_typer(processes.member, name="member")
 app.add_typer(processes.rendezvous, name="rendezvous")

@@ -22,6 +22,8 @@ app = typer.Typer(
     fed config sample member > member.toml
 
     fed config check member.toml
+
+    fed config sample policy > policy.toml
 """,
 )
 
@@ -32,6 +34,7 @@ class Component(StrEnum):
     MEMBER = "member"
     RENDEZVOUS = "rendezvous"
     TUNNEL = "tunnel"
+    POLICY = "policy"
 
 
 @app.command()
@@ -41,7 +44,11 @@ def sample(component: Component) -> None:
     Example: `fed config sample member > member.toml`
     """
     from deploy.commands.sample import sample as text
+    from deploy.commands.sample_policy import POLICY
 
+    if component is Component.POLICY:
+        print(POLICY, end="")
+        return
     tables: dict[str, type[BaseModel]] = {}
     if component is Component.MEMBER:
         from federation_member.config import MiddlewareSection
@@ -66,6 +73,9 @@ def check(
     from fedkit.identity.keys import PrivateKey
 
     component = component or _component_of(file)
+    if component is Component.POLICY:
+        say(f"{file} is good: {_check_policy(file)}.")
+        return
     loaded: Any = load(file, _model(component), component.name)
     if component is Component.MEMBER:
         from federation_member.plugins import load_middleware
@@ -76,7 +86,25 @@ def check(
     except OSError as error:
         raise UnusableConfig(f"[identity] key {loaded.identity.key} cannot be read: {error.strerror}.") from error
     loaded.xmpp.secret()
-    say(f"{file} is good: a {component} with the fedid {key.fedid}.")
+    policy = getattr(loaded, "policy", None)
+    lends = f" {policy.file}: {_check_policy(policy.file, key.fedid)}." if policy else ""
+    say(f"{file} is good: a {component} with the fedid {key.fedid}.{lends}")
+
+
+def _check_policy(file: Path, own: str | None = None) -> str:
+    """Compile a policy and run its expectations; return how much there is of it."""
+    from federation_member.access.advice import advise
+    from federation_member.access.compile import statements
+    from federation_member.access.expectations import check as check_expectations
+    from federation_member.access.policy_file import load as load_policy
+    from federation_member.access.suppose import UNKNOWN
+
+    rules, own = load_policy(file), own or UNKNOWN
+    statements(rules, own, ())
+    met = check_expectations(rules, own)
+    for warning in advise(rules):
+        say(f"warning: {warning}")
+    return f"{len(rules.rules)} rules, {met} expectations met"
 
 
 def _model(component: Component) -> type[Section]:
@@ -93,10 +121,14 @@ def _model(component: Component) -> type[Section]:
             from reverse_tunnel.config import TunnelConfig
 
             return TunnelConfig
+        case Component.POLICY:
+            from federation_member.access.policy_file import PolicyFile
+
+            return PolicyFile
 
 
 def _component_of(file: Path) -> Component:
-    """Only a member has a name of its own; only a tunnel server tells in `[tunnel]` where it listens."""
+    """Only a member has a name of its own, only a policy rules; only a tunnel server tells in `[tunnel]` where it listens."""
     import tomllib
 
     from fedkit.config import UnusableConfig
@@ -107,4 +139,6 @@ def _component_of(file: Path) -> Component:
         raise UnusableConfig(f"{file} cannot be read as TOML: {error}.") from error
     if "name" in data or "api" in data:
         return Component.MEMBER
+    if not data or data.keys() & {"principals", "roles", "rule", "expect"}:
+        return Component.POLICY
     return Component.RENDEZVOUS if "rendezvous" in data else Component.TUNNEL

@@ -40,9 +40,10 @@ class Rule:
 
     def refusal(self, action: Action, at: datetime, held: int) -> str | None:
         """Say why this rule does not lend `action` now, to whomever; None if it does. `held` is what it lends already."""
-        return self._unfit(action) or self._closed(at) or self._full(held)
+        return self.unfit(action) or self._closed(at) or self._full(held)
 
-    def _unfit(self, action: Action) -> str | None:
+    def unfit(self, action: Action) -> str | None:
+        """Say why this rule never lends `action`; None if it does, at its hours and as far as its count goes."""
         wanted = [("kind", self.may, action.kind), *(("service", self.services, name) for name in action.services)]
         if action.kind in MACHINES:
             wanted += [

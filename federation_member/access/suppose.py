@@ -27,6 +27,7 @@ from fedkit.policy.model import Credential, Entity, Role, Statement
 from fedkit.policy.proof import Proof, Refusal
 from fedkit.policy.prover import Prover
 
+UNKNOWN = hashlib.sha1(b"this member", usedforsecurity=False).hexdigest()  # its fedid, where it does not matter
 _FOREVER = datetime.max.replace(tzinfo=UTC)
 
 
