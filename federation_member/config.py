@@ -61,6 +61,12 @@ class TunnelServer(PeerSection):
     """The reverse tunnel server that machines lent here dial; may be another site's."""
 
 
+class MemberStore(Store):
+    """Where the member keeps its orders and leases, and for how long."""
+
+    keep_days: int = Field(default=90, ge=1, le=36500, description="ended orders and their history are kept so long")
+
+
 class MiddlewareSection(Section):
     """What makes the machines."""
 
@@ -92,7 +98,7 @@ class MemberConfig(Section):
     name: Domain = Field(description="what people call this member: its site's domain")
     identity: Identity
     xmpp: Xmpp
-    store: Store
+    store: MemberStore
     api: Api = Api()
     rendezvous: Rendezvous | None = None
     tunnel: TunnelServer | None = None

@@ -13,6 +13,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
+from datetime import timedelta
 
 from prometheus_client import CollectorRegistry, Gauge
 
@@ -20,9 +21,12 @@ from federation_member.access.service import Access
 from federation_member.accounts.service import Accounts
 from federation_member.config import MemberConfig, PeerSection
 from federation_member.credentials.identities import HomeIdentities
+from federation_member.credentials.revoking import Revoking
+from federation_member.credentials.service import Credentials
 from federation_member.directory.service import Directory
 from federation_member.middleware.contract import Middleware
 from federation_member.orders.picker import load_picker
+from federation_member.orders.retention import Retention
 from federation_member.orders.service import OrderService
 from federation_member.plugins import load_middleware
 from federation_member.web.app import make_app
@@ -72,12 +76,25 @@ async def open_member(
             tunnel_server=_peer(config.tunnel),
             worker=f"{socket.gethostname()} {config.api.listen}",
         )
-        accounts = Accounts(db, clock)
-        services = Services(orders, directory, accounts, key.fedid, config.name, component.missing)
+        revoking = Revoking(db, mesh, key, _peer(config.rendezvous), clock, directory.revocations.take)
+        directory.revocations.on_revoked(orders.revoked)
+        directory.on_whole_list(revoking.publish_again)
+        credentials = Credentials(db, revoking, clock, orders.look_again)
+        accounts = Accounts(db, clock, on_change=credentials.look)
+        services = Services(orders, directory, accounts, credentials, key.fedid, config.name, component.missing)
         http = HttpServer(make_app(services, _metrics(component, directory)), config.api.listen)
+        retention = Retention(db, clock, timedelta(days=config.store.keep_days))
         component.offer_status(lambda: {"directory": directory.freshness()})
         with closing(accounts):
-            async with access.running(), mesh, orders, directory.running(), http:
+            async with (
+                access.running(),
+                mesh,
+                orders,
+                directory.running(),
+                retention.running(),
+                credentials.running(),
+                http,
+            ):
                 yield Member(mesh, directory, orders, accounts, http)
 
 
