@@ -23,12 +23,12 @@ from tests.support.federation import USER, Federation, Member, machine
 from tests.support.memory_network import Deliveries, Packet
 from tests.support.virtual_time import Crash, InlineDatabase, run
 
-PEACE = 7200.0  # seconds: more than the longest back-off, lease and retry together
+PEACE = 3600.0  # seconds: more than the longest back-off, lease and retry together
 NAMES = ["a", "b", "c"]
 
 fates = st.lists(st.sampled_from(["pass"] * 6 + ["drop", "double", "late", "very late"]), min_size=1, max_size=40)
 who = st.sampled_from(NAMES)
-leases = st.sampled_from([120, 7 * 86400])  # seconds; a long one does not end by itself before we look
+leases = st.sampled_from([300, 7 * 86400])  # seconds; a long one does not end by itself before we look
 orders = st.tuples(st.just("order"), who, st.sampled_from(["", "vcpu >= 4"]), st.sampled_from(list(OrderType)), leases)
 step = st.one_of(
     orders,
