@@ -148,10 +148,12 @@ def _mistakes(name: str, text: str, read: Callable[[Where, str], None]) -> Itera
         yield f"{name}: a database has at most {SIZE_LIMIT} characters"
         return
     for number, line in enumerate(text.split("\n"), 1):
-        said = line[: LINE_LIMIT + 1].partition("#")[0].strip()
+        said = line[: LINE_LIMIT + 1].partition("#")[0].replace("\t", " ").strip()
         try:
             if len(said) > LINE_LIMIT:
                 raise UnusableDatabase(f"a line has at most {LINE_LIMIT} characters")
+            if not said.isprintable():
+                raise UnusableDatabase("a line holds characters that cannot be printed")
             if said:
                 read(Where(name, number), said)
         except InputError as error:
