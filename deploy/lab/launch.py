@@ -26,6 +26,10 @@ NAME = re.compile(r"[a-z0-9-]{1,40}")
 AS_ROOT: tuple[str, ...] = ()
 WITH_RANGE = ("--map-root-user", "--map-auto")  # subordinate ids (subuid(5)): services get users of their own
 WITH_ONE_ID = ("--map-root-user",)
+SWITCHES = {
+    "user.max_user_namespaces": "0"
+}  # sysctls, with the value that closes user namespaces; not all kernels have all
+SWITCHES_OF_OTHERS = {"kernel.unprivileged_userns_clone": "0", "kernel.apparmor_restrict_unprivileged_userns": "1"}
 PROJECT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -69,8 +73,30 @@ def way() -> tuple[str, ...]:
             return options
         said.append(probe.stderr.strip())
     raise Unsupported(
-        "This machine lets us make no namespaces. Run as root, or allow user namespaces "
-        f"(sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns). It said: {'; '.join(dict.fromkeys(said))}"
+        f"This machine lets us make no namespaces. Run as root, or allow user namespaces: {_obstacle()}. "
+        f"It said: {'; '.join(dict.fromkeys(said))}"
+    )
+
+
+def check_machines() -> None:
+    """Raise `Unsupported` where root can make no user namespace, which each machine that is lent needs."""
+    probe = subprocess.run(["unshare", "--user", "true"], capture_output=True, text=True, check=False)
+    if probe.returncode:
+        raise Unsupported(
+            "The machines to be lent need user namespaces, and the kernel refuses them even to root: "
+            f"{_obstacle()}. It said: {probe.stderr.strip()}"
+        )
+
+
+def _obstacle() -> str:
+    """What stands in the way of user namespaces, as far as can be seen."""
+    for name, closed in (SWITCHES if os.geteuid() == 0 else SWITCHES | SWITCHES_OF_OTHERS).items():
+        path = Path("/proc/sys") / name.replace(".", "/")
+        if path.exists() and path.read_text().strip() == closed:
+            return f"sysctl {name} is {closed}"
+    return (
+        "no sysctl forbids them, but the kernel allows none in a chroot (enter the root by pivot_root(2) instead, as "
+        "systemd-nspawn does), and the profile of a container may forbid them"
     )
 
 
@@ -86,6 +112,8 @@ def launch(name: str, plan: Plan, *, leashed: bool) -> Launched:
         listener.close()
         raise AlreadyUp(f"A lab {name!r} runs already; see: fed demo status") from error
     options = way()
+    if options == AS_ROOT and "member" in plan.services:
+        check_machines()
     made = cgroups.make(name) if options == AS_ROOT else []
     janitor, janitor_pipe = cgroups.watch(made) if made else (None, -1)
     their_leash, our_leash = os.pipe() if leashed else (-1, -1)

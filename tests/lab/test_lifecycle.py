@@ -176,5 +176,19 @@ def _ping_across() -> None:
         assert ping(lab, "site-a", member(lab, "site-b"))[0]["ok"]
 
 
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="chroot(2) is root's")
+def test_in_a_chroot_it_is_said_at_once_that_the_kernel_allows_no_machines(name: str, tmp_path: Path) -> None:
+    """Though every sysctl allows them. A member there says the same of each machine."""
+    up = f"Lab.up({name!r}, Plan(1))"
+    script = f"from deploy.lab.client import Lab; from deploy.lab.topology import Plan; {up}"
+    enter = 'mount --rbind / "$1" && exec chroot "$1" sh -c \'cd "$1" && exec "$2" -c "$3"\' sh "$2" "$3" "$4"'
+    command = ["unshare", "--mount", "sh", "-c", enter, "sh", str(tmp_path), str(REPOSITORY), sys.executable, script]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert told.returncode
+    assert "deploy.lab.errors.Unsupported: The machines to be lent need user namespaces" in told.stderr
+    assert "no sysctl forbids them, but the kernel allows none in a chroot" in told.stderr
+
+
 if __name__ == "__main__":
     _ping_across()

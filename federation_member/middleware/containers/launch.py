@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import base64
 import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -36,6 +37,10 @@ PR_SET_PDEATHSIG = 1
 SYS_OPEN_TREE, SYS_MOVE_MOUNT, SYS_MOUNT_SETATTR = 428, 429, 442  # the same number on every architecture
 AT_FDCWD, AT_EMPTY_PATH, OPEN_TREE_CLONE, MOVE_MOUNT_F_EMPTY_PATH = -100, 0x1000, 1, 4
 MOUNT_ATTR_IDMAP = 0x00100000
+REFUSALS = {  # of a user namespace: user_namespaces(7)
+    errno.EPERM: "the kernel allows none in a chroot, and the profile of a container may forbid them",
+    errno.ENOSPC: "see sysctl user.max_user_namespaces",
+}
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -66,13 +71,15 @@ def user_namespace(first: int, count: int) -> int:
     parent = os.getpid()
     child = os.fork()
     if child == 0:
-        made = libc.unshare(CLONE_NEWUSER) == 0
+        refusal = 0 if libc.unshare(CLONE_NEWUSER) == 0 else ctypes.get_errno()
         die_with(parent)  # after that: the kernel forgets it when credentials change
-        os.write(ready_write, b"x" if made else b"-")
+        os.write(ready_write, bytes([refusal]))
         signal.pause()
     try:
-        if os.read(ready_read, 1) != b"x":
-            raise OSError("a user namespace cannot be made; see sysctl user.max_user_namespaces")
+        refusal = os.read(ready_read, 1)[0]
+        if refusal:
+            what = f"a user namespace; {REFUSALS.get(refusal, 'see user_namespaces(7)')}"
+            raise OSError(refusal, os.strerror(refusal), what)
         for name in ("uid_map", "gid_map"):
             with open(f"/proc/{child}/{name}", "w") as file:
                 file.write(f"0 {first} {count}")
