@@ -79,3 +79,17 @@ class UnusableAccount(InputError):
     """A name or password that is not acceptable."""
 
     code = "account.unusable"
+
+
+class WrongKey(AccountError):
+    """The challenge does not count, or its answer is not signed by the account's own key."""
+
+    code = "account.wrong_key"
+    http = 401
+    exit = Exit.REFUSED
+
+
+class UnusableMandate(InputError):
+    """What was signed together with a log-in does not let this member act for the user, or for too long."""
+
+    code = "account.unusable_mandate"

@@ -26,7 +26,7 @@ from datetime import datetime, timedelta
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from federation_member.accounts import store
+from federation_member.accounts import challenges, store
 from federation_member.accounts.errors import (
     AccountExists,
     KeyTaken,
@@ -174,12 +174,27 @@ class Accounts:
         """All accounts, by name."""
         return await self._db.read(store.list_accounts)
 
+    async def challenge(self, name: str, address: str) -> tuple[str, datetime]:
+        """Begin a log-in with a key: a nonce to be signed, and until when; raises `TooManyAttempts` from this `address`."""
+        _refuse_if(self._by_address.take(address))
+        return await self._db.run(lambda tx: challenges.begin(tx, name, self._clock()))
+
+    async def log_in_with_key(self, member: str, name: str, answer: str, acting_for: str, address: str) -> datetime:
+        """Check the answer to a challenge of the member with this fedid; return until when it may act for the user.
+
+        Raises `WrongKey`, `UnusableMandate`, `NotPossessed`, or `TooManyAttempts` from this `address`.
+        """
+        _refuse_if(self._by_address.take(address))
+
+        def check(tx: Tx) -> datetime:
+            tx.after_commit(self._on_change)
+            return challenges.finish(tx, member, name, answer, acting_for, self._clock()).expires
+
+        return await self._db.run(check)
+
     async def log_in(self, name: str, password: str, address: str) -> None:
         """Check a password; raises `WrongPassword`, or `TooManyAttempts` from this `address` or for this name."""
-        wait = max(self._by_address.take(address), self._by_user.take(name))
-        if wait:
-            seconds = math.ceil(wait)
-            raise TooManyAttempts(f"Too many log-ins; try again in {seconds} s.", retry_after=seconds)
+        _refuse_if(max(self._by_address.take(address), self._by_user.take(name)))
         stored = await self._db.read(lambda conn: store.password_hash_of(conn, name))
         loop = asyncio.get_running_loop()
         good = await loop.run_in_executor(self._threads, _matches, stored or self._nobody, password)
@@ -252,6 +267,12 @@ def _check_projects(projects: Sequence[str]) -> list[str]:
     if len(projects) > PROJECTS_PER_ACCOUNT:
         raise UnusableAccount(f"One is in at most {PROJECTS_PER_ACCOUNT} projects.")
     return list(dict.fromkeys(projects))
+
+
+def _refuse_if(wait: float) -> None:
+    if wait:
+        seconds = math.ceil(wait)
+        raise TooManyAttempts(f"Too many log-ins; try again in {seconds} s.", retry_after=seconds)
 
 
 def _matches(hashed: str, password: str) -> bool:

@@ -8,7 +8,7 @@ speaks through this member; `sent` is the serial that the Rendezvous was last gi
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, Index, MetaData, String, Table, Text
 
 from federation_member.orders.tables import Instant
 
@@ -34,8 +34,7 @@ kept = Table(
     metadata,
     Column("account", String(63), primary_key=True),
     Column("id", String(64), primary_key=True),
-    Column("raw", LargeBinary, nullable=False),
-    Column("encoding", String(32), nullable=False),
+    Column("text", Text, nullable=False),
     Column("expires", Instant, nullable=False),
     Column("added", Instant, nullable=False),
 )

@@ -1,7 +1,8 @@
 """The wallet: credentials that others gave a user, kept at home and shown to nobody who does not need them.
 
 A lender that refuses says which sets of statements were missing. `complete` finds the credentials that say one of them, or from which
-one of them follows, and no others. Kept and sent are the very octets in which a credential was signed.
+one of them follows, and no others. Kept and sent is the compact form, the one
+that requests to lenders carry.
 """
 
 from __future__ import annotations
@@ -52,8 +53,7 @@ def add(tx: Tx, account: str, credential: Credential, now: datetime) -> bool:
         insert(kept).values(
             account=account,
             id=credential.id,
-            raw=credential.raw,
-            encoding=credential.encoding,
+            text=credential.raw.decode(),
             expires=credential.expires,
             added=now,
         )
@@ -76,7 +76,7 @@ def forget_account(tx: Tx, account: str) -> None:
 def content(conn: Connection, account: str) -> list[Kept]:
     """What an account keeps, oldest first."""
     rows = conn.execute(select(kept).where(kept.c.account == account).order_by(kept.c.added, kept.c.id))
-    return [Kept(_read(row.raw), row.added) for row in rows]
+    return [Kept(compact.read(row.text), row.added) for row in rows]
 
 
 def complete(wallet: Iterable[Credential], missing: Sequence[Sequence[str]], at: datetime) -> list[Credential]:
@@ -132,7 +132,3 @@ def _say(prover: Prover, held: list[Credential], text: str, at: datetime) -> lis
         if isinstance(answer, Proof):
             return list(answer.credentials)
     return []
-
-
-def _read(raw: bytes) -> Credential:
-    return compact.read(raw.decode())

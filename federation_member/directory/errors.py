@@ -43,3 +43,19 @@ class UnusableEntry(FedError):
     code = "directory.unusable_entry"
     http = 502
     exit = Exit.REFUSED
+
+
+class StaleList(FedError):
+    """A newer revocation list of that issuer is known."""
+
+    code = "directory.stale_list"
+    http = 409
+    exit = Exit.REFUSED
+
+
+class TooManyLists(FedError):
+    """As many revocation lists are known as are believed."""
+
+    code = "directory.too_many_lists"
+    http = 503
+    exit = Exit.REFUSED

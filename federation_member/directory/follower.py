@@ -3,7 +3,7 @@
     rendezvous.changed ─► begins where we stand? ── yes ─► apply, move on
                                     └─ no (we missed something) ─┐
     an accepted announcement names another revision ────────────┴─► ask rendezvous.changes since ours
-                                                     rendezvous.unknown_revision ─► read all pages, then the changes since
+                              rendezvous.unknown_revision ─► read all pages, of members and of revocations, then the changes since
 
 Asking goes on until we know what the Rendezvous knows. If it fails, the next accepted announcement starts it again. While the
 whole list is read no notice applies, because none begins where we stand.
@@ -13,16 +13,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
 from federation_member.directory import store
 from federation_member.directory.errors import NotOurRendezvous, UnusableList
+from federation_member.directory.revocations import MAX_LISTS
+from federation_member.directory.revocations import Revocations as RevocationLists
 from fedkit.clock import Clock
 from fedkit.errors import FedError, RemoteError
 from fedkit.mesh.api import Mesh, Peer, Request
 from fedkit.protocol import Empty
-from fedkit.protocol.rendezvous import Changes, ChangesSince, Members, MembersPage
+from fedkit.protocol.rendezvous import Changes, ChangesSince, Members, MembersPage, Revocations, RevocationsPage
 from fedkit.store import Database, Tx
 
 log = structlog.get_logger()
@@ -31,10 +34,24 @@ PAGE = 100  # entries asked for at once; fewer come where they are large
 
 
 class Follower:
-    """Follows the list of `rendezvous`; `on_list` is called after each commit that may have changed the members."""
+    """Follows the list of `rendezvous`; `on_list` is called after each commit that may have changed the members.
 
-    def __init__(self, db: Database, mesh: Mesh, rendezvous: Peer, clock: Clock, on_list: Callable[[], None]) -> None:
+    `on_whole` is called in the transaction that ends a whole reading: the Rendezvous may have lost what it was told before.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        mesh: Mesh,
+        rendezvous: Peer,
+        clock: Clock,
+        revocations: RevocationLists,
+        on_list: Callable[[], None],
+        on_whole: Callable[[Tx], None],
+    ) -> None:
         self._db = db
+        self._lists = revocations
+        self._on_whole = on_whole
         self._mesh = mesh
         self._rendezvous = rendezvous
         self._clock = clock
@@ -70,6 +87,7 @@ class Follower:
             return False
         now = self._clock()
         store.apply(tx, changes.members, now, whole=False)
+        self._lists.told(tx, changes.revocations)
         if changes.revision >= standing.revision:
             store.move(tx, changes.epoch, changes.revision, None if changes.more else now)
         tx.after_commit(self._on_list)
@@ -107,8 +125,25 @@ class Follower:
         while not page.complete:
             page = await self._read_page(max(listed), len(listed))
             listed |= {member.fedid for member in page.members}
-        await self._db.run(lambda tx: store.finish_whole(tx, listed, first.epoch, first.revision, self._clock()))
+        await self._read_revocations()
+
+        def finish(tx: Tx) -> None:
+            store.finish_whole(tx, listed, first.epoch, first.revision, self._clock())
+            self._on_whole(tx)
+
+        await self._db.run(finish)
         self._on_list()
+
+    async def _read_revocations(self) -> None:
+        after, already, complete = "", 0, False
+        while not complete:
+            question = RevocationsPage(after=after, max=PAGE)
+            page = await self._mesh.ask(self._rendezvous, "rendezvous.revocations", question, Revocations)
+            already += len(page.revocations)
+            _check_order([entry.issuer for entry in page.revocations], after, already, MAX_LISTS, page.complete)
+            await self._db.run(partial(self._lists.told, entries=page.revocations))
+            after = page.revocations[-1].issuer if page.revocations else after
+            complete = page.complete
 
     async def _read_page(self, after: str, already: int) -> Members:
         question = MembersPage(after=after, max=PAGE)
@@ -120,9 +155,13 @@ class Follower:
 
 def _check_page(page: Members, after: str, already: int) -> None:
     fedids = [member.fedid for member in page.members]
+    _check_order(fedids, after, already + len(fedids), store.MAX_KNOWN, page.complete)
+
+
+def _check_order(fedids: list[str], after: str, already: int, most: int, complete: bool) -> None:
     if fedids != sorted(set(fedids)) or (fedids and fedids[0] <= after):
         raise UnusableList("The Rendezvous's pages are not in order.")
-    if not fedids and not page.complete:
+    if not fedids and not complete:
         raise UnusableList("The Rendezvous says that there is more, but its pages are empty.")
-    if already + len(fedids) > store.MAX_KNOWN:
-        raise UnusableList(f"The Rendezvous lists more than {store.MAX_KNOWN} members.")
+    if already > most:
+        raise UnusableList(f"The Rendezvous lists more than {most}.")

@@ -21,13 +21,14 @@ from federation_member.directory import model, store
 from federation_member.directory.announcer import Announcer, describe
 from federation_member.directory.follower import Follower
 from federation_member.directory.model import DirectoryState, KnownMember
+from federation_member.directory.revocations import Revocations
 from fedkit.clock import Clock, now
 from fedkit.identity.keys import PrivateKey
 from fedkit.mesh.api import Mesh, Peer
 from fedkit.protocol.announcement import recall_announcement
 from fedkit.protocol.lending import Offer
 from fedkit.protocol.rendezvous import Announcement
-from fedkit.store import Database
+from fedkit.store import Database, Tx
 
 log = structlog.get_logger()
 
@@ -59,10 +60,14 @@ class Directory:
         self._look = asyncio.Event()
         self._standing: store.Standing | None = None
         self._known: dict[str, tuple[store.Row, Announcement]] = {}
+        self._on_whole: list[Callable[[Tx], None]] = []
+        self.revocations = Revocations(mesh, clock)
         self._announcer: Announcer | None = None
         self._follower: Follower | None = None
         if rendezvous is not None:
-            self._follower = Follower(db, mesh, rendezvous, clock, self._look.set)
+            self._follower = Follower(
+                db, mesh, rendezvous, clock, self.revocations, self._look.set, self._whole_list_read
+            )
             self._announcer = Announcer(db, mesh, key, name, rendezvous, clock, self._look.set, self._follower.catch_up)
 
     def members(self) -> list[KnownMember]:
@@ -81,6 +86,14 @@ class Directory:
     def on_change(self, callback: Callable[[], None]) -> None:
         """Be told on the event loop that a member came, went or offers something else, or that `state` changed."""
         self._callbacks.append(callback)
+
+    def on_whole_list(self, callback: Callable[[Tx], None]) -> None:
+        """Be called in the transaction that ends a reading of the whole list: the Rendezvous may know nothing of us any more."""
+        self._on_whole.append(callback)
+
+    def _whole_list_read(self, tx: Tx) -> None:
+        for callback in self._on_whole:
+            callback(tx)
 
     def set_offer(self, offer: Offer) -> None:
         """Announce this offer from now on, at once if it is another one."""

@@ -31,8 +31,7 @@ def upgrade() -> None:
         "credentials_kept",
         sa.Column("account", sa.String(63), primary_key=True),
         sa.Column("id", sa.String(64), primary_key=True),
-        sa.Column("raw", sa.LargeBinary, nullable=False),
-        sa.Column("encoding", sa.String(32), nullable=False),
+        sa.Column("text", sa.Text, nullable=False),
         sa.Column("expires", sa.BigInteger, nullable=False),
         sa.Column("added", sa.BigInteger, nullable=False),
     )

@@ -51,7 +51,7 @@ log = structlog.get_logger()
 ORDER_WORKERS, LEASE_WORKERS, RENEWAL_WORKERS = 4, 16, 8
 OFFER_LIFE = timedelta(minutes=5)  # a middleware cannot tell that its images changed, so it is asked again
 PACE = timedelta(milliseconds=2)  # between two waiting orders that a change of the directory wakes
-DIRECTORY, OFFER, PEER = "directory", "offer", "peer "  # keys of the queue of news
+DIRECTORY, OFFER, USERS, PEER = "directory", "offer", "users", "peer "  # keys of the queue of news
 
 
 class Engine:
@@ -157,6 +157,10 @@ class Engine:
         self._listeners.append(callback)
         return lambda: self._listeners.remove(callback)
 
+    def look_again(self) -> None:
+        """Let every order that found nobody try again: its user may have more to show."""
+        self._news_queue.wake(USERS)
+
     def _order_changed(self, order_id: str, due: datetime | None) -> None:
         if due is not None:
             self._order_queue.wake(order_id, due)
@@ -207,12 +211,15 @@ class Engine:
             await self._refresh_offer()
             self._news_queue.wake(DIRECTORY)
             return self._clock() + OFFER_LIFE
+        if key == USERS:
+            await self._wake_waiting()
+            return None
         if key == DIRECTORY:
             changed = self._picture()
         else:
             changed = await self._heard_of(key.removeprefix(PEER))
         if changed:
-            await self.wake_waiting()
+            await self._wake_waiting()
         return None
 
     async def _heard_of(self, fedid: str) -> set[str]:
@@ -253,7 +260,7 @@ class Engine:
             self._world = replace(self._world, snapshot=Snapshot(members), changed=times)
         return changed
 
-    async def wake_waiting(self) -> None:
+    async def _wake_waiting(self) -> None:
         """Let every order that found nobody look again, oldest first, spread so that others are not held up."""
         query = select(orders.c.id).where(orders.c.state == OrderState.OPEN.value, orders.c.lease_id.is_(None))
         ids = await self._db.read(lambda conn: conn.execute(query.order_by(orders.c.created)).scalars().all())

@@ -129,9 +129,9 @@ class OrderService:
         """What this member lends now."""
         return await self.engine.offer()
 
-    async def revoked(self, listing: RevocationList) -> None:
+    def revoked(self, tx: Tx, listing: RevocationList) -> None:
         """Take in an issuer's revocation list: what was lent on what it names ends at once. Repeating is harmless."""
-        await self._db.run(lambda tx: self.engine.lending.revoke(tx, listing))
+        self.engine.lending.revoke(tx, listing)
 
     # Orders
 
@@ -279,9 +279,9 @@ class OrderService:
 
         return await self._db.read(read)
 
-    async def look_again(self) -> None:
+    def look_again(self) -> None:
         """Something changed of what users may show lenders: let the orders that found nobody try anew."""
-        await self.engine.wake_waiting()
+        self.engine.look_again()
 
     # Events
 

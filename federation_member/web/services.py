@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from federation_member.accounts.service import Accounts
+from federation_member.credentials.service import Credentials
 from federation_member.orders.candidates import KnownMember
 from federation_member.orders.model import Explanation, NewOrder, Order, OrderEvent, OrderKind, OrderState, User
 
@@ -75,6 +76,7 @@ class Services:
     orders: Orders
     federation: Federation
     accounts: Accounts
+    credentials: Credentials
     fedid: str
     name: str
     missing: Callable[[], list[str]]

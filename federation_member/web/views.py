@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from federation_member.orders.model import Attempt, AttemptState, Explanation, Order, OrderEvent, OrderState, OrderType
 from fedkit.protocol.lending import ComputeSpec, Flavour, Image, Instance, NetworkSpec, Tunnel
@@ -84,6 +84,9 @@ class OrderView(View):
     lease_expires: datetime | None
     instance: Instance | None
     tunnels: list[TunnelView]
+    allocation: str | None = Field(description="fedid of the lender's grant, while there is one")
+    certificates: list[str] = Field(description="OpenSSH certificates over the user's keys, for this machine only")
+    credentials: list[str] = Field(description="what the lender says of who handles the machine; compact")
 
 
 class OrderPage(View):
@@ -110,11 +113,23 @@ class EventPage(View):
     items: list[EventView]
 
 
+class SentView(View):
+    """A credential that a member was shown; `kept` ones are the user's own, added because that member asked for them."""
+
+    id: str
+    statement: str
+    kept: bool
+
+
 class AttemptView(View):
-    """One member that was asked, and what came of it."""
+    """One member that was asked, as whom and with what, and what came of it."""
 
     member: str
     fedid: str
+    name: str = Field(description="the three-level name under which it was asked")
+    sent: list[SentView]
+    missing: list[list[str]] = Field(description="sets of statements, each of which would have done")
+    proof: dict[str, JsonValue] | None = Field(description="by which it lends")
     state: AttemptState
     code: str
     reason: str
@@ -231,6 +246,9 @@ def order_view(order: Order) -> OrderView:
         lease_expires=order.lease_expires,
         instance=order.instance,
         tunnels=[tunnel_view(order, tunnel) for tunnel in order.tunnels],
+        allocation=order.handle.allocation if order.handle else None,
+        certificates=list(order.handle.certificates) if order.handle else [],
+        credentials=list(order.handle.credentials) if order.handle else [],
     )
 
 
@@ -250,6 +268,10 @@ def _attempt_view(attempt: Attempt) -> AttemptView:
     return AttemptView(
         member=attempt.member,
         fedid=attempt.fedid,
+        name=attempt.name,
+        sent=[SentView(id=sent.id, statement=sent.statement, kept=sent.kept) for sent in attempt.sent],
+        missing=[list(wanted) for wanted in attempt.access.missing],
+        proof=attempt.access.proof,
         state=attempt.state,
         code=attempt.code,
         reason=attempt.reason,

@@ -1,6 +1,13 @@
 """The operations of the API, one file for each part."""
 
-from federation_member.web.routes import federation, meta, orders, tokens
+from federation_member.web.routes import credentials, federation, login, meta, orders, tokens
 from federation_member.web.routing import Route
 
-ALL: tuple[Route, ...] = (*meta.routes, *tokens.routes, *orders.routes, *federation.routes)
+ALL: tuple[Route, ...] = (
+    *meta.routes,
+    *tokens.routes,
+    *login.routes,
+    *orders.routes,
+    *credentials.routes,
+    *federation.routes,
+)

@@ -10,6 +10,7 @@ from federation_member.errors import (
     NetworkInUse,
     NotRunning,
     NoTunnel,
+    NotYourProject,
     UnknownOrder,
     UnknownRequirement,
     UnusableCursor,
@@ -103,7 +104,7 @@ class StreamHeader(BaseModel):
     "/orders",
     status=201,
     makes=("order_id", "$response.body#/items/0/id"),
-    errors=(IdempotencyConflict, UnknownNetworkOrder, UnusableRequirements, UnknownRequirement),
+    errors=(IdempotencyConflict, NotYourProject, UnknownNetworkOrder, UnusableRequirements, UnknownRequirement),
 )
 async def create_orders(call: Call[Services], body: NewOrder, headers: IdempotencyHeader) -> OrderPage:
     """Order machines or networks."""

@@ -55,7 +55,8 @@ class TokenPath(BaseModel):
     token_id: Uuid
 
 
-def _view(token: Token) -> TokenView:
+def token_view(token: Token) -> TokenView:
+    """Show a token."""
     return TokenView(id=token.id, label=token.label, created=token.created, expires=token.expires)
 
 
@@ -72,13 +73,13 @@ async def create_token(call: Call[Services], body: LogIn) -> NewToken:
     accounts = call.services.accounts
     await accounts.log_in(body.user, body.password, call.request.remote or "")
     token, secret = await accounts.issue(body.user, body.label, body.days)
-    return NewToken(token=secret, **_view(token).model_dump())
+    return NewToken(token=secret, **token_view(token).model_dump())
 
 
 @routes.add("GET", "/tokens")
 async def list_tokens(call: Call[Services]) -> TokenPage:
     """List the caller's tokens."""
-    return TokenPage(items=[_view(token) for token in await call.services.accounts.tokens(call.user.name)])
+    return TokenPage(items=[token_view(token) for token in await call.services.accounts.tokens(call.user.name)])
 
 
 @routes.add("DELETE", "/tokens/{token_id}", status=204, errors=(UnknownToken,))

@@ -15,18 +15,25 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from federation_member.accounts.service import Accounts
+from federation_member.credentials.revoking import Revoking
+from federation_member.credentials.service import Credentials
 from federation_member.directory.model import KnownMember
 from federation_member.web.app import make_app
 from federation_member.web.services import Services
+from fedkit.clock import now
+from fedkit.identity.keys import PrivateKey
+from fedkit.mesh.node import MeshNode
 from fedkit.migrations import upgrade
 from fedkit.protocol.lending import Flavour, Image, Offer
 from fedkit.protocol.rendezvous import Announcement
 from fedkit.service import HttpServer
 from fedkit.store import Database
+from tests.support.memory_network import MemoryNetwork
 from tests.support.order_book import OrderBook
 
 PASSWORD = "correct horse battery"
-ME, OTHER = "a" * 40, "b" * 40
+MEMBER_KEY = PrivateKey.generate()
+ME, OTHER = MEMBER_KEY.fedid, "b" * 40
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -81,10 +88,13 @@ async def open_site(folder: Path, heartbeat: float = 15.0) -> AsyncIterator[Site
     async with Database(f"sqlite:///{folder}/member.db") as db, aiohttp.ClientSession() as session:
         await asyncio.to_thread(upgrade, db.engine, "federation_member.migrations")
         site = Site("", OrderBook(), Accounts(db), session)
+        mesh = MeshNode(MEMBER_KEY, "fm.site-a.test", db, MemoryNetwork().link("fm.site-a.test"))
+        revoking = Revoking(db, mesh, MEMBER_KEY, None, now, lambda _tx, _list: True)
         services = Services(
             orders=site.book,
             federation=TwoSites(),
             accounts=site.accounts,
+            credentials=Credentials(db, revoking, now, lambda: None),
             fedid=ME,
             name="site-a.test",
             missing=lambda: site.missing,

@@ -9,7 +9,7 @@ import pytest
 
 from federation_member.web import routing
 from federation_member.web.app import BODY_LIMIT
-from tests.component.web.conftest import PASSWORD, Site
+from tests.component.web.conftest import ME, PASSWORD, Site
 
 ORDER: dict[str, Any] = {"spec": {"kind": "compute", "image": "debian"}}
 
@@ -25,7 +25,7 @@ async def test_a_password_becomes_a_token_that_says_who_one_is(site: Site) -> No
     assert status == 201
     site.token = made["token"]
     _status, me = await site.call("GET", "/me")
-    assert me == {"member": "site-a.test", "fedid": "a" * 40, "project": "physics", "user": "alice"}
+    assert me == {"member": "site-a.test", "fedid": ME, "project": "physics", "user": "alice"}
     _status, tokens = await site.call("GET", "/tokens")
     assert "laptop" in {token["label"] for token in tokens["items"]}
     assert all("token" not in token for token in tokens["items"])
