@@ -82,6 +82,14 @@ class Known:
             return self._over_links(goal.what, goal.subject)
         return self._over_credentials(goal.what, goal.subject)
 
+    def is_hopeless(self, goal: Goal) -> bool:
+        """Tell at a glance that nothing said could ever lead to `goal`; False says nothing."""
+        role, subject = goal
+        if isinstance(role, Linked) or (role, subject) in self._assumed:
+            return False
+        fedid = subject.fedid if isinstance(subject, Entity) else ""
+        return not any(index.facts(role, fedid) or index.rules(role) for index in self.indexes)
+
     def middlemen(self, linked: Linked, subject: Subject) -> set[str]:
         """The principals D that say anything that could make `subject` one of `D.name`."""
         found: set[str] = set()
@@ -97,11 +105,11 @@ class Known:
 
     def rules(self, role: Role) -> list[Credential]:
         """What `role` is defined through."""
-        return self._holding(credential for index in self.indexes for credential in index.rules(role))
+        return self._holding([index.rules(role) for index in self.indexes])
 
     def facts(self, role: Role, fedid: str) -> list[Credential]:
         """What says that `fedid` has `role`."""
-        return self._holding(credential for index in self.indexes for credential in index.facts(role, fedid))
+        return self._holding([index.facts(role, fedid) for index in self.indexes])
 
     def vouchers(self, fedid: str) -> set[str]:
         """The principals that give `fedid` any role. The work is charged, but never ends a search: it is needed to sort what was found."""
@@ -128,9 +136,11 @@ class Known:
             role = Role(principal, linked.name)
             yield Way(None, (has_base,) if role == subject else (has_base, Goal(role, subject)))
 
-    def _holding(self, credentials: Iterable[Credential]) -> list[Credential]:
+    def _holding(self, lists: Iterable[list[Credential]]) -> list[Credential]:
         """Those that count now, the longest-lived first (a proof is worth what its first credential to expire leaves it)."""
-        found = [c for c in credentials if c.holds_at(self._at) and not self._revocations.revokes(c)]
+        found = [
+            c for credentials in lists for c in credentials if c.holds_at(self._at) and not self._revocations.revokes(c)
+        ]
         self.budget.take(len(found))
         if len(found) > 1:
             found.sort(key=lambda credential: (-credential.expires.timestamp(), credential.id))

@@ -90,6 +90,7 @@ class Search:
         node = self._nodes.get(goal)
         if node is None:
             node = self._nodes[goal] = _Node(goal)
+            node.opened = self._known.is_hopeless(goal)  # then there is nothing to open
         return node
 
     def _advance(self, clause: _Clause) -> list[_Node]:
