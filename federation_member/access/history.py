@@ -72,7 +72,7 @@ def _event(conn: Connection, row: Row[tuple[object, ...]]) -> Iterator[Event]:
         yield GivenBack(said["lease"])
     elif row.kind == Kind.REVOCATION.value:
         yield revocation.read(_text(conn, said["list"]))
-    elif row.kind == Kind.DECISION.value:
+    elif row.kind == Kind.DECISION.value and "lacks" not in said:  # what accounts there were is not told of
         who = said["applicant"]
         applicant = Applicant(
             Peer(who["member"], who["address"]),
