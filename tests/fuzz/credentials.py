@@ -31,7 +31,7 @@ from fedkit.policy import compact
 from fedkit.policy.formats import Form, geni, read, write
 from fedkit.policy.formats.identities import Identities, Identity, holds_only_private_key, read_identity, self_signed
 from fedkit.policy.formats.xml_signature import Envelope
-from fedkit.policy.model import Credential, Statement
+from fedkit.policy.model import Statement
 from tests.fuzz.mutation import mutate
 from tests.support.abac_scenarios import BEGIN, EXPIRES
 
@@ -59,9 +59,9 @@ class Forgery(AssertionError):
 
 def genuine(data: bytes) -> None:
     """Read a credential in any form: nothing but what was signed is accepted."""
-    identities = Identities([Identity(KEY.public)])
-    for credential in read(data, identities=identities, allow_sha1=True):
-        if credential.issuer == KEY.public and credential.id not in _genuine_ids():
+    issuers = _issuers()
+    for credential in read(data, identities=Identities(issuers.values()), allow_sha1=True):
+        if credential.issuer.spki in issuers and credential.id not in _genuine_ids():
             raise Forgery(str(credential.statement))
 
 
@@ -106,9 +106,14 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
 @cache
 def seeds(target: str) -> Sequence[bytes]:
     """Well-formed input to start from."""
-    wanted = {"compact": [Form.COMPACT], "x509": [Form.X509], "xml": [Form.GENI_1_0, Form.GENI_1_1]}
+    wanted = {
+        "compact": ([Form.COMPACT], "*.cred"),
+        "x509": ([Form.X509], "*.der"),
+        "xml": ([Form.GENI_1_0, Form.GENI_1_1], "*.xml"),
+    }
     if target in wanted:
-        return [_write(form) for form in wanted[target]]
+        forms, files = wanted[target]
+        return [*(_write(form) for form in forms), *(file.read_bytes() for file in sorted(OLD_FILES.rglob(files)))]
     public = KEY.public.key
     return {
         "signed-payload": [b'{"statement": "%s", "not_before": 0, "expires": 4000000000}' % str(STATEMENT).encode()],
@@ -160,10 +165,17 @@ def _write(form: Form) -> bytes:
 
 
 @cache
+def _issuers() -> Mapping[bytes, Identity]:
+    """Those who have signed seeds, by their keys."""
+    old = [read_identity(file.read_bytes()) for file in OLD_FILES.rglob("*_ID.pem")]
+    return {identity.key.spki: identity for identity in [Identity(KEY.public), *old]}
+
+
+@cache
 def _genuine_ids() -> frozenset[str]:
-    known = Identities([Identity(KEY.public)])
-    found: list[Credential] = [credential for form in Form for credential in read(_write(form), identities=known)]
-    return frozenset(credential.id for credential in found)
+    known = Identities(_issuers().values())
+    texts = [text for target in ("compact", "x509", "xml") for text in seeds(target)]
+    return frozenset(credential.id for text in texts for credential in read(text, identities=known))
 
 
 def _credential(form: Form) -> etree._Element:

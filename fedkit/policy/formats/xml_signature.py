@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from lxml import etree
 from signxml.algorithms import CanonicalizationMethod, DigestAlgorithm, SignatureMethod
@@ -87,9 +88,11 @@ def open_envelope(data: bytes, *, allow_sha1: bool = False) -> Envelope:
         )
     except (SignXMLException, InvalidSignature, UnsupportedAlgorithm, ValueError, etree.LxmlError) as error:
         raise BadCredential(f"The signature does not verify: {str(error)[:200]}") from error
-    signed = result.signed_xml  # type: ignore[union-attr]
-    if signed is None:
-        raise BadCredential("What is signed is not XML.")
+    if isinstance(result, list) or result.signed_xml is None:
+        raise BadCredential("What is signed is not one piece of XML.")
+    if _spki(result.signature_key) != key.spki:
+        raise BadCredential("The signature was made by another key than the one it names.")
+    signed = result.signed_xml
     return Envelope(one(signed, CREDENTIAL) if whole else signed, key, certificate)
 
 
@@ -210,17 +213,36 @@ def _part(element: etree._Element, name: str) -> etree._Element:
 
 
 def _signer(signature: etree._Element) -> tuple[x509.Certificate | None, PublicKey]:
+    """Find the key that is to have signed, and leave nothing in KeyInfo that the verifier could take for another.
+
+    KeyInfo is not signed: anybody may have put a second key there, or nonsense. A certificate goes before a bare key; the two must not
+    differ, as libabac goes by the bare one.
+    """
     info = _part(signature, "KeyInfo")
+    bare = info.findall(f"{{{DSIG}}}KeyValue/{{{DSIG}}}RSAKeyValue")
     certificates = info.findall(f"{{{DSIG}}}X509Data/{{{DSIG}}}X509Certificate")
-    if certificates:  # its own comes first, whatever chain follows
-        certificate = certificate_in(certificates[0])
-        return certificate, key_in(certificate)
-    if info.find(f"{{{DSIG}}}X509Data") is not None:
-        raise BadCredential("The signature speaks of a certificate that it does not carry.")
-    value = _part(_part(info, "KeyValue"), "RSAKeyValue")
+    keys = [_rsa_key(value) for value in bare]
+    certificate = (
+        certificate_in(certificates[0]) if certificates else None
+    )  # its own comes first, whatever chain follows
+    if certificate is not None:
+        keys.append(key_in(certificate))
+    if not keys or any(key.spki != keys[0].spki for key in keys):
+        raise BadCredential("The signature carries no certificate or RSA key, or two that differ.")
+    info.clear()
+    if certificate is None:
+        etree.SubElement(info, f"{{{DSIG}}}KeyValue").append(bare[0])
+    return certificate, keys[0]
+
+
+def _spki(pem: bytes) -> bytes:
+    return PublicKey.of(serialization.load_pem_public_key(pem)).spki
+
+
+def _rsa_key(value: etree._Element) -> PublicKey:
     modulus, exponent = (int.from_bytes(_octets(_part(value, name)), "big") for name in ("Modulus", "Exponent"))
     try:
-        return None, PublicKey.of(rsa.RSAPublicNumbers(exponent, modulus).public_key())
+        return PublicKey.of(rsa.RSAPublicNumbers(exponent, modulus).public_key())
     except ValueError as error:
         raise BadCredential("The signature's RSA key is malformed.") from error
 

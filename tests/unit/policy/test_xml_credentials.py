@@ -337,6 +337,99 @@ def test_old_files_need_the_setting(uri: str, bare_key: bool) -> None:
         accept(data.replace(b"delicious", b"nutritive"), allow_sha1=True)
 
 
+def _signed_with(key: PrivateKey, algorithm: str, info: str) -> bytes:
+    """Version 1.0, about KEY's role, signed by `key`, with whatever `info` says of the key."""
+    document = etree.fromstring(b"<signed-credential>" + V1_0 + b"<signatures/></signed-credential>")
+    hashed = hashes.Hash(hashes.SHA256())
+    hashed.update(etree.tostring(document[0], method="c14n"))
+    information = etree.fromstring(
+        f'<SignedInfo xmlns="{DSIG}"><CanonicalizationMethod Algorithm="{EXCLUSIVE}"/><SignatureMethod Algorithm="{algorithm}"/>'
+        '<Reference URI="#ref0"><DigestMethod Algorithm="http://www.w3.org/2001/04/xmlenc#sha256"/>'
+        f"<DigestValue>{base64.b64encode(hashed.finalize()).decode()}</DigestValue></Reference></SignedInfo>"
+    )
+    canonical = etree.tostring(information, method="c14n", exclusive=True)
+    value = key.sign(canonical) if key is not KEY else KEY.key.sign(canonical, padding.PKCS1v15(), hashes.SHA256())  # type: ignore[union-attr,call-arg,arg-type]
+    signature = etree.SubElement(document[1], f"{{{DSIG}}}Signature", nsmap={None: DSIG})
+    signature.append(information)
+    etree.SubElement(signature, f"{{{DSIG}}}SignatureValue").text = base64.b64encode(value).decode()
+    signature.append(
+        etree.fromstring(f'<KeyInfo xmlns="{DSIG}" xmlns:dsig11="http://www.w3.org/2009/xmldsig11#">{info}</KeyInfo>')
+    )
+    return etree.tostring(document)
+
+
+def _rsa_value(key: PrivateKey) -> str:
+    numbers = key.public.key.public_numbers()  # type: ignore[union-attr]
+    modulus = base64.b64encode(numbers.n.to_bytes(256, "big")).decode()  # type: ignore[union-attr]
+    return f"<RSAKeyValue><Modulus>{modulus}</Modulus><Exponent>AQAB</Exponent></RSAKeyValue>"
+
+
+def _ec_value(key: PrivateKey, curve: str = "urn:oid:1.2.840.10045.3.1.7", point: str | None = None) -> str:
+    octets = key.public.key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+    point = base64.b64encode(octets).decode() if point is None else point
+    return f'<dsig11:ECKeyValue><dsig11:NamedCurve URI="{curve}"/><dsig11:PublicKey>{point}</dsig11:PublicKey></dsig11:ECKeyValue>'
+
+
+def _der_value(key: PrivateKey) -> str:
+    return f"<dsig11:DEREncodedKeyValue>{base64.b64encode(key.public.spki).decode()}</dsig11:DEREncodedKeyValue>"
+
+
+def _x509_data(certificate: x509.Certificate) -> str:
+    der = base64.b64encode(certificate.public_bytes(serialization.Encoding.DER)).decode()
+    return f"<X509Data><X509Certificate>{der}</X509Certificate></X509Data>"
+
+
+ECDSA, RSA_SHA256 = (f"http://www.w3.org/2001/04/xmldsig-more#{name}-sha256" for name in ("ecdsa", "rsa"))
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        f"<KeyValue>{_rsa_value(KEY)}{_ec_value(OWNER)}</KeyValue>",
+        f"<KeyValue>{_ec_value(OWNER)}{_rsa_value(KEY)}</KeyValue>",
+        f"<KeyValue>{_rsa_value(KEY)}</KeyValue>{_der_value(OWNER)}",
+        f"<KeyValue>{_rsa_value(KEY)}</KeyValue><KeyValue>{_ec_value(OWNER)}</KeyValue>",
+        f"{_x509_data(CERTIFICATE)}<KeyValue>{_ec_value(OWNER)}</KeyValue>",
+        f"{_x509_data(CERTIFICATE)}{_der_value(OWNER)}",
+        f"<KeyValue>{_rsa_value(KEY)}</KeyValue>{_x509_data(self_signed(OWNER, 'x', NOW))}",
+        _x509_data(CERTIFICATE) + _x509_data(self_signed(OWNER, "x", NOW)),
+        _x509_data(self_signed(OWNER, "x", NOW)) + _x509_data(CERTIFICATE),
+    ],
+)
+def test_the_key_that_is_named_is_the_one_that_signed(info: str) -> None:
+    """One key says whose the statement is, another made the signature; each is in KeyInfo somewhere."""
+    with pytest.raises(BadCredential):
+        accept(_signed_with(OWNER, ECDSA, info))
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        f"{_x509_data(CERTIFICATE)}<KeyValue>{_ec_value(OWNER, 'urn:oid:1.2')}</KeyValue>",
+        f"{_x509_data(CERTIFICATE)}<KeyValue>{_ec_value(OWNER, point='')}</KeyValue>",
+        f"{_x509_data(CERTIFICATE)}<KeyValue>{_ec_value(OWNER, point='AAAA')}</KeyValue>",
+        f"{_x509_data(CERTIFICATE)}<KeyValue/>",
+        f"{_x509_data(CERTIFICATE)}<dsig11:DEREncodedKeyValue/>",
+        f"<KeyValue>{_rsa_value(KEY)}</KeyValue><dsig11:DEREncodedKeyValue/>",
+        f"{_x509_data(CERTIFICATE)}<KeyValue>{_rsa_value(KEY)}</KeyValue><KeyName/>",
+    ],
+)
+def test_whatever_else_stands_in_key_info_is_no_trap(info: str) -> None:
+    """It is not signed, so anybody may have put it there; at worst the credential is refused."""
+    try:
+        (credential,) = accept(_signed_with(KEY, RSA_SHA256, info))
+    except BadCredential:
+        return
+    assert credential.issuer == KEY.public
+
+
+def test_libabac_and_we_see_the_same_key() -> None:
+    """libabac goes by KeyValue, we by the certificate; where they differ, nothing is accepted."""
+    other = PrivateKey(rsa.generate_private_key(65537, 2048))
+    with pytest.raises(BadCredential):
+        accept(_signed_with(KEY, RSA_SHA256, f"<KeyValue>{_rsa_value(other)}</KeyValue>{_x509_data(CERTIFICATE)}"))
+
+
 def test_keys_below_2048_bits_are_refused_even_in_old_files() -> None:
     weak = rsa.generate_private_key(65537, 1024)
     for bare_key in (True, False):
