@@ -52,9 +52,13 @@ RETRYABLE_SQLSTATES = {"40001", "40P01"}  # serialization failure, deadlock
 
 @dataclass
 class Tx:
-    """One open transaction: a SQLAlchemy connection, and what to do once it is committed."""
+    """One open transaction: a SQLAlchemy connection, and what to do once it is committed.
+
+    `driver` is SQLite's own connection under it, for statements that are run so often that the toolkit's overhead counts.
+    """
 
     conn: Connection
+    driver: sqlite3.Connection | None = None
     callbacks: list[Callable[[], None]] = field(default_factory=list)
 
     def after_commit(self, callback: Callable[[], None]) -> None:
@@ -244,9 +248,9 @@ def _commit(conn: Connection, batch: list[_Job]) -> float:
     return time.monotonic() - started
 
 
-def _run_alone(conn: Connection, driver: Any, job: _Job) -> None:
+def _run_alone(conn: Connection, driver: sqlite3.Connection, job: _Job) -> None:
     """Run the only job of a transaction, which it undoes whole if it fails."""
-    tx = Tx(conn)
+    tx = Tx(conn, driver)
     try:
         job.result = job.function(tx)
     except Exception as error:
@@ -257,8 +261,8 @@ def _run_alone(conn: Connection, driver: Any, job: _Job) -> None:
         job.callbacks = tx.callbacks
 
 
-def _run_in_savepoint(conn: Connection, driver: Any, job: _Job) -> None:
-    tx = Tx(conn)
+def _run_in_savepoint(conn: Connection, driver: sqlite3.Connection, job: _Job) -> None:
+    tx = Tx(conn, driver)
     driver.execute("SAVEPOINT job")
     try:
         job.result = job.function(tx)
@@ -270,8 +274,9 @@ def _run_in_savepoint(conn: Connection, driver: Any, job: _Job) -> None:
     driver.execute("RELEASE job")
 
 
-def _driver(conn: Connection) -> Any:
-    return conn.connection.driver_connection
+def _driver(conn: Connection) -> sqlite3.Connection:
+    driver: Any = conn.connection.driver_connection
+    return driver  # type: ignore[no-any-return]
 
 
 def _sqlite_engine(url: Any) -> Engine:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import random
 from asyncio import TaskGroup
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -193,13 +192,12 @@ class Dispatcher:
         lane.widen()
         if any(verdict.error is None or verdict.error.code not in PEER_NOT_READY for verdict in verdicts):
             self.heard(lane.peer)
-        stored = await asyncio.gather(
-            *(self._settle(entry, verdict) for entry, verdict in zip(batch, verdicts, strict=True) if verdict.final)
-        )
+        settling = [
+            self._settle(entry, verdict) for entry, verdict in zip(batch, verdicts, strict=True) if verdict.final
+        ]
+        # A task costs a turn of the loop, and most batches are of one command.
+        stored = [await settling[0]] if len(settling) == 1 else await asyncio.gather(*settling)
         self._landed(lane, batch)
-        refused = Counter(verdict.error.code for verdict in verdicts if verdict.error and not verdict.final)
-        if refused:
-            log.warning("mesh_refused_for_now", first=batch[0].jti, peer=lane.peer.address, codes=dict(refused))
         for entry, verdict in zip(batch, verdicts, strict=True):
             if verdict.error is not None and not verdict.final:
                 self._refused_for_now(lane, entry, started, verdict.error)
@@ -233,6 +231,7 @@ class Dispatcher:
         await self.db.run(lambda tx: outbox.close(tx, entry, handler, answer, error))
 
     def _refused_for_now(self, lane: Lane, entry: Entry, started: float, error: RemoteError) -> None:
+        log.warning("mesh_refused_for_now", id=entry.jti, peer=lane.peer.address, code=error.code)
         wait = error.details.get("retry_after")
         if error.code in PEER_NOT_READY and isinstance(wait, int | float) and wait > 0:
             lane.hold(self._loop.time(), min(wait, LONGEST_HOLD))

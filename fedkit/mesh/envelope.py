@@ -8,7 +8,6 @@ minor version may add some (DESIGN §4.8). Times are seconds since the epoch, by
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -173,7 +172,7 @@ def _binding(me: Peer, to: Peer, jti: str, n: int, op: str) -> dict[str, Any]:
 
 def _splice(claims: dict[str, Any], content: str) -> bytes:
     """Append a member that is JSON already, instead of parsing it to print it again."""
-    return f"{json.dumps(claims, separators=(',', ':'))[:-1]},{content}}}".encode()
+    return b"%b,%b}" % (pydantic_core.to_json(claims)[:-1], content.encode())
 
 
 def _open(text: str, typ: str) -> tuple[PublicKey, dict[str, Any]]:

@@ -100,7 +100,7 @@ def execute(tx: Tx, pins: Pins, command: Command, now: float) -> str:
     if command.after is not None and not _executed(tx, command.request.sender.fedid, command.after):
         raise OutOfOrder(f"Command {command.after} comes first.", after=command.after)
     callbacks = len(tx.callbacks)
-    savepoint = Savepoint(tx.conn)
+    savepoint = Savepoint(tx)
     try:
         answer = body_content(command.handler(tx, command.request).model_dump_json().encode())
     except FedError as error:
@@ -120,7 +120,7 @@ def execute(tx: Tx, pins: Pins, command: Command, now: float) -> str:
 
 def prune(tx: Tx, now: float) -> bool:
     """Forget what nobody can ask for any more; tell whether there may be more of it."""
-    return _PRUNE.run(tx.conn, {"now": now, "at_once": PRUNED_AT_ONCE}) == PRUNED_AT_ONCE
+    return _PRUNE.run(tx, {"now": now, "at_once": PRUNED_AT_ONCE}) == PRUNED_AT_ONCE
 
 
 def _refuse(request: Request[Any], error: FedError) -> str:
@@ -136,7 +136,7 @@ def _refuse(request: Request[Any], error: FedError) -> str:
 
 
 def _stored(tx: Tx, command: Command) -> str | None:
-    row = _FIND.first(tx.conn, command.name)
+    row = _FIND.first(tx, command.name)
     if row is None:
         return None
     seen, said, answer = row
@@ -145,14 +145,14 @@ def _stored(tx: Tx, command: Command) -> str | None:
         raise IdReused(f"Request id {jti} stands for another request.")
     if n <= seen:
         raise Replayed(f"Attempt {n} of {jti} is not newer than attempt {seen}, which was answered.")
-    _SEEN.run(tx.conn, {**command.name, "n": n})
+    _SEEN.run(tx, {**command.name, "n": n})
     return str(answer)
 
 
 def _executed(tx: Tx, sender: str, jti: str) -> bool:
-    return _EXISTS.first(tx.conn, {"sender": sender, "jti": jti}) is not None
+    return _EXISTS.first(tx, {"sender": sender, "jti": jti}) is not None
 
 
 def _store(tx: Tx, command: Command, answer: str, keep_until: float) -> None:
     row = {"n": command.n, "digest": command.digest, "answer": answer, "keep_until": keep_until}
-    _STORE.run(tx.conn, {**command.name, **row})
+    _STORE.run(tx, {**command.name, **row})

@@ -56,7 +56,7 @@ def insert(tx: Tx, entry: Entry) -> None:
         "deadline": entry.deadline,
         "ordered": entry.ordered,
     }
-    found = _INSERT.first(tx.conn, row)
+    found = _INSERT.first(tx, row)
     assert found is not None
     entry.id = found[0]
 
@@ -65,7 +65,7 @@ def close(
     tx: Tx, entry: Entry, handler: AnswerHandler | None, answer: dict[str, Any], error: RemoteError | None
 ) -> None:
     """Delete the row and tell the outcome, unless somebody has done so before."""
-    if _DELETE.run(tx.conn, {"jti": entry.jti}) and handler is not None:
+    if _DELETE.run(tx, {"jti": entry.jti}) and handler is not None:
         handler(tx, Outcome(entry.jti, entry.peer, entry.op, json.loads(entry.body), answer, error))
 
 

@@ -6,39 +6,41 @@ transaction that `fedkit.store` began: a third of the time. Elsewhere SQLAlchemy
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import text
+
+from fedkit.store import Tx
 
 
 class Statement:
-    """One statement, called with a connection and its parameters."""
+    """One statement, called with a transaction and its parameters."""
 
     def __init__(self, sql: str) -> None:
         self._sql = sql
         self._clause = text(sql)
 
-    def first(self, conn: Connection, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    def first(self, tx: Tx, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
         """Run it and return the first row, or None."""
-        if conn.dialect.name == "sqlite":
-            rows = _driver(conn).execute(self._sql, parameters).fetchall()
+        if tx.driver is not None:
+            rows: list[tuple[Any, ...]] = tx.driver.execute(self._sql, parameters).fetchall()
             return rows[0] if rows else None
-        row = conn.execute(self._clause, parameters).first()
+        row = tx.conn.execute(self._clause, parameters).first()
         return None if row is None else tuple(row)
 
-    def run(self, conn: Connection, parameters: Mapping[str, Any]) -> int:
+    def run(self, tx: Tx, parameters: Mapping[str, Any]) -> int:
         """Run it and return how many rows it changed."""
-        if conn.dialect.name == "sqlite":
-            return int(_driver(conn).execute(self._sql, parameters).rowcount)
-        return conn.execute(self._clause, parameters).rowcount
+        if tx.driver is not None:
+            return tx.driver.execute(self._sql, parameters).rowcount
+        return tx.conn.execute(self._clause, parameters).rowcount
 
 
 class Savepoint:
     """A part of a transaction that can be undone by itself."""
 
-    def __init__(self, conn: Connection) -> None:
-        self._execute = _driver(conn).execute if conn.dialect.name == "sqlite" else conn.exec_driver_sql
+    def __init__(self, tx: Tx) -> None:
+        self._execute: Callable[[str], object] = tx.driver.execute if tx.driver else tx.conn.exec_driver_sql
         self._execute("SAVEPOINT part")
 
     def undo(self) -> None:
@@ -48,7 +50,3 @@ class Savepoint:
     def release(self) -> None:
         """Keep what was done since."""
         self._execute("RELEASE SAVEPOINT part")
-
-
-def _driver(conn: Connection) -> Any:
-    return conn.connection.driver_connection

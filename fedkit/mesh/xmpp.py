@@ -77,7 +77,7 @@ class XmppLink:
         self._pending: dict[str, _Pending] = {}
         self._prefix = secrets.token_hex(6)
         self._ids = count(1)
-        self._out: list[str] = []
+        self._out: list[str] | None = None
         self._others = Buckets(OTHERS_RATE, 5 * OTHERS_RATE, lambda: asyncio.get_running_loop().time())
 
     @property
@@ -166,7 +166,7 @@ class XmppLink:
     def _lost(self) -> None:
         """Fail what is in flight: its answers cannot come any more."""
         self._connected = False
-        self._out.clear()
+        self._out = None
         for pending in self._pending.values():
             if not pending.future.done():
                 pending.future.set_exception(LinkDown("The link to our XMPP server was lost."))
@@ -205,15 +205,18 @@ class XmppLink:
             del self._pending[identifier]
 
     def _write(self, stanza: str) -> None:
-        """Send with whatever else is sent in this turn of the loop."""
-        if not self._out:
+        """Send the first stanza of this turn of the loop at once, and what follows in one piece at its end."""
+        if self._out is not None:
+            self._out.append(stanza)
+        elif self._connected and self._stream is not None:
+            self._stream.write(stanza.encode())
+            self._out = []
             asyncio.get_running_loop().call_soon(self._flush)
-        self._out.append(stanza)
 
     def _flush(self) -> None:
-        if self._connected and self._stream is not None:
+        if self._out and self._connected and self._stream is not None:
             self._stream.write("".join(self._out).encode())
-        self._out.clear()
+        self._out = None
 
     def _take(self, xml: Element, whole: bool) -> None:
         """Take what came in; what is not `whole` was out of bounds and has lost its contents."""
