@@ -214,7 +214,7 @@ class _Place:
 
 def _place(file: Path | None, config: Path | None) -> _Place:
     from federation_member.access.policy_file import load
-    from federation_member.access.suppose import UNKNOWN
+    from federation_member.access.suppose import UNKNOWN, Known
 
     if config is None:
         if file is None:
@@ -224,7 +224,8 @@ def _place(file: Path | None, config: Path | None) -> _Place:
     policy = file or (member.policy.file if member.policy else None)
     if policy is None:
         raise UnusableFile(f"{config} names no policy: it has no [policy] file.")
-    return _Place(policy, load(policy), _key(member).fedid, _read(member, _members))
+    own = Known(_key(member).fedid, member.xmpp.address)
+    return _Place(policy, load(policy), own.fedid, (own, *_read(member, _members)))
 
 
 def _member(config: Path) -> MemberConfig:
