@@ -38,7 +38,7 @@ def load(path: Path, model: type[C], prefix: str, environ: Mapping[str, str] = o
         data = tomllib.loads(path.read_text())
     except OSError as error:
         raise UnusableConfig(f"{path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnusableConfig(f"{path} is not TOML: {error}.") from error
     _override(data, prefix, environ)
     return validate(data, model, str(path))

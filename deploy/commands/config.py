@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -77,22 +78,23 @@ def check(
         say(f"{file} is good: {_check_policy(file)}.")
         return
     loaded: Any = load(file, _model(component), component.name)
+    kinds: frozenset[str] = frozenset()
     if component is Component.MEMBER:
         from federation_member.plugins import load_middleware
 
-        load_middleware(loaded.middleware.kind, loaded.middleware.options)
+        kinds = load_middleware(loaded.middleware.kind, loaded.middleware.options).kinds()
     try:
         key = PrivateKey.load(loaded.identity.key)
     except OSError as error:
         raise UnusableConfig(f"[identity] key {loaded.identity.key} cannot be read: {error.strerror}.") from error
     loaded.xmpp.secret()
     policy = getattr(loaded, "policy", None)
-    lends = f" {policy.file}: {_check_policy(policy.file, key.fedid)}." if policy else ""
+    lends = f" {policy.file}: {_check_policy(policy.file, key.fedid, kinds)}." if policy else ""
     say(f"{file} is good: a {component} with the fedid {key.fedid}.{lends}")
 
 
-def _check_policy(file: Path, own: str | None = None) -> str:
-    """Compile a policy and run its expectations; return how much there is of it."""
+def _check_policy(file: Path, own: str | None = None, kinds: Collection[str] = ()) -> str:
+    """Compile a policy and run its expectations; return how much there is of it. `kinds` are those that the member lends."""
     from federation_member.access.advice import advise
     from federation_member.access.compile import statements
     from federation_member.access.expectations import check as check_expectations
@@ -102,7 +104,7 @@ def _check_policy(file: Path, own: str | None = None) -> str:
     rules, own = load_policy(file), own or UNKNOWN
     statements(rules, own, ())
     met = check_expectations(rules, own)
-    for warning in advise(rules):
+    for warning in advise(rules, kinds):
         say(f"warning: {warning}")
     return f"{len(rules.rules)} rules, {met} expectations met"
 
@@ -135,10 +137,10 @@ def _component_of(file: Path) -> Component:
 
     try:
         data = tomllib.loads(file.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UnusableConfig(f"{file} cannot be read as TOML: {error}.") from error
     if "name" in data or "api" in data:
         return Component.MEMBER
-    if not data or data.keys() & {"principals", "roles", "rule", "expect"}:
+    if data.keys() & {"principals", "roles", "rule", "expect"}:
         return Component.POLICY
     return Component.RENDEZVOUS if "rendezvous" in data else Component.TUNNEL

@@ -69,7 +69,7 @@ def test_check_reads_the_key_that_the_file_names(tmp_path: Path, capsys: pytest.
     assert "chmod 600" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", ["= nonsense", "\0"])
+@pytest.mark.parametrize("content", ["= nonsense", "\0", "a = " + "[" * 100_000], ids=["nonsense", "nul", "deep"])
 def test_a_file_that_is_not_toml_is_unusable(content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "site.toml"
     file.write_text(content)

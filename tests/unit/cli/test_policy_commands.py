@@ -110,6 +110,9 @@ def test_config_check_of_a_member_looks_at_its_policy(file: Path, tmp_path: Path
     status, _out, err = fed(capsys, "config", "check", member)
     assert status == 1
     assert "2 of 5 expectations fail" in err
+    file.write_text(rule(who="'*/*/*'", may='"volume"'))
+    _status, _out, err = fed(capsys, "config", "check", member)
+    assert "warning: Rule r lends volume, and this member lends only compute, network." in err
     file.unlink()
     assert fed(capsys, "config", "check", member)[0] == 2
 
