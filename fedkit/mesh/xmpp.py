@@ -195,13 +195,15 @@ class XmppLink:
         if not self._connected:
             raise LinkDown("The link to our XMPP server is down.")
         identifier = f"{self._prefix}-{next(self._ids)}"
-        pending = _Pending(to, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        pending = _Pending(to, loop.create_future())
         self._pending[identifier] = pending
         self._write(stanzas.iq_request(identifier, kind, self._address, to, payload))
+        timer = loop.call_later(timeout, _expire, pending.future)
         try:
-            async with asyncio.timeout(timeout):
-                return await pending.future
+            return await pending.future
         finally:
+            timer.cancel()
             del self._pending[identifier]
 
     def _write(self, stanza: str) -> None:
@@ -274,3 +276,8 @@ class XmppLink:
             self._write(stanzas.iq_error(reply, error))
             return False
         return True
+
+
+def _expire(future: asyncio.Future[Element]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError())
