@@ -45,7 +45,7 @@ def _about(rule: Rule, kinds: Collection[str]) -> Iterator[str]:
     testbeds = {term.asserter for who in rule.who for term in who.terms if isinstance(term, NamePattern)}
     several = len(testbeds) > 1 or any(is_wild(testbed) for testbed in testbeds)
     if rule.account.how is How.CREATE and "{testbed}" not in rule.account.text and several:
-        yield f"{name} makes one account for equal names of several testbeds; put {{testbed}} into account."
+        yield f"{name} makes equal accounts for several testbeds, and only the first gets it; put {{testbed}} into account."
 
 
 def _about_who(place: str, who: Who, members: Sequence[Member]) -> Iterator[str]:

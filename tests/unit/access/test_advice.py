@@ -18,11 +18,14 @@ CREATE = "account = {create = 'fed-{project}'}"
         (rule("flavours = []"), "Rule r has no flavours, so it lends no machine."),
         (rule("images = []"), "Rule r has no images, so it lends no machine."),
         (rule("node_types = []"), "Rule r has no node_types, so it lends no machine."),
-        (rule(CREATE, who="'*/*/*'"), "Rule r makes one account for equal names of several testbeds"),
-        (rule(CREATE, who="'fm.*/*/*'"), "Rule r makes one account for equal names of several testbeds"),
+        (rule(CREATE, who="'*/*/*'"), "Rule r makes equal accounts for several testbeds, and only the first gets it;"),
+        (
+            rule(CREATE, who="'fm.*/*/*'"),
+            "Rule r makes equal accounts for several testbeds, and only the first gets it;",
+        ),
         (
             rule(CREATE, who="'site-a/*/*', 'site-b/*/*'"),
-            "Rule r makes one account for equal names of several testbeds",
+            "Rule r makes equal accounts for several testbeds, and only the first gets it;",
         ),
         (rule(who="'site-a'"), "Rule r: site-a is a member's own key, not its users; those are "),
         (rule(who="'self'"), "Rule r: self is a member's own key, not its users; those are self/*/*."),
