@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from federation_member.access.policy_file import read
 from federation_member.access.rules import Rules
 from federation_member.access.suppose import Known
 from fedkit.identity.keys import PrivateKey
 
-OWN, A, B, STRANGER = (PrivateKey.generate() for _ in range(4))
+# The same in every process of a run, as they stand in names of tests.
+OWN, A, B, STRANGER = (PrivateKey(Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32)) for n in range(4))
 ACME = "ac" * 20
 MEMBERS = (Known(A.fedid, "fm.site-a.test"), Known(B.fedid, "fm.site-b.edu"))
 HEAD = f"""
