@@ -78,7 +78,7 @@ def missing_mermaid(missing: Sequence[Sequence[str]], names: Names) -> str:
 
 
 def proof_svg(steps: Steps, names: Names) -> str:
-    """Draw a proof as a picture: a box for each step, below those that it rests on."""
+    """Draw a proof as a picture: a box for each step, above those that rest on it."""
     drawn = _drawn(steps)
     texts = [(_claim(step, names), f"by {name_all(step['statement'], names)}") for step in drawn]
     widths = [max(map(len, lines)) * _CHARACTER + 2 * _PADDING for lines in texts]
@@ -138,16 +138,18 @@ def _drawn(steps: Steps) -> Steps:
 
 
 def _places(because: Sequence[Sequence[int]], widths: Sequence[float]) -> list[tuple[float, int]]:
-    """Put each step in the row below the lowest that it rests on, side by side there."""
-    rows: list[int] = []
+    """Put each step in the row above the highest that rests on it, side by side there."""
+    depths = [0] * len(because)
+    for index in reversed(range(len(because))):
+        for earlier in because[index]:
+            depths[earlier] = max(depths[earlier], depths[index] + 1)
+    deepest = max(depths, default=0)
     ends: dict[int, float] = {}
     places = []
-    for earlier, width in zip(because, widths, strict=True):
-        row = max((rows[index] + 1 for index in earlier), default=0)
-        x = ends.get(row, float(_PADDING))
-        rows.append(row)
-        ends[row] = x + width + _PADDING
-        places.append((x, _PADDING + row * (2 * _LINE + _PADDING + _GAP)))
+    for depth, width in zip(depths, widths, strict=True):
+        x = ends.get(depth, float(_PADDING))
+        ends[depth] = x + width + _PADDING
+        places.append((x, _PADDING + (deepest - depth) * (2 * _LINE + _PADDING + _GAP)))
     return places
 
 

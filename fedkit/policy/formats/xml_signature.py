@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -39,6 +40,7 @@ CREDENTIAL = "credential"
 ID = "ref0"
 _XML_ID = "{http://www.w3.org/XML/1998/namespace}id"
 _ID_ATTRIBUTES = (_XML_ID, "Id", "ID", "id")
+_WITH_ID = etree.XPath("count(//@*[. = $id][translate(local-name(), 'ID', 'id') = 'id'])")
 # Java's library puts everything into the signature's namespace, GENI's schema has one of its own, libabac none.
 _NAMESPACES = frozenset({None, DSIG, "http://www.geni.net/resources/credential/2"})
 
@@ -162,12 +164,12 @@ def _signature_over(root: etree._Element, credential: etree._Element) -> tuple[e
 
     A delegated privilege credential brings its parents, and their signatures, along; they say nothing about this one.
     """
-    own = next(iter(_ids(credential)), None)
+    own = next((value for name in _ID_ATTRIBUTES if (value := credential.get(name)) is not None), None)
     signatures = list(root.iter(f"{{{DSIG}}}Signature"))
     covering = [signature for signature in signatures if _reference(signature) in ({"", f"#{own}"} if own else {""})]
     if len(covering) != 1:
         raise BadCredential(f"The credential has {len(covering)} signatures instead of one.")
-    if own and [own in _ids(element) for element in root.iter(etree.Element)].count(True) != 1:
+    if own and _WITH_ID(root, id=own) != 1:
         raise BadCredential("Several elements have the id of the credential.")
     for signature in signatures:
         parent = signature.getparent()
@@ -180,10 +182,6 @@ def _signature_over(root: etree._Element, credential: etree._Element) -> tuple[e
 def _reference(signature: etree._Element) -> str | None:
     references = signature.findall(f"{{{DSIG}}}SignedInfo/{{{DSIG}}}Reference")
     return references[0].get("URI") if len(references) == 1 else None
-
-
-def _ids(element: etree._Element) -> list[str]:
-    return [value for attribute in _ID_ATTRIBUTES if (value := element.get(attribute)) is not None]
 
 
 def _check_profile(signature: etree._Element) -> None:
@@ -271,7 +269,11 @@ def _method(key: PrivateKey) -> SignatureMethod:
 
 
 def _name(element: etree._Element) -> str | None:
-    if not isinstance(element.tag, str):
-        return None
-    tag = etree.QName(element)
-    return tag.localname if tag.namespace in _NAMESPACES else element.tag
+    """The local name in a namespace that writers use, the whole tag in another, None for a comment."""
+    return _local(element.tag) if isinstance(element.tag, str) else None
+
+
+@lru_cache(maxsize=1024)
+def _local(tag: str) -> str:
+    name = etree.QName(tag)
+    return name.localname if name.namespace in _NAMESPACES else tag
