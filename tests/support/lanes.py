@@ -1,0 +1,39 @@
+"""Shares the tests out to the processes of a run (pytest-xdist, `pytest -n 3`).
+
+The tests of a file stay in one process, in their order, and with them all files that use the same lab: a lab takes seconds to come
+up, and its tests kill and cut what others use. Those that mostly wait for what they killed to come back have a lab of their own
+beside the others'. Everything else is free; large shares go first.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+import pytest
+from xdist.remote import Producer  # type: ignore[import-untyped]
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+LAB = PurePosixPath("tests/lab")
+WAITING = {"test_crashes", "test_partitions", "test_hostile"}
+OWN = {"test_network", "test_lifecycle", "test_demo"}  # have labs of their own anyway
+
+
+class Lanes(LoadScopeScheduling):  # type: ignore[misc]
+    """A share of work is a file or a lab."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return share(nodeid)
+
+
+def share(nodeid: str) -> str:
+    """Name the share of work that a test belongs to."""
+    file = PurePosixPath(nodeid.partition("::")[0])
+    if file.parent != LAB or file.stem in OWN:
+        return str(file)
+    return "a lab for waiting" if file.stem in WAITING else "the lab"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Lanes:
+    """Tell pytest-xdist how to share the tests out."""
+    return Lanes(config, log)
