@@ -62,7 +62,7 @@ IssuerOption = Annotated[
     typer.Option("--issuer", help="The issuer's certificate, to be carried along in XML.", metavar="FILE"),
 ]
 NamesOption = Annotated[
-    Path | None, typer.Option("--names", help="A folder of identity files (<CN>_ID.pem).", metavar="DIR")
+    Path | None, typer.Option("--names", help="A folder of identity files (CN_ID.pem).", metavar="DIR")
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", help="File to write; standard output otherwise.")]
 Sha1Option = Annotated[bool, typer.Option("--allow-sha1", help="Accept the SHA-1 signatures of old files.")]

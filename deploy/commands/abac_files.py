@@ -13,10 +13,9 @@ from typing import Any
 
 from deploy.commands.errors import UnusableFile
 from deploy.commands.output import say
-from fedkit.errors import FedError
-from fedkit.identity.keys import PrivateKey
+from fedkit.identity.keys import PrivateKey, UnusableKey, is_fedid
 from fedkit.policy import rendering
-from fedkit.policy.errors import Expired, NotYetValid
+from fedkit.policy.errors import BadCredential, Expired, NotYetValid, UnusableIdentity
 from fedkit.policy.formats import Form, check_term, read, write
 from fedkit.policy.formats.folder import Folder, read_file, read_folder
 from fedkit.policy.formats.identities import Identities, Identity, read_identity
@@ -37,7 +36,7 @@ def identities_in(names: Path | None) -> Identities:
     for file in _listing(names):
         try:
             known.add(read_identity(read_file(file)))
-        except FedError:  # not an identity; who is missed will be told by name
+        except (BadCredential, UnusableIdentity, UnusableKey):  # not an identity; who is missed will be told by name
             continue
     return known
 
@@ -97,7 +96,9 @@ def resolve(statement: str, known: Identities) -> str:
         owners.setdefault(name, []).append(fedid)
 
     def principal(match: re.Match[str]) -> str:
-        found = owners.get(match[0], [])
+        found = (
+            [] if is_fedid(match[0]) else owners.get(match[0], [])
+        )  # a fedid is nobody's name, whatever a certificate says
         if len(found) > 1:
             raise UnusableStatement(f"{match[0]} is the name of {' and of '.join(found)}; write the fedid.")
         return found[0] if found else match[0]

@@ -7,10 +7,13 @@ import os
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from deploy.cli import main
+from fedkit.identity.keys import PublicKey
 from fedkit.policy.formats import Form
-from tests.support.abac_scenarios import MIXED, SCENARIOS, Query, key_of, lay_out, resolve, write_identity
+from fedkit.policy.formats.identities import self_signed
+from tests.support.abac_scenarios import BEGIN, MIXED, SCENARIOS, Query, key_of, lay_out, resolve, write_identity
 
 FIXED = Path(__file__).parent.parent / "policy" / "files"
 Capsys = pytest.CaptureFixture[str]
@@ -188,6 +191,32 @@ def test_a_name_that_two_share_is_refused(tmp_path: Path, capsys: Capsys) -> Non
     key = str(tmp_path / "b" / "Acme_private.pem")
     assert main(["abac", "sign", "Acme.a <- Acme", "--names", str(tmp_path / "b"), "--key", key]) == 2
     assert "write the fedid" in capsys.readouterr().err
+
+
+def test_a_name_written_like_a_fedid_stands_for_nobody_else(tmp_path: Path, capsys: Capsys) -> None:
+    """An identity file whose common name is Coyote's fedid does not get what is meant for Coyote."""
+    coyote = key_of("Coyote").fedid
+    certificate = self_signed(key_of("Batman"), coyote, BEGIN)
+    (tmp_path / "Coyote_ID.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    write_identity("Acme", tmp_path)
+    key, out = str(tmp_path / "Acme_private.pem"), str(tmp_path / "new")
+    assert main(["abac", "sign", f"Acme.a <- {coyote}", "--names", str(tmp_path), "--key", key, "--out", out]) == 0
+    capsys.readouterr()
+    assert main(["abac", "show", out, "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["statement"] == resolve("Acme.a <- Coyote")
+
+
+def test_two_keys_with_one_fedid_stop_everything(
+    tmp_path: Path, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if SHA-1 had been broken: then it is unknown who is who, and nothing is proved."""
+    lay_out(SCENARIOS["ice_cream"], tmp_path, [Form.COMPACT])
+    role, chocolate = resolve(ICE), key_of(CHOCOLATE).fedid
+    monkeypatch.setattr(PublicKey, "fedid", property(lambda _: "0" * 40))
+    assert main(["abac", "prove", "--credentials", str(tmp_path), role, chocolate]) == 2
+    assert "[policy.two_keys]" in capsys.readouterr().err
+    assert main(["abac", "show", str(next(tmp_path.glob("*.cred"))), "--names", str(tmp_path)]) == 2
+    assert "[policy.two_keys]" in capsys.readouterr().err
 
 
 def test_verify_answers_yes_or_no(tmp_path: Path, capsys: Capsys) -> None:
