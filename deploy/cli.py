@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
-from deploy.commands import abac, config, federation, ids, login, orders, policy, processes, tunnels, users
+from deploy.commands import abac, config, credentials, federation, ids, login, orders, policy, processes, tunnels, users
 from deploy.commands.output import say
 from deploy.lab import cli as lab
 from fedkit.errors import Exit, FedError
@@ -33,6 +33,7 @@ app.command("images")(federation.images)
 app.add_typer(orders.app, name="order")
 app.add_typer(tunnels.app, name="tunnel")
 app.add_typer(ids.app, name="id")
+app.add_typer(credentials.app, name="credentials")
 app.add_typer(abac.app, name="abac")
 app.add_typer(config.app, name="config")
 app.add_typer(policy.app, name="policy")

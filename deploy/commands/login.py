@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 import sys
-from typing import Annotated
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from deploy.commands.client import Client, credentials_file, segment, store_credentials, stored_credentials
-from deploy.commands.errors import NotLoggedIn
+from deploy.commands.errors import NotLoggedIn, UnusableFile
 from deploy.commands.output import say
 from fedkit.errors import InputError
 
@@ -19,19 +21,46 @@ def login(
     user: Annotated[str, typer.Option("--user", "-u", help="Your name there.")],
     days: Annotated[int, typer.Option(help="How long the token is valid.", min=1, max=365)] = 90,
     password_stdin: Annotated[bool, typer.Option("--password-stdin", help="Read the password from stdin.")] = False,
+    key: Annotated[
+        Path | None, typer.Option("--key", help="Your own private key (PEM), instead of a password.")
+    ] = None,
+    act_days: Annotated[
+        int, typer.Option("--act-days", help="With --key: how long the member may act for you.", min=1, max=30)
+    ] = 7,
 ) -> None:
-    """Get a token for your password and store it for the commands that follow.
+    """Get a token for your password, or with your own key, and store it for the commands that follow.
 
     The token is written to `~/.config/fedmesh/credentials.toml`, readable by you alone; the password is not kept.
+    With a key you also sign that this member acts for you towards others, for as long as you say; log in again to prolong it.
 
-    Example: `fed login https://fm.site-a.test --user alice`
+    Example: `fed login https://fm.site-a.test --user alice --key me.pem --act-days 14`
     """
-    password = read_password(from_stdin=password_stdin)
     client = Client(url.rstrip("/"))
-    body = {"user": user, "password": password, "label": f"fed on {socket.gethostname()}"[:64], "days": days}
-    made = client.post("/tokens", body)
+    body: dict[str, Any] = {"user": user, "label": f"fed on {socket.gethostname()}"[:64], "days": days}
+    if key is not None:
+        made = client.post("/login", body | _answer_challenge(client, user, key, act_days))
+    else:
+        made = client.post("/tokens", body | {"password": read_password(from_stdin=password_stdin)})
     path = store_credentials(client.url, made["token"], made["id"])
     say(f"Logged in as {user}; the token in {path} is valid until {made['expires']}.")
+
+
+def _answer_challenge(client: Client, user: str, file: Path, days: int) -> dict[str, str]:
+    """Prove possession of the key, and let the member act for its owner for so many days."""
+    from fedkit.identity import challenge
+    from fedkit.identity.keys import PrivateKey
+    from fedkit.policy import compact
+    from fedkit.policy.model import Entity, Role, Statement
+
+    try:
+        key = PrivateKey.load(file)
+    except OSError as error:
+        raise UnusableFile(f"{file} cannot be read: {error.strerror}.") from error
+    asked = client.post("/login/challenge", {"user": user})
+    member = str(asked["member"])
+    statement = Statement(Role(key.fedid, "acting_for"), (Entity(member),))
+    acting_for = compact.issue(key, statement, datetime.now(UTC) + timedelta(days=days)).raw.decode()
+    return {"answer": challenge.answer(key, asked["nonce"], member, user, acting_for), "acting_for": acting_for}
 
 
 def logout() -> None:

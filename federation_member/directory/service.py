@@ -21,7 +21,7 @@ from federation_member.directory import model, store
 from federation_member.directory.announcer import Announcer, describe
 from federation_member.directory.follower import Follower
 from federation_member.directory.model import DirectoryState, KnownMember
-from federation_member.directory.revocations import Revocations
+from federation_member.directory.revocations import Revocations, known_list
 from fedkit.clock import Clock, now
 from fedkit.identity.keys import PrivateKey
 from fedkit.mesh.api import Mesh, Peer
@@ -90,6 +90,10 @@ class Directory:
     def on_whole_list(self, callback: Callable[[Tx], None]) -> None:
         """Be called in the transaction that ends a reading of the whole list: the Rendezvous may know nothing of us any more."""
         self._on_whole.append(callback)
+
+    async def revocations_of(self, issuer: str) -> str | None:
+        """The newest revocation list of an issuer that is known here, as it signed it."""
+        return await self._db.read(lambda conn: known_list(conn, issuer))
 
     def _whole_list_read(self, tx: Tx) -> None:
         for callback in self._on_whole:

@@ -40,12 +40,14 @@ class Borrowing:
         lenders: Lenders,
         told: Told,
         silent: Callable[[str], None],
+        room: Callable[[str], None],
     ) -> None:
         self._scheduler = scheduler
         self._progress = progress
         self._lenders = lenders
         self._told = told
         self._silent = silent
+        self._room = room
 
     def serve(self, mesh: Mesh) -> None:
         """Register with the mesh."""
@@ -54,6 +56,7 @@ class Borrowing:
         mesh.on_answer("tunnel.open", self._tunnel_changed)
         mesh.on_answer("tunnel.close", self._tunnel_changed)
         mesh.on_command("lease.changed", LeaseChanged, self._changed)
+        mesh.on_command("lease.room", Empty, self._has_room)
 
     def own_changed(self, tx: Tx, view: LeaseView, fedid: str) -> None:
         """Hear of a lease of this very member."""
@@ -117,6 +120,10 @@ class Borrowing:
         if not known and view.state in LIVE | {LeaseState.FAILING}:
             # Ours by its lender's word, but not in our book (which was lost, perhaps): nobody would ever give it back.
             self._lenders.release(tx, Peer(request.sender.fedid, request.sender.address), view.lease_id)
+        return Empty()
+
+    def _has_room(self, tx: Tx, request: Request[Empty]) -> Empty:
+        tx.after_commit(lambda: self._room(request.sender.fedid))
         return Empty()
 
 

@@ -50,8 +50,9 @@ log = structlog.get_logger()
 
 ORDER_WORKERS, LEASE_WORKERS, RENEWAL_WORKERS = 4, 16, 8
 OFFER_LIFE = timedelta(minutes=5)  # a middleware cannot tell that its images changed, so it is asked again
+ROOM_PAUSE = timedelta(seconds=2)  # between two times that a lender's word of room is acted upon
 PACE = timedelta(milliseconds=2)  # between two waiting orders that a change of the directory wakes
-DIRECTORY, OFFER, USERS, PEER = "directory", "offer", "users", "peer "  # keys of the queue of news
+DIRECTORY, OFFER, USERS, PEER, ROOM = "directory", "offer", "users", "peer ", "room "  # keys of the queue of news
 
 
 class Engine:
@@ -101,10 +102,13 @@ class Engine:
         self._register()
 
     def _register(self) -> None:
-        borrowing = Borrowing(self.scheduler, self.progress, self.lenders, self._request_ended, self._world.silent.add)
+        borrowing = Borrowing(
+            self.scheduler, self.progress, self.lenders, self._request_ended, self._world.silent.add, self._has_room
+        )
         borrowing.serve(self._mesh)
         own = self._mesh.me.fedid
         self.lending.connect_own(lambda tx, view: borrowing.own_changed(tx, view, own), borrowing.lock_order_of)
+        self.lending.turned_away.connect_own(lambda: self._has_room(own))
         LendingWire(self._db, self.lending, self._tunnels, self.offer).serve(self._mesh)
         self._mesh.on_peer_alive(lambda peer: self._news_queue.wake(PEER + peer.fedid))
         self._directory.on_change(lambda: self._news_queue.wake(DIRECTORY))
@@ -214,13 +218,23 @@ class Engine:
         if key == USERS:
             await self._wake_waiting()
             return None
-        if key == DIRECTORY:
+        if key.startswith(ROOM):
+            fedid = key.removeprefix(ROOM)
+            changed = {fedid}
+            self._world = replace(self._world, changed=self._world.changed | {fedid: self._clock()})
+        elif key == DIRECTORY:
             changed = self._picture()
         else:
             changed = await self._heard_of(key.removeprefix(PEER))
         if changed:
             await self._wake_waiting()
         return None
+
+    def _has_room(self, fedid: str) -> None:
+        """A lender that turned us away says that there is room again; it is listened to now and then, not more often."""
+        if any(member.fedid == fedid for member in self._world.snapshot.members):
+            last = self._world.changed.get(fedid)
+            self._news_queue.wake(ROOM + fedid, None if last is None else max(self._clock(), last + ROOM_PAUSE))
 
     async def _heard_of(self, fedid: str) -> set[str]:
         """A member speaks (again): what it could not say meanwhile is asked for."""

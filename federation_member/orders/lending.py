@@ -26,6 +26,7 @@ from federation_member.errors import LeaseGone, NotAllowed, NotLent, NoTunnel, U
 from federation_member.orders import leases
 from federation_member.orders.candidates import KnownMember, choose_flavour, misfit
 from federation_member.orders.leases import LIVE, RETENTION, Lease, TunnelLease
+from federation_member.orders.room import NO_ROOM, TurnedAway
 from federation_member.orders.store import REASON_LENGTH
 from federation_member.orders.tables import lease_tombstones
 from federation_member.orders.tunnels import SPARE, Tunnels
@@ -72,6 +73,7 @@ class Lending:
         self._me = me
         self._wake = wake
         self._clock = clock
+        self.turned_away = TurnedAway(mesh, clock)
         self._own_news: OwnNews = lambda _tx, _view: None
         self._lock_own: Callable[[Tx, str], None] = lambda _tx, _lease_id: None
 
@@ -125,11 +127,16 @@ class Lending:
     def _grant(
         self, tx: Tx, applicant: Applicant, body: LeaseCreate, flavour: Flavour | None, until: datetime
     ) -> Grant:
-        spec = body.spec
-        if isinstance(spec, ComputeSpec):
-            action = Action(spec.kind, flavour.name if flavour else "", image=spec.image)
-            return self._access.grant(tx, body.lease_id, applicant, action, spec.ssh_keys, until)
-        return self._access.grant(tx, body.lease_id, applicant, Action(spec.kind), (), until)
+        action, keys = Action(body.spec.kind), []
+        if isinstance(body.spec, ComputeSpec):
+            action = Action(body.spec.kind, flavour.name if flavour else "", image=body.spec.image)
+            keys = body.spec.ssh_keys
+        try:
+            return self._access.grant(tx, body.lease_id, applicant, action, keys, until)
+        except NotAllowed as refusal:
+            if not refusal.details.get("missing"):  # no credential would help: the count, perhaps
+                self.turned_away.add(applicant.member)
+            raise
 
     def release(self, tx: Tx, borrower: Peer, body: LeaseRelease) -> LeaseView:
         """Begin to take a lease back; one never seen is marked so that it can never be created."""
@@ -238,6 +245,10 @@ class Lending:
     def end(self, tx: Tx, lease: Lease) -> Lease:
         """Close a lease under which the middleware holds nothing any more."""
         state = LeaseState.FAILED if lease.state is LeaseState.FAILING else LeaseState.RELEASED
+        if lease.instance is not None:
+            self.turned_away.tell(tx)
+        elif lease.code in NO_ROOM:
+            self.turned_away.add(lease.borrower)
         self._tunnels.revoke(tx, lease)
         self._access.release(tx, lease.id, lease.code, lease.reason)
         nothing: dict[str, Any] = {"instance": None, "tunnel": None, "tunnels": (), "handed": None}

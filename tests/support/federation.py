@@ -25,10 +25,16 @@ from typing import Any, Concatenate, ParamSpec, Self
 
 from sqlalchemy import select
 
+from federation_member.access import audit
 from federation_member.access.controller import Controller
 from federation_member.access.world import Policy, World
 from federation_member.accounts import store as accounts
+from federation_member.accounts.service import Accounts
 from federation_member.credentials.identities import HomeIdentities
+from federation_member.credentials.revoking import Revoking
+from federation_member.credentials.service import Credentials
+from federation_member.directory.revocations import Revocations
+from federation_member.orders import leases
 from federation_member.orders.candidates import KnownMember
 from federation_member.orders.leases import held
 from federation_member.orders.model import NewOrder, Order, OrderState, User
@@ -40,6 +46,7 @@ from fedkit.identity.keys import PrivateKey
 from fedkit.mesh.api import Peer
 from fedkit.mesh.node import MeshNode
 from fedkit.migrations import upgrade
+from fedkit.policy.revocation import RevocationList
 from fedkit.protocol.lending import ComputeSpec, NetworkSpec, Offer
 from fedkit.store import Database, Tx
 from tests.support.fake_middleware import Cloud, FakeMiddleware
@@ -162,6 +169,11 @@ class Member:
             tunnel_server=self.tunnel_server,
             chance=random.Random(self.federation.chance.random()),
         )
+        self.revocations = Revocations(self.mesh, clock)
+        self.revocations.on_revoked(self.orders.revoked)
+        revoking = Revoking(self.db, self.mesh, self.key, None, clock, self.revocations.take)
+        self.credentials = Credentials(self.db, revoking, clock, self.orders.look_again)
+        self.accounts = Accounts(self.db, clock, on_change=self.credentials.look)
         for name, projects in self.users.items():
             await self.register(name, *projects)
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -172,7 +184,7 @@ class Member:
         self.running = True
 
     async def _live(self, ready: asyncio.Future[None]) -> None:
-        async with self.mesh, self.orders:
+        async with self.mesh, self.orders, self.credentials.running():
             ready.set_result(None)
             await asyncio.Event().wait()
 
@@ -187,12 +199,34 @@ class Member:
 
         await self.db.run(write)
 
+    async def set_policy(self, policy: str) -> None:
+        """Let another policy be in force, as its operator does."""
+        self.policy = policy
+        self.world.set_policy(Policy.parse(policy, self.name), self.federation.clock())
+        await self.db.run(self.access.note_policy)
+
+    async def audit(self, kind: str) -> list[audit.Entry]:
+        """What its audit log has of a kind, oldest first."""
+        newest = await self.db.read(lambda conn: audit.page(conn, before=None, limit=1000, kind=audit.Kind(kind)))
+        return newest[::-1]
+
+    async def revoke(self, listing: RevocationList) -> None:
+        """Let it hear of an issuer's revocation list."""
+        await self.db.run(lambda tx: self.orders.revoked(tx, listing))
+
+    async def lease(self, lease_id: str) -> leases.Lease:
+        """A lease of its book."""
+        lease = await self.db.read(lambda conn: leases.load(conn, lease_id))
+        assert lease is not None
+        return lease
+
     async def stop(self) -> None:
         """Stop in order."""
         if self.running:
             self.running = False
             self._life.cancel()
             await asyncio.gather(self._life, return_exceptions=True)
+            self.accounts.close()
             await self.db.close()
 
     async def kill(self) -> None:
