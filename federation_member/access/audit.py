@@ -112,13 +112,18 @@ def page(conn: Connection, *, before: int | None, limit: int, kind: Kind | None 
     return [_entry(row) for row in conn.execute(query)]
 
 
+def entries(conn: Connection) -> Iterator[Entry]:
+    """All entries, oldest first."""
+    return map(_entry, _rows(conn))
+
+
 def verify(conn: Connection) -> Verification:
     """Walk the chain from its beginning, and look at the texts that it names."""
     last, previous = 0, NOTHING
     for row in _rows(conn):
         problem = _problem(conn, row, last + 1, previous)
         if problem is not None:
-            return Verification(last, previous, row.sequence, problem)
+            return Verification(last, previous, last + 1, problem)
         last, previous = row.sequence, row.hash
     head = conn.execute(select(audit_head).where(audit_head.c.id == 1)).one()
     if (head.sequence, head.hash) != (last, previous):

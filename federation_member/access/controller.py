@@ -89,12 +89,12 @@ class Controller:
         sent = [credential.raw.decode() for credential in applicant.credentials]
         account = None if verdict.rule is None else self._account(tx.conn, state, verdict.rule, applicant, until)
         if verdict.rule is None or not isinstance(account, LocalAccount):
-            reason = verdict.reason if account is None else str(account)
-            refused = verdict if account is None else Verdict(None, reason=reason)
+            refused = verdict if account is None else Verdict(None, reason=str(account))
+            said |= refused.as_json() | ({} if account is None else {"lacks": "account"})
             raise NotAllowed(
-                reason,
+                refused.reason,
                 missing=[list(texts) for texts in refused.missing],
-                record=lambda tx: self._note(tx, now, said | refused.as_json(), sent, state),
+                record=lambda tx: self._note(tx, now, said, sent, state),
             )
         lasts = min(until, *(credential.expires for credential in verdict.credentials))
         grant = self._new(lease_id, applicant, action, keys, verdict, account, state, lasts, now)

@@ -13,12 +13,16 @@ from typing import ClassVar
 from pydantic import BaseModel
 
 from federation_member.middleware.contract import (
+    AccountInUse,
+    AccountKind,
+    AccountSpec,
     ComputeRequest,
     InstanceRequest,
     MiddlewareError,
     Owned,
     Status,
     Unavailable,
+    UnknownAccount,
 )
 from fedkit.protocol.lending import Flavour, Image, Instance
 
@@ -34,6 +38,9 @@ class Cloud:
     images: list[str] = field(default_factory=lambda: ["debian"])
     instances: dict[str, InstanceRequest] = field(default_factory=dict)
     made: list[str] = field(default_factory=list)  # every key that was ever created, in order
+    existing: set[str] = field(default_factory=lambda: {"federation", "shared"})  # the site's own accounts
+    accounts: dict[str, AccountSpec] = field(default_factory=dict)  # what the federation made or gave
+    history: list[str] = field(default_factory=list)  # what happened to accounts and under them, in order
     refusal: MiddlewareError | None = None
     down: bool = False
     slow_start: bool = False  # `create` returns while the instance is still being made
@@ -54,13 +61,20 @@ class Cloud:
         self.started.add(key)
         self.listener(key)
 
+    def check_account(self, name: str) -> None:
+        """As real clouds do: nothing runs under an account that is not there."""
+        made = self.accounts.get(name)
+        if name not in self.existing and (made is None or made.kind is not AccountKind.CREATED):
+            raise UnknownAccount(f"There is no account {name}.")
+
     def owned(self, key: str) -> Owned:
         """How the cloud describes an instance."""
         request = self.instances[key]
         flavour = request.flavour if isinstance(request, ComputeRequest) else None
         ready = not self.slow_start or key in self.started
         status = Status.RUNNING if ready else Status.CREATING
-        return Owned(key, request.spec.kind, status, Instance(name=request.spec.name, flavour=flavour))
+        user = "fed" if isinstance(request, ComputeRequest) else None
+        return Owned(key, request.spec.kind, status, Instance(name=request.spec.name, flavour=flavour, user=user))
 
 
 class NoConfig(BaseModel):
@@ -98,7 +112,9 @@ class FakeMiddleware:
         try:
             if self.cloud.refusal is not None:
                 raise self.cloud.refusal
+            self.cloud.check_account(request.account.name)
             if key not in self.cloud.instances:
+                self.cloud.history.append(f"machine under {request.account.name}")
                 self.cloud.made.append(key)
                 self.cloud.instances[key] = request
             return self.cloud.owned(key)
@@ -117,6 +133,31 @@ class FakeMiddleware:
 
     async def list_owned(self) -> list[Owned]:
         return [self.cloud.owned(key) for key in self.cloud.instances]
+
+    async def ensure_account(self, account: AccountSpec) -> None:
+        key = f"account {account.name}"
+        await self._call(key)
+        self.busy.discard(key)
+        if account.kind is AccountKind.EXISTING:
+            self.cloud.check_account(account.name)
+        elif account.name in self.cloud.existing:
+            raise AccountInUse(f"{account.name} is the site's.")
+        if self.cloud.accounts.get(account.name) != account:
+            self.cloud.history.append(f"account {account.name}")
+        self.cloud.accounts[account.name] = account
+
+    async def remove_account(self, name: str) -> None:
+        await self._call(f"account {name}")
+        self.busy.discard(f"account {name}")
+        made = self.cloud.accounts.get(name)
+        if made is not None and made.kind is AccountKind.CREATED:
+            users = {request.account.name for request in self.cloud.instances.values()}
+            assert name not in users, "an account is removed while machines run under it"
+        if self.cloud.accounts.pop(name, None) is not None:
+            self.cloud.history.append(f"no account {name}")
+
+    async def list_accounts(self) -> list[AccountSpec]:
+        return list(self.cloud.accounts.values())
 
     async def _call(self, key: str) -> None:
         if self.dead:

@@ -1,0 +1,1 @@
+"""The lender's access controller, asked by other members over the network in memory."""
