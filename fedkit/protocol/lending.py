@@ -9,6 +9,7 @@ is harmless. Operations (borrower → lender unless said otherwise):
 | `lease.release`  | command | LeaseRelease   | LeaseView    | also for a lease never seen: it can then never be created
 | `lease.sync`     | query   | LeaseSync      | LeaseSynced  | renews what is named, tells the state of each
 | `lease.changed`  | command | LeaseChanged   | Empty        | lender → borrower
+| `lease.room`     | command | Empty          | Empty        | lender → borrower that it turned away: ask again
 | `offer.get`      | query   | Empty          | Offer        |
 | `tunnel.open`    | command | TunnelOpen     | LeaseView    |
 | `tunnel.close`   | command | TunnelClose    | LeaseView    |
