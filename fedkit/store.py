@@ -12,7 +12,8 @@ may lose it), so whoever is woken must find its work in the tables.
 
 SQLite runs with WAL and `synchronous=FULL`: a commit survives power loss; sharing the commit pays for that. While commits are quick
 (`QUICK`: a disk that takes 0.3 ms), they run on the event loop itself, because waking a thread and being woken by it takes as long
-again and, on a busy machine, several times as long. Where the disk is slow or another process holds the lock, a writer thread takes
+again and, on a busy machine, several times as long; functions that come one by one run at once, those that come together share
+the commit at the end of that turn of the loop. Where the disk is slow or another process holds the lock, a writer thread takes
 them, in the same order, until it has nothing left and commits are quick again.
 On PostgreSQL each function has its own connection; one that lost a race (SQLSTATE 40001, 40P01) is run again,
 so a function must have no effect outside of its `Tx`. Lock rows with `.with_for_update()` (SQLite ignores it and needs
@@ -101,6 +102,10 @@ class Database:
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self.engine: Engine = _sqlite_engine(parsed) if self.is_sqlite else create_engine(parsed, pool_size=16)
         self._waiting: list[_Job] = []
+        self._gathering = (
+            False  # whether this turn of the event loop has brought a job, so that the next ones share a commit
+        )
+        self._calm = True  # whether jobs come one by one, so that there is nothing to wait for
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         self._handed = 0  # jobs that the writer thread has not given back
@@ -122,8 +127,7 @@ class Database:
     async def close(self) -> None:
         """Finish what is waiting, then close every connection."""
         if self._writer is not None:
-            while self._waiting:
-                self._take_turn()
+            self._end_turn()
             self._jobs.put(None)
             await asyncio.to_thread(self._writer.join)
             self._writer = None
@@ -137,9 +141,12 @@ class Database:
         if not self.is_sqlite:
             self._pool.submit(self._run_alone, job)
         else:
-            if not self._waiting:
-                self._loop.call_soon(self._take_turn)  # with what else comes in this turn of the loop
             self._waiting.append(job)
+            if not self._gathering:
+                self._gathering = True
+                self._loop.call_soon(self._end_turn)
+                if self._calm:
+                    self._commit_waiting()
         return await job.future  # type: ignore[no-any-return]
 
     async def read(self, function: Callable[[Connection], T]) -> T:
@@ -172,13 +179,16 @@ class Database:
                 return result, tx.callbacks
         raise AssertionError("unreachable")
 
-    def _take_turn(self) -> None:
+    def _end_turn(self) -> None:
+        """Run what came in this turn of the event loop."""
+        self._gathering = False
+        self._calm = len(self._waiting) <= 1
+        while self._waiting:
+            self._commit_waiting()
+
+    def _commit_waiting(self) -> None:
         """Run what is waiting: here, or in the writer thread while that is at work or the disk is slow."""
         batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
-        if not batch:
-            return  # `close` was before us
-        if self._waiting:
-            self._loop.call_soon(self._take_turn)
         if not self._handed and self._pace <= QUICK and self._begin_here():
             self._take_back(batch, _commit(self._here, batch))
             return
@@ -187,11 +197,10 @@ class Database:
             self._jobs.put(job)
 
     def _begin_here(self) -> bool:
+        """Begin unless another process writes; the thread can wait for that, and tells whatever else is wrong."""
         try:
             _driver(self._here).execute("BEGIN IMMEDIATE")
-        except (
-            sqlite3.OperationalError
-        ):  # another process writes: the thread can wait, and tells whatever else is wrong
+        except sqlite3.OperationalError:
             return False
         return True
 

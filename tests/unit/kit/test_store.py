@@ -140,3 +140,19 @@ async def test_slow_commits_leave_the_event_loop_until_they_are_quick_again(tmp_
     assert names[0] == threading.current_thread().name
     assert "db-writer" in names
     assert [n for n, _ in ran] == list(range(len(ran)))
+
+
+async def test_one_transaction_after_the_other_lets_others_run(database: Database) -> None:
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    counting = asyncio.create_task(count_turns())
+    for number in range(100):
+        await database.run(lambda tx, n=number: put(tx, n))  # type: ignore[misc]
+    counting.cancel()
+    assert turns >= 50
