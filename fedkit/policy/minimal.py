@@ -25,7 +25,7 @@ def minimal(proof: Proof, at: datetime, budget: Budget) -> Proof:
     If `budget` ends first, what was reached so far: a proof still, perhaps with a credential too many.
     """
     try:
-        for credential in _perhaps_spare(proof):
+        for credential in perhaps_spare(proof):
             if credential in proof.credentials:
                 others = (other for other in proof.credentials if other is not credential)
                 proof = _prove(proof, others, at, budget) or proof
@@ -44,7 +44,7 @@ def _prove(proof: Proof, credentials: Iterable[Credential], at: datetime, budget
     return Proof(proof.role, proof.subject, search.steps(goal)) if search.reaches(goal) else None
 
 
-def _perhaps_spare(proof: Proof) -> list[Credential]:
+def perhaps_spare(proof: Proof) -> list[Credential]:
     """The credentials of which the proof's form does not already show that nothing replaces them.
 
     From the conclusion downwards: where no other credential of the proof could give the same role to the same subject, the step's

@@ -45,7 +45,7 @@ def missing_sets(known: Known, role: Role, subject: Subject) -> tuple[Statements
     found: list[Statements] = []
     try:
         for statements in abduction.run():
-            reduced = _reduce(known, goal, statements, verification)
+            reduced = needed(known, goal, statements, verification)
             if reduced not in found:
                 found.append(reduced)
     except OutOfBudgetError:
@@ -54,8 +54,8 @@ def missing_sets(known: Known, role: Role, subject: Subject) -> tuple[Statements
     return tuple(found[:SETS]) or (direct,)
 
 
-def _reduce(known: Known, goal: Goal, statements: Statements, budget: Budget) -> Statements:
-    """Leave out what is not needed; a single statement is, because the goal is not reached without any."""
+def needed(known: Known, goal: Goal, statements: Statements, budget: Budget) -> Statements:
+    """Leave out of `statements` what the goal is reached without; a single one is needed, as it is not reached without any."""
     for statement in sorted(statements, key=str):
         fewer = statements - {statement}
         if fewer and Search(known.with_budget(budget, assumed=fewer)).reaches(goal):

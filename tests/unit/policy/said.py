@@ -66,6 +66,7 @@ def missing(answer: Proof | Refusal) -> list[set[str]]:
 def used(answer: Proof | Refusal) -> list[str]:
     """What the proof rests on, in the order of its steps, in letters."""
     assert isinstance(answer, Proof)
+    answer.check(NOW)
     return [letters(credential.statement) for credential in answer.credentials]
 
 

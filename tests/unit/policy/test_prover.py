@@ -8,7 +8,10 @@ import pytest
 
 from fedkit.policy import revocation
 from fedkit.policy.errors import TwoKeys
-from fedkit.policy.model import Credential, Role
+from fedkit.policy.index import Index
+from fedkit.policy.known import Budget, Goal, Known, OutOfBudgetError
+from fedkit.policy.missing import MIDDLEMEN, needed
+from fedkit.policy.model import Credential, Entity, Role, Statement
 from fedkit.policy.proof import Proof, Refusal
 from fedkit.policy.prover import REMEMBERED, REMEMBERED_STEPS, Prover
 from tests.unit.policy.said import (
@@ -244,6 +247,75 @@ def test_nobody_in_the_middle_leaves_only_the_direct_statement() -> None:
     assert missing(prove(credentials("A.rule <- A.member.user"), "A.rule", "U")) == [{"A.rule <- U"}]
 
 
+def test_issuers_who_know_the_subject_are_thought_of_however_many_there_are() -> None:
+    known = [credential("A.rule <- A.member.user"), credential("C.project <- U")]
+    known += [credential(Statement(role("A.member"), (Entity(f"{number:040x}"),))) for number in range(MIDDLEMEN * 2)]
+    known += credentials("A.member <- C")
+    found = missing(prove(known, "A.rule", "U"))
+    assert found[0] == {"C.user <- U"}
+    assert len(found) == 5
+    others = [Statement(Role(f"{number:040x}", "user"), (subject("U"),)) for number in range(4)]
+    assert found[1:] == [{letters(other)} for other in others]
+
+
+def test_the_best_are_kept_of_many() -> None:
+    pairs = [f"A.rule <- B.one{number} & B.two{number}" for number in range(30)]
+    singles = [f"A.rule <- B.zero{number}" for number in range(7)]
+    found = missing(prove(credentials("\n".join(pairs[:15] + singles + pairs[15:])), "A.rule", "U"))
+    assert found == [{f"B.zero{number} <- U"} for number in range(5)]
+
+
+def test_what_is_not_needed_is_left_out_of_a_set() -> None:
+    for known, asked, wanted in (
+        ("A.rule <- B.one & B.two", "B.one <- U\nB.two <- U\nB.three <- U", [{"B.one <- U", "B.two <- U"}]),
+        ("A.rule <- A.m.user", "A.m <- B\nB.user <- U\nC.user <- U\nB.two <- U", [{"A.m <- B", "B.user <- U"}]),
+        (
+            "A.rule <- A.m.user\nA.m <- B",
+            "A.m <- C\nB.user <- U\nC.user <- U",
+            [{"B.user <- U"}, {"A.m <- C", "C.user <- U"}],
+        ),
+    ):
+        index = Index()
+        for said in credentials(known):
+            index.add(said)
+        view = Known([index], NOW, revocation.Revocations(), Budget(0))
+        goal = Goal(role("A.rule"), subject("U"))
+        statements = frozenset(map(statement, asked.splitlines()))
+        assert set(map(letters, needed(view, goal, statements, Budget(1000)))) in wanted
+        with pytest.raises(OutOfBudgetError):
+            needed(view, goal, statements, Budget(1))
+
+
+def test_a_refusal_says_what_was_asked() -> None:
+    for budget in (0, 100):
+        refusal = prove(credentials("A.r <- B.r\nB.r <- V"), "A.r", "U", budget=budget)
+        assert (refusal.role, refusal.subject) == (role("A.r"), subject("U"))
+
+
+def test_a_role_is_a_leaf_as_long_as_it_is_given_to_somebody() -> None:
+    given = credential("A.rule <- V")
+    prover = Prover([credential("A.rule <- B.project"), given, credential("A.rule <- W")])
+    prover.remove(credential("A.rule <- W").id)
+    ask = (role("A.rule"), subject("U"), NOW)
+    assert missing(prover.prove(*ask)) == [{"B.project <- U"}, {"A.rule <- U"}]
+    prover.remove(given.id)
+    assert missing(prover.prove(*ask)) == [{"B.project <- U"}]
+
+
+def test_an_index_that_has_lost_everything_is_as_new() -> None:
+    index = Index()
+    known = credentials("A.r <- U\nA.r <- V\nA.s <- U\nB.r <- U\nA.r <- B.r\nA.r <- C.r\nB.r <- B.s.t & U")
+    for said in known:
+        assert index.add(said)
+        assert not index.add(said)
+    for said in known:
+        assert said.id in index
+        assert index.remove(said.id)
+        assert not index.remove(said.id)
+        assert said.id not in index
+    assert vars(index) == vars(Index())
+
+
 def test_expired_credentials_are_what_is_missing() -> None:
     known = [credential("A.rule <- B.project"), credential("B.project <- U", NOW)]
     assert missing(prove(known, "A.rule", "U")) == [{"B.project <- U"}]
@@ -341,8 +413,9 @@ def test_memory_is_bounded() -> None:
     def ask(number: int) -> Proof | Refusal:
         return prover.prove(Role(KEYS["A"].fedid, f"r{number}"), subject("U"), NOW)
 
-    first, *_, last = [ask(number) for number in range(REMEMBERED + 1)]
+    first, second, *_, last = [ask(number) for number in range(REMEMBERED + 1)]
     assert ask(REMEMBERED) is last
+    assert ask(1) is second
     assert ask(0) is not first
     assert ask(0) == first
 
@@ -424,6 +497,13 @@ def test_who_has_a_role_and_what_a_principal_has() -> None:
     assert {letters(entity) for entity in prover.who_has(role("A.all"), NOW, credentials("B.user <- V")).found} == set(
         "UVW"
     )
+
+
+def test_those_who_are_named_in_an_intersection_or_met_before_linking_asks_for_them_are_found_too() -> None:
+    prover = Prover(credentials("A.rule <- W & B.user\nB.user <- W"))
+    assert {letters(entity) for entity in prover.who_has(role("A.rule"), NOW).found} == {"W"}
+    prover = Prover(credentials("A.rule <- A.rule.user\nA.rule <- B\nB.user <- U"))
+    assert {letters(entity) for entity in prover.who_has(role("A.rule"), NOW).found} == {"B", "U"}
 
 
 def test_a_list_that_could_not_be_finished_says_so() -> None:
