@@ -87,6 +87,13 @@ class Dispatcher:
             self._due_changed.set()
         self._pump_soon(lane)
 
+    def reread(self, peers: list[Peer]) -> None:
+        """Other processes may have written commands for these peers."""
+        for peer in peers:
+            lane = self._lane(peer)
+            lane.behind, lane.last_id = True, 0
+            self.pump(lane)
+
     def wake(self) -> None:
         """The link came up: try every lane."""
         for lane in list(self.lanes.values()):

@@ -45,6 +45,7 @@ from fedkit.store import Database, Tx
 
 log = structlog.get_logger()
 
+SHARE_EVERY = 0.5  # seconds between two looks at what other processes have written
 PRUNE_EVERY = 600.0  # seconds; rows are kept until a time that stands in them, this only frees their room
 
 _NEXT_EPOCH = text(
@@ -168,6 +169,8 @@ class MeshNode:
         self._dispatcher.start(self._tasks, [*waiting, *self._offered_early.difference(waiting)])
         self._tasks.create_task(self._peers.flush_forever())
         self._tasks.create_task(self._prune_forever())
+        if not self._db.is_sqlite:
+            self._tasks.create_task(self._share_forever())
         self._link.attach(self._receiver.serve, self._on_link)
         self._tasks.create_task(self._link.run())
         await asyncio.sleep(0)  # lets it begin
@@ -285,6 +288,18 @@ class MeshNode:
     def _tell_alive(self, peer: Peer) -> None:
         for callback in self._alive_callbacks:
             callback(peer)
+
+    async def _share_forever(self) -> None:
+        """Send what other processes on the same database have written: an address has one link, which may be ours."""
+        while True:
+            await asyncio.sleep(SHARE_EVERY)
+            if not self.connected or self._dispatcher is None:
+                continue
+            try:
+                before = self._now() - SHARE_EVERY  # what we wrote ourselves has mostly been sent by then
+                self._dispatcher.reread(await self._db.read(lambda conn: outbox.neglected_peers(conn, before)))
+            except Exception:
+                log.exception("mesh_outbox_not_read")
 
     async def _prune_forever(self) -> None:
         while True:

@@ -7,10 +7,10 @@ its deadline is the end of the retry window, after which its receiver would no l
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
+import pydantic_core
 from sqlalchemy import Connection, Row, func, select
 
 from fedkit.errors import RemoteError
@@ -66,12 +66,20 @@ def close(
 ) -> None:
     """Delete the row and tell the outcome, unless somebody has done so before."""
     if _DELETE.run(tx, {"jti": entry.jti}) and handler is not None:
-        handler(tx, Outcome(entry.jti, entry.peer, entry.op, json.loads(entry.body), answer, error))
+        handler(tx, Outcome(entry.jti, entry.peer, entry.op, pydantic_core.from_json(entry.body), answer, error))
 
 
 def waiting_peers(conn: Connection) -> list[Peer]:
     """The peers that something is waiting for."""
     rows = conn.execute(select(outbox.c.fedid, func.max(outbox.c.address)).group_by(outbox.c.fedid))
+    return [Peer(fedid, address) for fedid, address in rows]
+
+
+def neglected_peers(conn: Connection, before: float) -> list[Peer]:
+    """The peers that something written before a time is still waiting for."""
+    rows = conn.execute(
+        select(outbox.c.fedid, func.max(outbox.c.address)).where(outbox.c.created < before).group_by(outbox.c.fedid)
+    )
     return [Peer(fedid, address) for fedid, address in rows]
 
 

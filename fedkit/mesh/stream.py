@@ -29,7 +29,9 @@ ELEMENT_LIMIT = 2000
 OCTET_LIMIT = 1024 * 1024  # of a stanza; servers carry half of that
 PARSER_LIFE = 8 * 1024 * 1024  # octets after which a parser is exchanged between two stanzas …
 PARSER_END = 64 * 1024 * 1024  # … and after which the stream ends if there never was a gap
+READ_SIZE = 64 * 1024  # octets at once
 CLOSE_TIMEOUT = 1.0  # seconds
+_GREATER = ord(">")
 _HEADER = f"<stream:stream xmlns='{COMPONENT}' xmlns:stream='{STREAMS}'"
 _HANDSHAKE = f"{{{COMPONENT}}}handshake"
 _ERROR = f"{{{STREAMS}}}error"
@@ -41,7 +43,7 @@ class _Forbidden(Exception):
     """The server sent what ends the stream."""
 
 
-class Stream(asyncio.Protocol):
+class Stream(asyncio.BufferedProtocol):
     """One connection. `up` tells whether the server accepts us; `down`, when the stream has ended, why."""
 
     def __init__(self, address: str, secret: str, take: Take) -> None:
@@ -55,6 +57,7 @@ class Stream(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._reason = "the server closed the connection"
         self._greeted = False
+        self._buffer = bytearray(READ_SIZE)  # one for all reads: asyncio would get a quarter of a MiB for each
         self._open: list[Element] = []
         self._begin_parser()
 
@@ -85,18 +88,22 @@ class Stream(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self.write(f"{_HEADER} to={quoteattr(self._address)}>".encode())
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> bytearray:
+        """Say where the next octets go."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Parse what came."""
-        self._octets += len(data)
-        self._parsed += len(data)
+        self._octets += nbytes
+        self._parsed += nbytes
         try:
-            self._parser.Parse(data)
+            self._parser.Parse(memoryview(self._buffer)[:nbytes])
         except (expat.ExpatError, _Forbidden) as error:
             self.abort(str(error))
             return
         if self._octets > OCTET_LIMIT:
             self.abort(f"a stanza of more than {OCTET_LIMIT} octets")
-        elif self._parsed > PARSER_LIFE and self._depth == 1 and data.endswith(b">"):
+        elif self._parsed > PARSER_LIFE and self._depth == 1 and self._buffer[nbytes - 1] == _GREATER:
             self._begin_parser()
             self._parser.Parse(f"{_HEADER}>".encode())
         elif self._parsed > PARSER_END:

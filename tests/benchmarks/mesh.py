@@ -6,6 +6,9 @@ verified. `answered` ends when A's answer handler has it, `closed` when the outb
 The two take turns (A B A B …), so a noisy machine is noisy to both; the table shows medians. Stores are on disk with a real
 `fsync` for each commit, and in memory (`/dev/shm`), which shows what the disk costs.
 
+What else the machine does counts more than anything here, so the load average is printed too; `chrt -f 5` before the command
+(as root) keeps others off the processors.
+
 The bars: `answered` p50 at most 1.5 times the ping's, throughput with 64 in flight at least 0.7 times.
 """
 
@@ -14,6 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import subprocess
 import sys
 import tempfile
@@ -170,6 +174,7 @@ async def measure(a: Prosody, stores: dict[str, Path], peer_key: str, rounds: in
 
 def show(all_series: list[Series]) -> None:
     raw = all_series[0]
+    print("load average " + " ".join(f"{load:.2f}" for load in os.getloadavg()))
     print(f"{'':32} {'p50 ms':>8} {'x raw':>6} {'p99 ms':>8} {'closed':>8} {'req/s':>8} {'x raw':>6}")
     for series in all_series:
         p50, rate = median(series.latency), median(series.rates)

@@ -37,7 +37,11 @@ class Wire:
     def feed(self, *parts: bytes | str) -> Wire:
         for part in parts:
             if not self.stream.down.done():
-                self.stream.data_received(part if isinstance(part, bytes) else part.encode())
+                octets = part if isinstance(part, bytes) else part.encode()
+                for at in range(0, len(octets), stream.READ_SIZE):
+                    piece = octets[at : at + stream.READ_SIZE]
+                    self.stream.get_buffer(-1)[: len(piece)] = piece
+                    self.stream.buffer_updated(len(piece))
         return self
 
     def open(self) -> Wire:
