@@ -12,7 +12,20 @@ from collections.abc import Sequence
 
 import typer
 
-from deploy.commands import abac, config, credentials, federation, ids, login, orders, policy, processes, tunnels, users
+from deploy.commands import (
+    abac,
+    audit,
+    config,
+    credentials,
+    federation,
+    ids,
+    login,
+    orders,
+    policy,
+    processes,
+    tunnels,
+    users,
+)
 from deploy.commands.output import say
 from deploy.lab import cli as lab
 from fedkit.errors import Exit, FedError
@@ -37,6 +50,7 @@ app.add_typer(credentials.app, name="credentials")
 app.add_typer(abac.app, name="abac")
 app.add_typer(config.app, name="config")
 app.add_typer(policy.app, name="policy")
+app.add_typer(audit.app, name="audit")
 processes.member.add_typer(users.app, name="user")
 app.add_typer(processes.member, name="member")
 app.add_typer(processes.rendezvous, name="rendezvous")

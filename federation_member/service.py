@@ -48,6 +48,7 @@ class Member:
     mesh: MeshNode
     directory: Directory
     orders: OrderService
+    access: Access
     accounts: Accounts
     http: HttpServer
 
@@ -81,7 +82,9 @@ async def open_member(
         directory.on_whole_list(revoking.publish_again)
         credentials = Credentials(db, revoking, clock, orders.look_again)
         accounts = Accounts(db, clock, on_change=credentials.look)
-        services = Services(orders, directory, accounts, credentials, key.fedid, config.name, component.missing)
+        services = Services(
+            orders, directory, accounts, credentials, access.log, key.fedid, config.name, component.missing
+        )
         http = HttpServer(make_app(services, _metrics(component, directory)), config.api.listen)
         retention = Retention(db, clock, timedelta(days=config.store.keep_days))
         component.offer_status(lambda: {"directory": directory.freshness()})
@@ -95,7 +98,7 @@ async def open_member(
                 credentials.running(),
                 http,
             ):
-                yield Member(mesh, directory, orders, accounts, http)
+                yield Member(mesh, directory, orders, access, accounts, http)
 
 
 def _peer(section: PeerSection | None) -> Peer | None:

@@ -152,14 +152,14 @@ def _problem(conn: Connection, row: Row[Any], expected: int, previous: str) -> s
     stands = {"sequence": row.sequence, "at": row.at.isoformat(timespec="microseconds"), "kind": row.kind}
     if any(said.get(name) != value for name, value in stands.items()):
         return "its columns do not say what its text says"
-    for name in _named(said):
+    for name in named(said):
         text = text_of(conn, name)
         if text is None or sha256(text) != name:
             return f"the text {name} that it names is gone or was changed"
     return None
 
 
-def _named(said: Mapping[str, Any]) -> Iterator[str]:
+def named(said: Mapping[str, Any]) -> Iterator[str]:
     """The texts that an entry names."""
     yield from said.get("credentials", ())
     yield from (said[field] for field in ("policy", "members", "list") if said.get(field))

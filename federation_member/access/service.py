@@ -16,6 +16,7 @@ import structlog
 
 from federation_member.access.controller import Controller
 from federation_member.access.expectations import check
+from federation_member.access.log import AuditLog
 from federation_member.access.pool import Pool
 from federation_member.access.world import NOTHING, Policy, World
 from federation_member.config import PolicySection
@@ -37,6 +38,7 @@ class Access:
         self._clock = clock
         self.world = World(key, address)
         self.controller = Controller(self.world, clock)
+        self.log = AuditLog(db, key.public)
         self.world.set_policy(load(config), clock())
 
     async def reload(self) -> None:

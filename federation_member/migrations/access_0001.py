@@ -60,7 +60,7 @@ def upgrade() -> None:
         sa.Column("entry", sa.Text, nullable=False),
         sa.Column("hash", sa.String(64), nullable=False),
     )
-    op.create_table(
+    head = op.create_table(
         "access_audit_head",
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("sequence", sa.BigInteger, nullable=False),
@@ -71,4 +71,4 @@ def upgrade() -> None:
         sa.Column("sha256", sa.String(64), primary_key=True),
         sa.Column("text", sa.Text, nullable=False),
     )
-    op.execute(f"INSERT INTO access_audit_head (id, sequence, hash) VALUES (1, 0, '{'0' * 64}')")
+    op.execute(head.insert().values(id=1, sequence=0, hash="0" * 64))

@@ -31,6 +31,14 @@ class NoSuchPath(WebError):
     exit = Exit.UNUSABLE_INPUT
 
 
+class OperatorsOnly(WebError):
+    """Only an operator of this site may read or do that."""
+
+    code = "web.operators_only"
+    http = 403
+    exit = Exit.REFUSED
+
+
 class MethodNotAllowed(WebError):
     """The path exists, but not for this method; the `Allow` header names those that do."""
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from federation_member.access.log import AuditLog
 from federation_member.accounts.service import Accounts
 from federation_member.credentials.service import Credentials
 from federation_member.orders.candidates import KnownMember
@@ -77,6 +78,7 @@ class Services:
     federation: Federation
     accounts: Accounts
     credentials: Credentials
+    audit: AuditLog
     fedid: str
     name: str
     missing: Callable[[], list[str]]

@@ -1,6 +1,6 @@
 """The operations of the API, one file for each part."""
 
-from federation_member.web.routes import credentials, federation, login, meta, orders, tokens
+from federation_member.web.routes import audit, credentials, federation, login, meta, orders, tokens
 from federation_member.web.routing import Route
 
 ALL: tuple[Route, ...] = (
@@ -10,4 +10,5 @@ ALL: tuple[Route, ...] = (
     *orders.routes,
     *credentials.routes,
     *federation.routes,
+    *audit.routes,
 )

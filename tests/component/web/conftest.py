@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry
 
+from federation_member.access.log import AuditLog
 from federation_member.accounts.service import Accounts
 from federation_member.credentials.revoking import Revoking
 from federation_member.credentials.service import Credentials
@@ -95,6 +96,7 @@ async def open_site(folder: Path, heartbeat: float = 15.0) -> AsyncIterator[Site
             federation=TwoSites(),
             accounts=site.accounts,
             credentials=Credentials(db, revoking, now, lambda: None),
+            audit=AuditLog(db, MEMBER_KEY.public),
             fedid=ME,
             name="site-a.test",
             missing=lambda: site.missing,
