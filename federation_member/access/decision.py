@@ -18,7 +18,9 @@ from fedkit.policy.proof import Proof, Refusal
 
 MISSING_LIMIT = 5  # sets that an answer tells
 
-Prove = Callable[[Role, Entity, datetime], Proof | Refusal]
+EXPLAINED = 16  # rules that say what they miss; finding that out costs much more than that they do
+
+Prove = Callable[[Role, Entity, datetime, bool], Proof | Refusal]  # the last: whether a refusal says what is missing
 Held = Callable[[Rule], int]
 
 
@@ -88,14 +90,15 @@ class Decision:
 def decide(rules: Rules, own: str, prove: Prove, user: str, action: Action, at: datetime, held: Held) -> Decision:
     """Decide whether `user` (a fedid) may do `action`; `own` is this member's fedid. Pure: no I/O but what is given."""
 
-    def ask(rule: Rule) -> Proof | Refusal:
-        return prove(Role(own, rule.role), Entity(user), at)
+    def ask(rule: Rule, missing: bool) -> Proof | Refusal:
+        return prove(Role(own, rule.role), Entity(user), at, missing)
 
     tried: list[Tried] = []
     for rule in rules.rules:
         refusal = rule.refusal(action, at, held(rule))
-        tried.append(Tried(rule, refusal, ask(rule) if refusal is None else None))
+        tried.append(Tried(rule, refusal, ask(rule, missing=False) if refusal is None else None))
         if tried[-1].fits:
             return Decision(tuple(tried))
-    # Only somebody who is refused costs the searches that tell which rules are theirs at all.
-    return Decision(tuple(one if one.answer else replace(one, answer=ask(one.rule)) for one in tried))
+    # Only somebody who is refused costs the searches that tell what was missing, and which rules are theirs at all.
+    explained = {one.rule.name for one in [one for one in tried if one.refusal is None][:EXPLAINED]}
+    return Decision(tuple(replace(one, answer=ask(one.rule, one.rule.name in explained)) for one in tried))

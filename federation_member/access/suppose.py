@@ -84,8 +84,8 @@ class Supposition:
         prover = self._prover_with(user.asserter)
         extra = [supposed(statement) for statement in user.says]
 
-        def prove(role: Role, subject: Entity, when: datetime) -> Proof | Refusal:
-            return prover.prove(role, subject, when, extra)
+        def prove(role: Role, subject: Entity, when: datetime, missing: bool = True) -> Proof | Refusal:
+            return prover.prove(role, subject, when, extra, missing=missing)
 
         decision = decide(self.rules, self.own, prove, user.principal, action, at, held)
         if decision.allowed or user.asserter.fedid != self.own:

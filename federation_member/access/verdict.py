@@ -86,8 +86,8 @@ def judge(
     if wrong is not None:
         return Verdict(None, reason=wrong)
 
-    def prove(role: Role, subject: Entity, at: datetime) -> Answer:
-        return prover.prove(role, subject, at, applicant.credentials)
+    def prove(role: Role, subject: Entity, at: datetime, missing: bool = True) -> Answer:
+        return prover.prove(role, subject, at, applicant.credentials, missing=missing)
 
     who = [prove(role, Entity(fedid), at) for role, fedid in _identity(applicant)]
     decision = decide(rules, own, prove, applicant.principal, action, at, held)

@@ -88,15 +88,18 @@ class Prover:
             self._remembered.clear()
             return self._revocations.note(listing)
 
-    def prove(self, role: Role, subject: Subject, at: datetime, extra: Sequence[Credential] = ()) -> Proof | Refusal:
+    def prove(
+        self, role: Role, subject: Subject, at: datetime, extra: Sequence[Credential] = (), *, missing: bool = True
+    ) -> Proof | Refusal:
         """Prove at the instant `at` (with zone) that `subject`, an entity or all of a role, has `role`.
 
-        `extra` counts for this query only. Raise `TwoKeys` if it has a key for a fedid that is known with another.
+        `extra` counts for this query only. Without `missing` a refusal does not say what is missing, which costs much less.
+        Raise `TwoKeys` if it has a key for a fedid that is known with another.
         """
         with self._lock:
             self._check_keys(extra)
             extras = frozenset(credential.id for credential in extra)
-            return self._recall(role, subject, extras, at) or self._find(role, subject, extra, extras, at)
+            return self._recall(role, subject, extras, at) or self._find(role, subject, extra, extras, at, missing)
 
     def who_has(self, role: Role, at: datetime, extra: Sequence[Credential] = ()) -> Found[Entity]:
         """Every principal that has `role`."""
@@ -122,7 +125,13 @@ class Prover:
         return Known((self._standing, overlay), at, self._revocations, Budget(self._budget))
 
     def _find(
-        self, role: Role, subject: Subject, extra: Sequence[Credential], extras: frozenset[str], at: datetime
+        self,
+        role: Role,
+        subject: Subject,
+        extra: Sequence[Credential],
+        extras: frozenset[str],
+        at: datetime,
+        missing: bool,
     ) -> Proof | Refusal:
         if role == subject:
             return Proof(role, subject, ())
@@ -130,7 +139,7 @@ class Prover:
         search = Search(known)
         try:
             if not search.reaches(Goal(role, subject)):
-                return Refusal(role, subject, missing_sets(known, role, subject))
+                return Refusal(role, subject, missing_sets(known, role, subject) if missing else ())
         except OutOfBudgetError:
             return Refusal(role, subject, exhausted=True)
         proof = minimal(Proof(role, subject, search.steps(Goal(role, subject))), at, known.budget)

@@ -6,10 +6,12 @@ from datetime import UTC, datetime
 
 import pytest
 
+from federation_member.access.decision import EXPLAINED
 from federation_member.access.errors import FailedExpectations, UnusablePolicy
 from federation_member.access.expectations import check, explain, outcomes
 from federation_member.access.model import Action
 from federation_member.access.suppose import Supposition
+from fedkit.policy.proof import Refusal
 from tests.unit.access.policies import MEMBERS, OWN, STRANGER, A, policy, rule
 
 NOW = datetime(2026, 11, 23, 10, tzinfo=UTC)
@@ -155,6 +157,18 @@ def test_the_smallest_missing_sets_come_first_and_are_few() -> None:
     supposition = Supposition(policy(many), OWN.fedid)
     missing = supposition.decide(supposition.somebody("site-a/p/u"), Action("compute"), NOW).missing
     assert [len(lacking) for lacking in missing] == [1, 2, 2, 2, 2]
+
+
+def test_only_the_first_rules_say_what_they_miss_but_all_say_whose_they_are() -> None:
+    many = "".join(rule(who=f"'acme.a{n}'", name=f"r{n}") for n in range(EXPLAINED + 2)) + rule(
+        "hours = 'sun'", name="last"
+    )
+    supposition = Supposition(policy(many), OWN.fedid)
+    decision = supposition.decide(supposition.somebody("site-a/p/u"), Action("compute"), NOW)
+    told = [isinstance(one.answer, Refusal) and bool(one.answer.missing) for one in decision.tried]
+    assert told == [True] * EXPLAINED + [False] * 3
+    assert [one.theirs for one in decision.tried] == [False] * (EXPLAINED + 2) + [True]
+    assert decision.reason.startswith("Rule last lends only sun")
 
 
 def test_a_stranger_is_called_by_their_address() -> None:

@@ -524,3 +524,11 @@ def test_a_search_without_budget_is_no_definite_no() -> None:
     assert refusal.as_json() == []
     assert not isinstance(prove(known, "A.r", "V"), Proof)
     assert missing(prove(known, "A.r", "V")) == [{"B.r <- V"}]
+
+
+def test_what_is_missing_is_looked_for_only_if_wanted() -> None:
+    prover = Prover(credentials("A.r <- B.s"))
+    asked = role("A.r"), subject("U"), NOW
+    assert prover.prove(*asked, missing=False) == Refusal(*asked[:2])
+    assert isinstance(refusal := prover.prove(*asked), Refusal)
+    assert refusal.missing
