@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zoneinfo
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -110,3 +111,13 @@ def test_empty_hours_admit_nothing() -> None:
 
 def test_the_clock_is_told_as_there() -> None:
     assert Hours.parse("mon Europe/Berlin").clock(utc("2026-11-22T23:30:00")) == "mon 00:30 cet"
+
+
+def test_zones_need_no_files_of_the_system() -> None:
+    before = zoneinfo.TZPATH
+    zoneinfo.reset_tzpath(to=[])
+    ZoneInfo.clear_cache()
+    try:
+        assert Hours.parse("mon Europe/Berlin").clock(utc("2026-07-20T12:00:00")) == "mon 14:00 cest"
+    finally:
+        zoneinfo.reset_tzpath(to=before)
