@@ -173,6 +173,47 @@ def test_a_proof_expires_with_the_first_of_its_credentials() -> None:
     assert not proof.holds_at(NOW + HOUR)
 
 
+def test_the_first_way_found_ends_the_others_but_not_the_search() -> None:
+    for found in range(5):
+        known = credentials("""
+            A.r <- A.x & A.y
+            A.y <- A.last
+            A.last <- U
+        """)
+        for number in range(5):
+            known.append(credential(f"A.x <- A.z{number}"))
+            known.append(
+                credential(f"A.z{number} <- U" if number == found else f"A.z{number} <- A.z{number}.z{number}")
+            )
+        assert f"A.z{found} <- U" in used(prove(known, "A.r", "U"))
+
+
+def test_extra_credentials_may_be_of_principals_never_heard_of() -> None:
+    extra = credentials("A.r <- B.r\nB.r <- C.r\nC.r <- U")
+    assert Prover().prove(role("A.r"), subject("U"), NOW, extra).proved
+
+
+def test_what_a_query_costs() -> None:
+    """In steps, which operators set: other figures here are other answers there."""
+    for text, whom, cost in (
+        ("A.r <- U", "U", 3),
+        ("A.r <- V", "U", 0),
+        ("A.r <- B.r\nB.r <- U", "U", 8),
+        ("A.r <- B.r\nB.r <- V", "U", 4),
+        ("A.r <- B.r\nB.r <- C.r\nC.r <- U", "U", 13),
+        ("A.r <- B.r & C.r\nB.r <- U\nC.r <- U", "U", 13),
+        ("A.r <- A.m.u\nA.m <- B\nB.u <- U", "U", 16),
+        ("A.r <- A.m.u\nA.m <- B\nA.m <- C\nB.u <- U\nC.u <- U", "U", 22),
+    ):
+        assert _exhausted(text, whom, cost - 1) is (cost > 0)
+        assert not _exhausted(text, whom, cost), text
+
+
+def _exhausted(text: str, whom: str, budget: int) -> bool:
+    answer = prove(credentials(text), "A.r", whom, budget=budget)
+    return isinstance(answer, Refusal) and answer.exhausted
+
+
 # What is missing
 
 
