@@ -35,7 +35,7 @@ RECORD = COLUMNS | {
     "ssh": "ssh",
 }
 MOMENTS = ["%Y-%m-%dT%H:%M:%S%z"]
-ATTEMPT_COLUMNS = {"member": "member", "state": "state", "at": "changed", "code": "code", "reason": "reason"}
+ATTEMPT_COLUMNS = {"member": "member", "as": "as", "state": "state", "at": "changed", "code": "code", "reason": "reason"}
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -66,6 +66,7 @@ def create(
     count: Annotated[int, typer.Option(min=1, max=100, help="So many equal ones.")] = 1,
     kind: Annotated[str, typer.Option("--kind", help="compute or network.")] = "compute",
     order_type: Annotated[str, typer.Option("--type", help="one-time or persistent.")] = "one-time",
+    project: Annotated[str | None, typer.Option(help="One of your projects; the default one otherwise.")] = None,
     location: Annotated[str | None, typer.Option(help="Only at this member: name, address or fedid.")] = None,
     name: Annotated[str | None, typer.Option(help="Host name of the machine, or name of the network.")] = None,
     ssh_key: Annotated[list[Path] | None, typer.Option("--ssh-key", help="Public key file; may be repeated.")] = None,
@@ -95,7 +96,7 @@ def create(
         spec |= {"flavour": flavour, "user_data": _read(user_data) if user_data else ""}
     if name:
         spec["name"] = name
-    body: dict[str, Any] = {"spec": spec, "type": order_type, "count": count, "location": location}
+    body: dict[str, Any] = {"spec": spec, "type": order_type, "count": count, "location": location, "project": project}
     body |= {"valid_from": _moment(valid_from), "valid_until": _moment(valid_until)}
     if lease is not None:
         body["lease_seconds"] = lease
@@ -178,7 +179,20 @@ def why(order: OrderArgument, output: OutputOption = Format.TABLE) -> None:
     say(f"{state['state']}: {state['reason']}" + (f" [{state['code']}]" if state["code"] else ""))
     if told["next_try"]:
         say(f"The next try is due at {told['next_try']}.")
-    show(told["attempts"], output, ATTEMPT_COLUMNS)
+    show([attempt | {"as": _without_member(attempt["name"])} for attempt in told["attempts"]], output, ATTEMPT_COLUMNS)
+    for attempt in told["attempts"]:
+        _tell_missing(attempt)
+
+
+def _without_member(name: str) -> str:
+    """The part of a three-level name that tells one's own names apart."""
+    return name.partition("/")[2]
+
+
+def _tell_missing(attempt: dict[str, Any]) -> None:
+    for number, wanted in enumerate(attempt["missing"]):
+        before = f"{attempt['member']} would lend to {_without_member(attempt['name'])} with" if not number else "  or"
+        say(f"{before}: {'; '.join(wanted)}")
 
 
 def _show_all(orders: list[Any], output: Format) -> None:
