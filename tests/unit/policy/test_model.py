@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedkit.policy.model import (
@@ -30,6 +30,7 @@ parts = st.one_of(st.builds(Entity, fedids), roles, st.builds(Linked, fedids, na
 statements = st.builds(Statement, roles, st.lists(parts, min_size=1, max_size=8).map(tuple))
 
 
+@settings(deadline=None)
 @given(statements)
 def test_what_is_printed_is_read_back(said: Statement) -> None:
     assert Statement.parse(str(said)) == said
@@ -38,11 +39,13 @@ def test_what_is_printed_is_read_back(said: Statement) -> None:
     assert list(said.principals()) == [str(said.head).split(".")[0], *(str(part).split(".")[0] for part in said.tail)]
 
 
+@settings(deadline=None)
 @given(parts)
 def test_parts_are_told_by_their_dots(part: Entity | Role | Linked) -> None:
     assert parse_part(str(part)) == part
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60) | st.text("ab01. <-&", max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:

@@ -6,7 +6,7 @@ import json
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedkit.identity import jws
@@ -24,6 +24,7 @@ def _signed(payload: object, typ: str = TYPE) -> str:
     return jws.sign(KEYS["A"], typ, payload if isinstance(payload, bytes) else json.dumps(payload).encode())
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 2**63 - 1),
     st.dictionaries(st.binary(min_size=32, max_size=32).map(bytes.hex), st.integers(1, 10**6)),
