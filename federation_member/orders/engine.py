@@ -20,6 +20,7 @@ from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from federation_member.access.controller import Controller
 from federation_member.middleware.contract import Middleware, Unavailable
@@ -36,7 +37,7 @@ from federation_member.orders.picker import Picker
 from federation_member.orders.progress import Progress
 from federation_member.orders.renewal import Renewal, first_due
 from federation_member.orders.scheduler import Scheduler, World
-from federation_member.orders.store import OrderStore, waiting
+from federation_member.orders.store import OrderStore, due_before, last_event, waiting
 from federation_member.orders.tables import orders
 from federation_member.orders.tunnels import Tunnels
 from federation_member.orders.workqueue import WorkQueue
@@ -50,6 +51,7 @@ log = structlog.get_logger()
 
 ORDER_WORKERS, LEASE_WORKERS, RENEWAL_WORKERS = 4, 16, 8
 OFFER_LIFE = timedelta(minutes=5)  # a middleware cannot tell that its images changed, so it is asked again
+SHARE_EVERY = 1.0  # seconds between two looks at what other processes on the same database have left to do
 ROOM_PAUSE = timedelta(seconds=2)  # between two times that a lender's word of room is acted upon
 PACE = timedelta(milliseconds=2)  # between two waiting orders that a change of the directory wakes
 DIRECTORY, OFFER, USERS, PEER, ROOM = "directory", "offer", "users", "peer ", "room "  # keys of the queue of news
@@ -134,6 +136,8 @@ class Engine:
             await self._fill()
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(queue.run()) for queue in self.queues]
+                if not self._db.is_sqlite:
+                    tasks.append(group.create_task(self._share_forever()))
                 try:
                     yield
                 finally:
@@ -153,6 +157,35 @@ class Engine:
                 self._lease_queue.wake(lease_id, at)
         self._news_queue.wake(DIRECTORY)
         self._news_queue.wake(OFFER)
+
+    async def _share_forever(self) -> None:
+        """Take over what is due, whoever of the processes on this database wrote it, and tell of what they changed.
+
+        They do not wake one another; this is so cheap that it needs not. What waits for an event is left to who hears it.
+        """
+        told = await self._db.read(last_event)
+        while True:
+            await asyncio.sleep(SHARE_EVERY)
+            try:
+                told = await self._share(told)
+            except SQLAlchemyError:
+                log.exception("others_not_looked_at")
+
+    async def _share(self, told: int) -> int:
+        now = self._clock()
+        for order_id in await self._db.read(lambda conn: due_before(conn, now)):
+            self._order_queue.wake(order_id)
+        if self._lease_queue is not None:
+            for lease_id in await self._db.read(lambda conn: leases.due_before(conn, now)):
+                self._lease_queue.wake(lease_id)
+        if self._mesh.connected:  # only who has the link can ask lenders elsewhere
+            for fedid, at in await self._db.read(first_due):
+                self._renewal_queue.wake(fedid, at)
+        newest = await self._db.read(last_event)
+        if newest != told:
+            for callback in list(self._listeners):
+                callback()
+        return newest
 
     # What is woken by whom
 

@@ -50,6 +50,7 @@ SWEEP = ""  # the key under which the queue holds the comparison with `list_owne
 ACCOUNT = "account "  # before a local account's name: the key of looking at it
 PATIENCE = timedelta(seconds=60)  # how long a middleware or tunnel server may be unavailable before a lease fails
 CALL_LIMIT = timedelta(minutes=15)  # how long one call may take
+CLAIM = timedelta(seconds=15)  # how long others wait for a process that died at work; it says so often that it lives
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between two looks at what is not finished
 
 
@@ -77,12 +78,15 @@ class Keeper:
         lease = await self._take(lease_id)
         if lease is None:
             return None
+        claim = asyncio.create_task(self._hold(lease_id))
         try:
             return await self._act(lease)
         except Unavailable as error:
             log.warning("middleware_unavailable", lease=lease_id, reason=error.message)
             return self._later(lease)
         finally:
+            claim.cancel()
+            await asyncio.gather(claim, return_exceptions=True)
             await self._leave(lease_id)
 
     # Claims: several processes on PostgreSQL must not talk to the middleware about one lease at once
@@ -98,9 +102,15 @@ class Keeper:
 
     def _claim(self, tx: Tx, lease_id: str) -> Lease | None:
         now = self._clock()
-        if not leases.claim(tx.conn, lease_id, self._worker, now, now + CALL_LIMIT):
+        if not leases.claim(tx.conn, lease_id, self._worker, now, now + CLAIM):
             return None
         return leases.load(tx.conn, lease_id)
+
+    async def _hold(self, lease_id: str) -> None:
+        """Renew the claim until cancelled."""
+        while not self._db.is_sqlite:
+            await asyncio.sleep(CLAIM.total_seconds() / 3)
+            await self._db.run(lambda tx: self._claim(tx, lease_id))
 
     async def _leave(self, lease_id: str) -> None:
         if not self._db.is_sqlite:

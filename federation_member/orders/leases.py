@@ -128,6 +128,11 @@ def due(conn: Connection) -> list[tuple[str, datetime]]:
     return [(row.id, row.due) for row in conn.execute(query)]
 
 
+def due_before(conn: Connection, time: datetime) -> list[str]:
+    """Leases that the keeper should have looked at by a time."""
+    return list(conn.execute(select(leases.c.id).where(leases.c.due < time)).scalars())
+
+
 def held(conn: Connection) -> dict[str, LeaseState]:
     """Every lease under which the middleware may hold something."""
     query = select(leases.c.id, leases.c.state).where(leases.c.state.not_in(_values(ENDED)))

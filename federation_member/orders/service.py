@@ -49,6 +49,7 @@ from federation_member.orders.requirements import parse
 from federation_member.orders.scheduler import new_record
 from federation_member.orders.store import (
     Record,
+    last_event,
     load,
     load_attempts,
     load_many,
@@ -58,7 +59,6 @@ from federation_member.orders.store import (
 from federation_member.orders.tables import (
     EPOCH,
     MICROSECOND,
-    order_counter,
     order_events,
     order_networks,
     order_requests,
@@ -293,8 +293,7 @@ class OrderService:
 
     async def last_event(self) -> int:
         """The newest sequence number."""
-        query = select(order_counter.c.events)
-        return await self._db.read(lambda conn: int(conn.execute(query).scalar_one()))
+        return await self._db.read(last_event)
 
     def on_event(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back when there are new events, until the returned function is called."""

@@ -300,6 +300,16 @@ def waiting(conn: Connection) -> Iterable[tuple[str, datetime | None]]:
     return [(row.id, row.due) for query in (by_time, now) for row in conn.execute(query)]
 
 
+def due_before(conn: Connection, time: datetime) -> list[str]:
+    """Ids of all orders that the scheduler should have looked at by a time."""
+    return list(conn.execute(select(orders.c.id).where(orders.c.due < time)).scalars())
+
+
+def last_event(conn: Connection) -> int:
+    """The newest event's sequence number."""
+    return int(conn.execute(select(order_counter.c.events)).scalar_one())
+
+
 def read_events(conn: Connection, where: Iterable[Any], limit: int) -> list[OrderEvent]:
     """Read events in their order."""
     query = select(order_events).where(*where).order_by(order_events.c.sequence).limit(limit)

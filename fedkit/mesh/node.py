@@ -293,13 +293,13 @@ class MeshNode:
         """Send what other processes on the same database have written: an address has one link, which may be ours."""
         while True:
             await asyncio.sleep(SHARE_EVERY)
-            if not self.connected or self._dispatcher is None:
-                continue
             try:
-                before = self._now() - SHARE_EVERY  # what we wrote ourselves has mostly been sent by then
-                self._dispatcher.reread(await self._db.read(lambda conn: outbox.neglected_peers(conn, before)))
+                peers = await self._db.read(lambda conn: outbox.neglected_peers(conn, self._now() - SHARE_EVERY))
             except Exception:
                 log.exception("mesh_outbox_not_read")
+            else:
+                if self._dispatcher is not None:
+                    self._dispatcher.reread(peers)
 
     async def _prune_forever(self) -> None:
         while True:
