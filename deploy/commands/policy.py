@@ -267,7 +267,12 @@ def _read(member: MemberConfig, question: Callable[[Connection], T]) -> T:
 
 
 def _instant(at: datetime | None) -> datetime:
-    return datetime.now(UTC) if at is None else at.replace(tzinfo=UTC)
+    from federation_member.access.policy_file import instant
+
+    try:
+        return datetime.now(UTC) if at is None else instant(at)
+    except ValueError as error:
+        raise UnusableFile(f"--at {at}: {error}.") from error
 
 
 def _text(path: Path) -> str:

@@ -9,18 +9,14 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Row, select
 
-from federation_member.access import audit
 from federation_member.access.audit import Kind
-from federation_member.access.errors import IncompleteLog
 from federation_member.access.grants import action_of
 from federation_member.access.model import Action
+from federation_member.access.replay import applicant_of, text_of
 from federation_member.access.tables import audit as entries
 from federation_member.access.verdict import Applicant
 from federation_member.access.world import Known, members_of
-from fedkit.identity.names import Name
-from fedkit.mesh.api import Peer
-from fedkit.policy import compact, revocation
-from fedkit.policy.model import Credential
+from fedkit.policy import revocation
 from fedkit.policy.revocation import RevocationList
 
 PAGE = 500  # entries read at a time
@@ -71,27 +67,9 @@ def _event(conn: Connection, row: Row[tuple[object, ...]]) -> Iterator[Event]:
     if row.kind == Kind.RELEASE.value:
         yield GivenBack(said["lease"])
     elif row.kind == Kind.REVOCATION.value:
-        yield revocation.read(_text(conn, said["list"]))
+        yield revocation.read(text_of(conn, said["list"]))
     elif row.kind == Kind.DECISION.value and "lacks" not in said:  # what accounts there were is not told of
-        who = said["applicant"]
-        applicant = Applicant(
-            Peer(who["member"], who["address"]),
-            Name.parse(who["name"]),
-            who["principal"],
-            tuple(_credentials(conn, said["credentials"])),
-        )
-        action = action_of(said["action"])
-        members = members_of(_text(conn, said["members"]))
         rule, reason = said.get("rule", ""), said.get("reason", "")
-        yield Recorded(row.sequence, row.at, said["lease"], applicant, action, members, rule, reason)
-
-
-def _credentials(conn: Connection, names: list[str]) -> Iterator[Credential]:
-    return (compact.read(_text(conn, name)) for name in names)
-
-
-def _text(conn: Connection, name: str) -> str:
-    text = audit.text_of(conn, name)
-    if text is None:
-        raise IncompleteLog(f"The audit log names the text {name}, which is gone; `fed audit verify` tells more.")
-    return text
+        members = members_of(text_of(conn, said["members"]))
+        who, action = applicant_of(conn, said), action_of(said["action"])
+        yield Recorded(row.sequence, row.at, said["lease"], who, action, members, rule, reason)

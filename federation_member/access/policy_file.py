@@ -49,7 +49,10 @@ def _alias(name: str) -> str:
     return name
 
 
-def _with_zone(at: datetime) -> datetime:
+def instant(at: datetime) -> datetime:
+    """A time that was told, in UTC if it names no zone; raises `ValueError` for one that some zone's clock cannot show."""
+    if not 1970 <= at.year < 9999:
+        raise ValueError("a time lies in the years 1970 to 9998")
     return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
@@ -63,7 +66,7 @@ WhoLine = Annotated[str, StringConstraints(min_length=1, max_length=WHO_LIMIT)]
 Patterns = Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=128)]], Field(max_length=256)]
 Word = Annotated[str, StringConstraints(max_length=512)]
 Kind = Literal["compute", "network", "volume", "attachment", "public_ip"]
-When = Annotated[datetime, AfterValidator(_with_zone)]
+When = Annotated[datetime, AfterValidator(instant)]
 
 
 class AccountSection(Section):

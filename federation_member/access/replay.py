@@ -35,7 +35,7 @@ def differing(conn: Connection, own: PublicKey) -> Iterator[int]:
     revoked: list[RevocationList] = []
     for entry in audit.entries(conn):
         if entry.kind is Kind.REVOCATION:
-            revoked.append(revocation.read(_text(conn, entry.said["list"])))
+            revoked.append(revocation.read(text_of(conn, entry.said["list"])))
         elif entry.kind is Kind.DECISION and not same_answer(entry, replay(conn, entry, own, revoked)):
             yield entry.sequence
 
@@ -43,14 +43,14 @@ def differing(conn: Connection, own: PublicKey) -> Iterator[int]:
 def replay(conn: Connection, entry: Entry, own: PublicKey, revoked: list[RevocationList]) -> Verdict:
     """Decide again what `entry` tells of; `revoked` are the lists that had been taken in before."""
     said = entry.said
-    rules = read(_text(conn, said["policy"]).encode(), f"the policy of entry {entry.sequence}")
-    members = members_of(_text(conn, said["members"]))
+    rules = read(text_of(conn, said["policy"]).encode(), f"the policy of entry {entry.sequence}")
+    members = members_of(text_of(conn, said["members"]))
     prover = Prover((supposed(statement, own) for statement in statements(rules, own.fedid, members)), BUDGET)
     for listing in revoked:
         prover.revoke(listing)
     held: dict[str, int] = said["held"]
     at = datetime.fromisoformat(said["at"])
-    who = _applicant(conn, said)
+    who = applicant_of(conn, said)
     return judge(rules, prover, own.fedid, who, action_of(said["action"]), at, lambda rule: held.get(rule.name, 0))
 
 
@@ -68,13 +68,15 @@ def _grounds(said: dict[str, Any]) -> list[set[str]]:
     return [{step["statement"] for step in proof} for proof in said["proofs"]]
 
 
-def _applicant(conn: Connection, said: dict[str, Any]) -> Applicant:
+def applicant_of(conn: Connection, said: dict[str, Any]) -> Applicant:
+    """Who asked, with the credentials that came along; raises `IncompleteLog`."""
     who = said["applicant"]
-    sent = tuple(compact.read(_text(conn, name)) for name in said["credentials"])
+    sent = tuple(compact.read(text_of(conn, name)) for name in said["credentials"])
     return Applicant(Peer(who["member"], who["address"]), Name.parse(who["name"]), who["principal"], sent)
 
 
-def _text(conn: Connection, name: str) -> str:
+def text_of(conn: Connection, name: str) -> str:
+    """A text that an entry names; raises `IncompleteLog`."""
     text = audit.text_of(conn, name)
     if text is None:
         raise IncompleteLog(f"The audit log names the text {name}, which is gone; `fed audit verify` tells more.")

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from sqlalchemy import delete
 
 from deploy.cli import main
 from deploy.lab.components import to_toml
 from federation_member.access.controller import Controller
 from federation_member.access.model import Action
+from federation_member.access.tables import texts
 from federation_member.access.verdict import Applicant
 from federation_member.access.world import Known, Policy, World
 from federation_member.directory import store
@@ -138,6 +140,13 @@ def test_simulate_tells_what_would_have_been_otherwise(site: Path, capsys: Outpu
     assert (status, err) == (0, "2 decisions in 31 days; 0 would have been others.\n")
     new.write_text("x")
     assert fed(capsys, "policy", "simulate", new, "-c", site / "member.toml")[0] == 2
+
+
+def test_a_log_that_lacks_what_it_names_is_no_ground_for_an_answer(site: Path, capsys: Output) -> None:
+    _ask(site, "proj1")
+    _with_store(site, lambda tx: tx.conn.execute(delete(texts)))
+    status, out, err = fed(capsys, "policy", "simulate", site / "policy.toml", "-c", site / "member.toml")
+    assert (status, out, "[access.incomplete_log]" in err) == (2, "", True)
 
 
 def test_a_member_without_a_policy_says_so(site: Path, capsys: Output) -> None:

@@ -136,6 +136,7 @@ def test_a_time_without_a_zone_is_utc() -> None:
         ("[roles]\np = ['site-x.r']", r"roles\.p: Nobody is called 'site-x'"),
         ("[roles]\n'a b' = []", r"roles\.a b"),
         ("[[expect]]\nwho = 'x'\naction = 'compute'\nresult = 'maybe'", r"expect\.0\.result: .*'allow' or 'deny'"),
+        ("[[expect]]\nwho = 'x'\naction = 'compute'\nresult = 'deny'\nat = 9999-12-31T23:59:59Z", r"1970 to 9998"),
         ("[[expect]]\nwho = 'x'\nresult = 'allow'", r"expect\.0\.action: Field required"),
     ],
 )  # fmt: skip

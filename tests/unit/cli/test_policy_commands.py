@@ -195,6 +195,12 @@ def test_an_action_that_cannot_be_read(file: Path, capsys: Output, action: list[
         assert told in err
 
 
+@pytest.mark.parametrize("at", ["9999-12-31", "1969-12-31"])
+def test_a_time_that_no_clock_shows(file: Path, capsys: Output, at: str) -> None:
+    status, _out, err = fed(capsys, "policy", "who-could", "compute", "-f", file, "--at", at)
+    assert (status, "the years 1970 to 9998" in err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
