@@ -23,9 +23,9 @@ from fedkit.policy import compact
 from fedkit.policy.errors import BadCredential, Expired, NotExpressible, NotYetValid
 from fedkit.policy.formats import attribute_certificate, geni
 from fedkit.policy.formats.identities import Identities
-from fedkit.policy.model import Credential, Statement
+from fedkit.policy.model import STATEMENT_LIMIT, Credential, Statement
 
-LIMIT = 256 * 1024  # octets of one file
+LIMIT = 2 * STATEMENT_LIMIT  # octets of one file
 _NO_NAMES: Mapping[str, str] = MappingProxyType({})
 _ASN1_SEQUENCE = b"\x30"
 
