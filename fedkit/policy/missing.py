@@ -143,14 +143,18 @@ class _Abduction:
         self._known.budget.take()
         unions = [_NOTHING]
         for sets in map(self._sets.__getitem__, use.over):
-            if sets != [_NOTHING]:
+            if unions == [_NOTHING]:
+                unions = sets
+            elif sets != [_NOTHING]:
                 unions = self._best(a | b for a, b in product(unions, sets))
         self._collect(use.goal, unions)
 
     def _collect(self, goal: Goal, new: list[Statements]) -> None:
         """Take `new` sets for `goal`; whoever uses it looks again if that changes anything."""
         before = self._sets.get(goal, [])
-        after = self._best([*before, *new])
+        if len(before) == SETS_KEPT:
+            new = [statements for statements in new if self.rank(statements) < self.rank(before[-1])]
+        after = self._best([*before, *new]) if before and new else before or new
         if after == before:
             return
         self._sets[goal] = after
