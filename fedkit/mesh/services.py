@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 from xml.etree.ElementTree import Element
 
+import structlog
 from slixmpp import ComponentXMPP
 from slixmpp.exceptions import XMPPError
 from slixmpp.stanza import Iq
@@ -18,6 +19,8 @@ from slixmpp.xmlstream import StanzaBase, tostring
 
 from fedkit.mesh.envelope import NAMESPACE
 from fedkit.mesh.stanzas import clean
+
+log = structlog.get_logger()
 
 StatusLines = Callable[[], Awaitable[dict[str, str]]]
 
@@ -33,8 +36,11 @@ class Services(ComponentXMPP):
         self.event("session_bind", self.boundjid)  # what the plugins wait for to say what they can
 
     def answer(self, stanza: Element) -> None:
-        """Have whichever plugin knows this IQ answer it; the answer may come later."""
-        self.recv_stanza(Iq(self, stanza, recv=True))  # type: ignore[no-untyped-call]
+        """Have whichever plugin knows this IQ answer it; the answer may come later. What slixmpp cannot read gets none."""
+        try:
+            self.recv_stanza(Iq(self, stanza, recv=True))  # type: ignore[no-untyped-call]
+        except Exception:  # InvalidJID and whatever else a stranger's stanza makes of its accessors
+            log.exception("mesh_service_failed", sender=stanza.get("from"))
 
     def send(self, data: StanzaBase | str, use_filters: bool = True) -> None:
         """Send at once (slixmpp would queue)."""
