@@ -66,7 +66,7 @@ FileOption = Annotated[Path | None, typer.Option("--file", "-f", help="The polic
 ConfigOption = Annotated[Path | None, typer.Option("-c", "--config", help="The member's configuration file.")]
 AtOption = Annotated[datetime | None, typer.Option("--at", help="When, in UTC; now otherwise.")]
 ActionArgument = Annotated[
-    list[str], typer.Argument(metavar="ACTION…", help="A kind, then flavour=, node_type=, image=, service= as needed.")
+    list[str], typer.Argument(metavar="ACTION", help="A kind, then flavour=, node_type=, image=, service= as needed.")
 ]
 
 

@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from federation_member.access.decision import EXPLAINED
+from federation_member.access.decision import EXPLAINED, decide, holds_nothing
 from federation_member.access.errors import FailedExpectations, UnusablePolicy
 from federation_member.access.expectations import check, explain, outcomes
 from federation_member.access.model import Action
 from federation_member.access.suppose import Supposition
-from fedkit.policy.proof import Refusal
+from fedkit.policy.model import Entity, Role
+from fedkit.policy.proof import Proof, Refusal
 from tests.unit.access.policies import MEMBERS, OWN, STRANGER, A, policy, rule
 
 NOW = datetime(2026, 11, 23, 10, tzinfo=UTC)
@@ -177,3 +178,27 @@ def test_a_stranger_is_called_by_their_address() -> None:
     lines = explain(supposition, user, supposition.decide(user, Action("compute"), NOW))
     assert lines[-1] == "  missing: fm.x.org.user_u <- fm.x.org/p/v"
     assert supposition.say(f"{STRANGER.fedid} {A.fedid} {OWN.fedid}", user) == f"{STRANGER.fedid} site-a self"
+
+
+def test_each_rule_counts_for_itself() -> None:
+    two = rule("count = 1", name="one") + rule("count = 1", name="two")
+    supposition = Supposition(policy(two), OWN.fedid)
+    user = supposition.somebody("site-a/p/u")
+    decision = supposition.decide(user, Action("compute"), NOW, lambda rule: {"one": 1, "two": 0}[rule.name])
+    assert decision.allowed
+    assert decision.allowed.rule.name == "two"
+
+
+def test_who_is_allowed_costs_no_search_that_is_not_needed() -> None:
+    rules = policy(
+        rule(may='"network"', name="other") + rule(who="'acme.x'", name="not-theirs") + rule() + rule(name="later")
+    )
+    asked: list[tuple[str, bool]] = []
+
+    def prove(role: Role, subject: Entity, _at: datetime, missing: bool) -> Proof | Refusal:
+        asked.append((role.name, missing))
+        return Proof(role, subject, ()) if role.name == "rule_r" else Refusal(role, subject)
+
+    decision = decide(rules, OWN.fedid, prove, "ab" * 20, Action("compute"), NOW, holds_nothing)
+    assert decision.reason == "Rule r allows it."
+    assert asked == [("rule_not-theirs", False), ("rule_r", False)]
