@@ -58,9 +58,12 @@ class Simulation:
 
 def simulate(rules: Rules, own: PublicKey, events: Iterable[Event]) -> Simulation:
     """Try `rules` on what happened; `own` is this member's key."""
-    world = _World(rules, own)
-    tried = list(_try(world, events))
-    return Simulation(len(tried), tuple(one for one in tried if one.rule != one.recorded.rule))
+    decisions, changes = 0, []
+    for one in _try(_World(rules, own), events):
+        decisions += 1
+        if one.rule != one.recorded.rule:
+            changes.append(one)
+    return Simulation(decisions, tuple(changes))
 
 
 def _try(world: _World, events: Iterable[Event]) -> Iterator[Change]:
