@@ -12,7 +12,7 @@ from lxml import etree
 
 from fedkit.policy.errors import BadCredential
 from fedkit.policy.formats.identities import self_signed
-from fedkit.policy.formats.xml_signature import DSIG, seal
+from fedkit.policy.formats.xml_signature import DSIG, LIMIT, open_envelope, seal
 from tests.unit.policy.xml_documents import (
     CERTIFICATE,
     DAY,
@@ -168,6 +168,20 @@ def test_an_altered_envelope_is_refused(attack: Callable[[Tree], None]) -> None:
     attack(root)
     with pytest.raises(BadCredential):
         accept(etree.tostring(root))
+
+
+def test_another_document_around_a_signed_credential_is_refused() -> None:
+    for name in (b"credential-list", b'signed-credential xmlns="urn:x"'):
+        data = genuine().replace(b"<signed-credential>", b"<" + name + b">")
+        with pytest.raises(BadCredential):
+            accept(data.replace(b"</signed-credential>", b"</" + name.split()[0] + b">"))
+
+
+def test_an_envelope_is_bounded() -> None:
+    data = genuine()
+    assert open_envelope(data + b" " * (LIMIT - len(data))).key == KEY.public
+    with pytest.raises(BadCredential):
+        open_envelope(data + b" " * (LIMIT - len(data) + 1))
 
 
 def test_what_does_not_matter_does_no_harm() -> None:
