@@ -23,6 +23,7 @@ from deploy.commands import (
     orders,
     policy,
     processes,
+    topology,
     tunnels,
     users,
 )
@@ -55,6 +56,8 @@ processes.member.add_typer(users.app, name="user")
 app.add_typer(processes.member, name="member")
 app.add_typer(processes.rendezvous, name="rendezvous")
 app.add_typer(processes.tunnel_server, name="tunnel-server")
+app.add_typer(topology.app, name="topology")
+app.add_typer(topology.experiment, name="experiment")
 app.add_typer(lab.app, name="demo")
 
 

@@ -1,0 +1,172 @@
+"""`fed topology` and the part of `fed experiment` that needs nothing but the description: look at it before anything is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deploy.commands.errors import UnusableFile
+from deploy.commands.output import Format, OutputOption, say, show
+
+if TYPE_CHECKING:
+    from fedkit.topology.errors import Problem
+    from fedkit.topology.model import Described
+    from fedkit.topology.split import Piece
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="""Descriptions of experiments, from one form to another.
+
+    fed topology convert --from ns2 --to topdl exp.ns
+
+    fed topology convert --to json exp.xml
+""",
+)
+experiment = typer.Typer(
+    no_args_is_help=True,
+    help="""Experiments over several testbeds.
+
+    fed experiment check exp.ns
+
+    fed experiment split exp.ns -o json
+""",
+)
+
+
+class Source(StrEnum):
+    """A form that can be read."""
+
+    NS2 = "ns2"
+    TOPDL = "topdl"
+
+
+class Target(StrEnum):
+    """A form that can be written."""
+
+    NS2 = "ns2"
+    TOPDL = "topdl"
+    JSON = "json"
+
+
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="An ns2 program or a topdl file.")]
+WithOption = Annotated[list[Path], typer.Option("--with", help="A file that the program sources; repeatable.")]
+NONE: list[Path] = []
+FromOption = Annotated[Source | None, typer.Option("--from", help="What FILE is; found out if it is not said.")]
+
+
+@app.command()
+def convert(
+    file: FileArgument,
+    to: Annotated[Target, typer.Option("--to", help="What to write.")],
+    source: FromOption = None,
+    sent: WithOption = NONE,
+) -> None:
+    """Write FILE in another form on stdout; every interface gets its address.
+
+    Example: `fed topology convert --from ns2 --to topdl exp.ns > exp.xml`
+
+    A bad file ends with status 2; with --to json its errors are told as data: file, line, code and message of each.
+    """
+    from fedkit.topology.formats import WRITERS, Form
+    from fedkit.topology.json_form import as_json
+
+    described = _read(file, source, sent, as_data=to is Target.JSON)
+    if to is Target.JSON:
+        print(json.dumps(as_json(described), indent=2, ensure_ascii=False))
+    else:
+        print(WRITERS[Form(to.value)](described.topology), end="")
+
+
+@experiment.command()
+def check(
+    file: FileArgument,
+    source: FromOption = None,
+    sent: WithOption = NONE,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Tell what is wrong with FILE, line by line; nothing is asked of anybody.
+
+    Example: `fed experiment check exp.ns`
+    """
+    described = _read(file, source, sent, as_data=output is not Format.TABLE)
+    topology = described.topology
+    computers = list(topology.computers)
+    testbeds = list(dict.fromkeys(computer.testbed or "-" for computer in computers))
+    data = {
+        "computers": len(computers),
+        "substrates": len(topology.substrates),
+        "testbeds": testbeds,
+        "warnings": [warning.as_json() for warning in described.warnings],
+    }
+    show(data, output, {name: name for name in ("computers", "substrates", "testbeds")})
+
+
+@experiment.command()
+def split(
+    file: FileArgument,
+    portals: Annotated[int, typer.Option(min=1, max=64, help="Portals between two testbeds, at most.")] = 1,
+    source: FromOption = None,
+    sent: WithOption = NONE,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Show the piece that each testbed would get, and the portals that join them.
+
+    Example: `fed experiment split exp.ns -o json`
+    """
+    from fedkit.topology import split as splitting
+
+    described = _read(file, source, sent, as_data=output is not Format.TABLE)
+    done = splitting.split(described.topology, portals)
+    if output is not Format.TABLE:
+        show(done.as_json(), output, {})
+        return
+    show(
+        [_row(piece) for piece in done.pieces], output, {name: name for name in ("testbed", "computers", "connectors")}
+    )
+    say(f"cut: {', '.join(done.crossings) or 'nothing'}")
+
+
+def _row(piece: Piece) -> dict[str, Any]:
+    ways = [
+        f"{connector.name}({', '.join(crossing.substrate for crossing in connector.crossings)})"
+        for connector in piece.connectors
+    ]
+    computers = [computer.name for computer in piece.topology.computers]
+    return {"testbed": piece.testbed, "computers": computers, "connectors": ways}
+
+
+def _read(file: Path, source: Source | None, sent: Sequence[Path], *, as_data: bool) -> Described:
+    from fedkit.topology.errors import BadDescription
+    from fedkit.topology.formats import Form, read
+
+    form = None if source is None else Form(source.value)
+    files = {path.name: _content(path) for path in sent}
+    try:
+        described = asyncio.run(read(_content(file), str(file), form, files))
+    except BadDescription as error:
+        if as_data:
+            print(json.dumps({"errors": [problem.as_json() for problem in error.problems]}, indent=2))
+        _tell(error.problems[1:] if len(error.problems) > 1 else ())
+        raise
+    _tell(described.warnings, "warning: ")
+    if described.output:
+        say(described.output)
+    return described
+
+
+def _tell(problems: Sequence[Problem], prefix: str = "") -> None:
+    for problem in problems:
+        say(f"{prefix}{problem}")
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UnusableFile(f"{path} cannot be read: {error.strerror}.") from error
