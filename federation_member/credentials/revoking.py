@@ -20,9 +20,11 @@ from sqlalchemy import Connection, func, insert, select, update
 from federation_member.credentials import signing
 from federation_member.credentials.errors import StaleList, TooManyLists
 from federation_member.credentials.tables import lists, signed
+from federation_member.directory.revocations import known_list
 from federation_member.orders.store import HELD
 from federation_member.orders.tables import order_attempts, orders
 from fedkit.clock import Clock
+from fedkit.errors import FedError
 from fedkit.identity.keys import PrivateKey
 from fedkit.mesh.api import Mesh, Outcome, Peer
 from fedkit.policy import revocation
@@ -112,9 +114,14 @@ class Revoking:
             return
         if len(revoked) > ENTRIES_LIMIT:
             log.error("revocations_do_not_fit", left_out=len(revoked) - ENTRIES_LIMIT, until=revoked[-ENTRIES_LIMIT][1])
-        serial = max(int(now.timestamp() * 1000), 0 if row is None else row.serial + 1)
+        heeded = known_list(tx.conn, me)  # by the directory; newer than ours where our store is an older one
+        last = max(0 if row is None else row.serial, 0 if heeded is None else revocation.read(heeded).serial)
+        serial = max(int(now.timestamp() * 1000), last + 1)
         heard = revocation.issue(self._key, serial, now, dict(revoked[-ENTRIES_LIMIT:]))
-        self._write(tx, "", heard)
+        try:
+            self._write(tx, "", heard)
+        except FedError as error:  # others are told all the same
+            log.error("own_revocations_not_heeded", code=error.code, reason=error.message)
         accounts = select(signed.c.account).where(signed.c.id.in_(fresh)).distinct()
         self._tell_lenders(tx, tx.conn.execute(accounts).scalars().all(), heard)
 

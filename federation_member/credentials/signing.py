@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Update, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Update, delete, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
 
 from federation_member.credentials.tables import signed
 from fedkit.identity.keys import PrivateKey
@@ -68,17 +69,16 @@ def valid(conn: Connection, account: str, statements: Iterable[Statement], at: d
 
 def keep(tx: Tx, account: str, credential: Credential) -> None:
     """Write down what was signed (here, or by a user elsewhere for us)."""
-    if tx.conn.execute(select(signed.c.id).where(signed.c.id == credential.id)).first() is None:
-        tx.conn.execute(
-            insert(signed).values(
-                id=credential.id,
-                account=account,
-                issuer=credential.issuer.fedid,
-                statement=str(credential.statement),
-                text=credential.raw.decode(),
-                expires=credential.expires,
-            )
-        )
+    row = insert(signed).values(
+        id=credential.id,
+        account=account,
+        issuer=credential.issuer.fedid,
+        statement=str(credential.statement),
+        text=credential.raw.decode(),
+        expires=credential.expires,
+    )
+    # Another process may say the very same at this moment. Both databases understand the same clause.
+    tx.conn.execute(row.on_conflict_do_nothing())
 
 
 def revoke(tx: Tx, account: str, now: datetime) -> None:
@@ -99,13 +99,6 @@ def revoked_by(conn: Connection, issuer: str, now: datetime) -> list[tuple[str, 
         signed.c.issuer == issuer, signed.c.revoked.is_not(None), signed.c.expires > now
     )
     return [(row.id, row.expires) for row in conn.execute(query.order_by(signed.c.expires, signed.c.id))]
-
-
-def newest_revocation(conn: Connection, issuer: str) -> datetime | None:
-    """Return when something of this issuer was last revoked."""
-    query = select(func.max(signed.c.revoked).label("at")).where(signed.c.issuer == issuer)
-    found: datetime | None = conn.execute(query).scalar()
-    return found
 
 
 def forget_expired(tx: Tx, now: datetime) -> None:

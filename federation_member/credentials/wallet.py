@@ -37,7 +37,7 @@ class Kept:
 
 
 def add(tx: Tx, account: str, credential: Credential, now: datetime) -> bool:
-    """Keep a credential; return False if it was kept already. Raises `CredentialExpired`, `TooMuchKept`."""
+    """Keep a credential; return False if it was kept already. Raises `CredentialExpired`, `TooMuchKept`, `TwoKeys`."""
     tx.conn.execute(delete(kept).where(kept.c.account == account, kept.c.expires <= now))
     if credential.expires <= now:
         raise CredentialExpired(f"This credential expired at {credential.expires:%F %T} UTC.")
@@ -49,6 +49,7 @@ def add(tx: Tx, account: str, credential: Credential, now: datetime) -> bool:
         raise TooMuchKept(
             f"One keeps at most {CREDENTIALS_PER_ACCOUNT} credentials of {CREDENTIAL_SIZE} octets; remove some first."
         )
+    Prover([*(one.credential for one in content(tx.conn, account)), credential])  # raises for two keys of one fedid
     tx.conn.execute(
         insert(kept).values(
             account=account,
