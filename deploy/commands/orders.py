@@ -35,7 +35,14 @@ RECORD = COLUMNS | {
     "ssh": "ssh",
 }
 MOMENTS = ["%Y-%m-%dT%H:%M:%S%z"]
-ATTEMPT_COLUMNS = {"member": "member", "as": "as", "state": "state", "at": "changed", "code": "code", "reason": "reason"}
+ATTEMPT_COLUMNS = {
+    "member": "member",
+    "as": "as",
+    "state": "state",
+    "at": "changed",
+    "code": "code",
+    "reason": "reason",
+}
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -182,6 +189,7 @@ def why(order: OrderArgument, output: OutputOption = Format.TABLE) -> None:
     show([attempt | {"as": _without_member(attempt["name"])} for attempt in told["attempts"]], output, ATTEMPT_COLUMNS)
     for attempt in told["attempts"]:
         _tell_missing(attempt)
+        _tell_proof(attempt)
 
 
 def _without_member(name: str) -> str:
@@ -193,6 +201,19 @@ def _tell_missing(attempt: dict[str, Any]) -> None:
     for number, wanted in enumerate(attempt["missing"]):
         before = f"{attempt['member']} would lend to {_without_member(attempt['name'])} with" if not number else "  or"
         say(f"{before}: {'; '.join(wanted)}")
+
+
+def _tell_proof(attempt: dict[str, Any]) -> None:
+    """Say by which rule something is lent, and what of the user proves that the rule is for them."""
+    if attempt["proof"] is None:
+        return
+    from fedkit.policy.rendering import proof_text
+
+    goal = attempt["proof"]["proofs"][-1]  # those before it show the name; `-o json` has them all
+    home, _, name = attempt["name"].partition("/")
+    names = {goal[-1]["subject"]: name.rpartition("/")[2], home: "home", attempt["fedid"]: attempt["member"]}
+    say(f"{attempt['member']} lends to {name} by its rule {attempt['proof']['rule']}, because:")
+    say(proof_text(goal, names))
 
 
 def _show_all(orders: list[Any], output: Format) -> None:

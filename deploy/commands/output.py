@@ -26,8 +26,8 @@ OutputOption = Annotated[Format, typer.Option("-o", "--output", help="How to wri
 
 
 def say(words: str) -> None:
-    """Say something to the person."""
-    print(words, file=sys.stderr, flush=True)
+    """Say something to the person; nothing in it, such as a lender's words, can control the terminal."""
+    print("".join(char if char.isprintable() or char == "\n" else " " for char in words), file=sys.stderr, flush=True)
 
 
 def show(data: Any, output: Format, columns: Mapping[str, str]) -> None:

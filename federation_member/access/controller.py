@@ -36,6 +36,7 @@ from fedkit.identity.keys import PrivateKey
 from fedkit.policy import compact, revocation
 from fedkit.policy.model import Credential
 from fedkit.policy.revocation import RevocationList
+from fedkit.protocol.lending import Grounds
 from fedkit.store import Tx
 
 PROOF_SIZE = 16 * 1024  # characters of a proof that goes along with the answer
@@ -318,9 +319,9 @@ class Controller:
         return f"{listing.issuer.fedid} has revoked what it rested on: {said} (credential {credential_id})."
 
 
-def proof_to_tell(grant: Grant) -> dict[str, Any] | None:
+def proof_to_tell(grant: Grant) -> Grounds | None:
     """The proof, if it is small enough to go along with the answer."""
-    return dict(grant.proof) if len(audit.canonical(grant.proof)) <= PROOF_SIZE else None
+    return Grounds.model_validate(grant.proof) if len(audit.canonical(grant.proof)) <= PROOF_SIZE else None
 
 
 def _counted(counts: Mapping[str, int]) -> Held:

@@ -183,7 +183,7 @@ class Progress:
         now = self._clock()
         values: dict[str, Any] = {"revision": view.revision, "heard": now, "expires": view.expires}
         if view.proof is not None:
-            values["access"] = Access(proof=view.proof)
+            values["access"] = Access(proof=view.proof.model_dump(mode="json"))
         if state in HELD:
             due = values["sync_due"] = next_sync(attempt.seconds, attempt.fresh_due, now)
             tx.after_commit(lambda: self._renew(attempt.attempt.fedid, due))

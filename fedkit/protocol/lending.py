@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
@@ -31,6 +31,7 @@ CREDENTIALS_SIZE = 32 * 1024  # characters of all of them
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Fedid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Uuid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+Line = Annotated[str, StringConstraints(min_length=1, max_length=16 * 1024, pattern=r"^[ -~]*$")]
 SshKey = Annotated[str, StringConstraints(max_length=4096, pattern=r"^(ssh-|ecdsa-|sk-)[^\n\r]+$")]
 
 
@@ -156,6 +157,32 @@ class LeaseRelease(Body):
     lease_id: Uuid
 
 
+class ProofStep(Body):
+    """`subject` has `role`, by the credential that says `statement` and because of the steps with these indexes."""
+
+    role: Line
+    subject: Line
+    statement: Line
+    credential: str = Field(pattern=r"^[0-9a-f]{64}$", description="its id")
+    expires: datetime
+    because: list[int] = Field(max_length=256, description="indexes of earlier steps")
+
+
+def _check_steps(steps: list[ProofStep]) -> list[ProofStep]:
+    if not all(0 <= earlier < index for index, step in enumerate(steps) for earlier in step.because):
+        raise ValueError("a step of a proof rests on earlier steps only")
+    return steps
+
+
+class Grounds(Body):
+    """Why something is lent: by which of the lender's rules, and proofs of the user's name and, last, of the rule's goal."""
+
+    rule: Line
+    proofs: list[Annotated[list[ProofStep], Field(min_length=1), AfterValidator(_check_steps)]] = Field(
+        min_length=1, max_length=64
+    )
+
+
 class LeaseView(Body):
     """A lease as its lender sees it; `revision` grows with every change, so that a late message is recognised."""
 
@@ -176,9 +203,7 @@ class LeaseView(Body):
     credentials: list[str] = Field(
         default_factory=list, max_length=4, description="compact: what the lender says of who handles what it lent"
     )
-    proof: dict[str, Any] | None = Field(
-        default=None, description="why it is lent; in the answer to lease.create alone"
-    )
+    proof: Grounds | None = Field(default=None, description="why it is lent; in the answer to lease.create alone")
 
 
 class LeaseChanged(Body):
