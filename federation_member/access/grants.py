@@ -104,6 +104,7 @@ def save(
     new = replace(grant, **changes)
     conn.execute(update(grants).where(grants.c.lease_id == grant.lease_id).values(**_columns(new, now)))
     if used is not None:
+        _rest_on_nothing(conn, grant.lease_id)
         _rest_on(conn, grant.lease_id, used)
     return new
 
@@ -179,12 +180,16 @@ def _rights(action: Action) -> Iterable[str]:
 
 
 def _rest_on(conn: Connection, lease_id: str, used: Iterable[Credential]) -> None:
-    t = grant_credentials
-    conn.execute(delete(t).where(t.c.lease_id == lease_id))
-    for credential in used:
-        conn.execute(
-            insert(t).values(lease_id=lease_id, credential_id=credential.id, issuer=credential.issuer.fingerprint)
-        )
+    rows = [
+        {"lease_id": lease_id, "credential_id": credential.id, "issuer": credential.issuer.fingerprint}
+        for credential in used
+    ]
+    if rows:
+        conn.execute(insert(grant_credentials), rows)
+
+
+def _rest_on_nothing(conn: Connection, lease_id: str) -> None:
+    conn.execute(delete(grant_credentials).where(grant_credentials.c.lease_id == lease_id))
 
 
 def _action(action: Action) -> str:

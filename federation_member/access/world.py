@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
 import structlog
 
@@ -64,18 +65,18 @@ class State:
     policy: Policy
     members: tuple[Known, ...]
 
-    @property
+    @cached_property
     def texts(self) -> tuple[str, str]:
         """Both, as they are kept."""
         return self.policy.text, members_text(self.members)
 
-    @property
+    @cached_property
     def names(self) -> dict[str, str]:
         """As an entry names them."""
         policy, members = map(audit.sha256, self.texts)
         return {"policy": policy, "members": members}
 
-    @property
+    @cached_property
     def id(self) -> str:
         """One name for both."""
         return audit.sha256(audit.canonical(self.names))
