@@ -2,12 +2,18 @@
 
 Reads the ports to try from stdin. A port that answers with a refusal is printed as well, as `ADDRESS PORT refused`: a firewall that
 drops gives away nothing.
+
+The kernel shakes hands, however busy the machine is; we only look afterwards what came of it.
 """
 
 from __future__ import annotations
 
-import asyncio
+import errno
+import itertools
+import socket
 import sys
+import time
+from contextlib import ExitStack
 
 from deploy.lab.client import Lab
 from deploy.lab.places import PYTHON, SOURCES
@@ -24,28 +30,31 @@ def scan(lab: Lab, host: str, addresses: list[str], ports: list[int]) -> set[tup
     return {(address, int(port), state) for address, port, state in found}
 
 
-async def _main(addresses: list[str], ports: list[int]) -> None:
-    slots = asyncio.Semaphore(AT_ONCE)
-    async with asyncio.TaskGroup() as group:
-        for address in addresses:
-            for port in ports:
-                await slots.acquire()
-                task = group.create_task(_try(address, port))
-                task.add_done_callback(lambda _: slots.release())
+def _try(targets: list[tuple[str, int]]) -> None:
+    with ExitStack() as stack:
+        knocking = [(target, stack.enter_context(socket.socket())) for target in targets]
+        for target, knock in knocking:
+            knock.setblocking(False)
+            if knock.connect_ex(target) == errno.ECONNREFUSED:
+                print(*target, "refused")
+        time.sleep(PATIENCE)
+        for target, knock in knocking:
+            outcome = knock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if outcome == errno.ECONNREFUSED:
+                print(*target, "refused")
+            elif outcome == 0 and _is_connected(knock):
+                print(*target, "open")
 
 
-async def _try(address: str, port: int) -> None:
+def _is_connected(knock: socket.socket) -> bool:
     try:
-        async with asyncio.timeout(PATIENCE):
-            _, writer = await asyncio.open_connection(address, port)
-    except ConnectionRefusedError:
-        print(address, port, "refused")
+        knock.getpeername()
     except OSError:
-        return  # no answer (TimeoutError), or the router says that there is no way
-    else:
-        writer.close()
-        print(address, port, "open")
+        return False  # no answer
+    return True
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(sys.argv[1:], [int(port) for port in sys.stdin.read().split()]))
+    every = iter(itertools.product(sys.argv[1:], map(int, sys.stdin.read().split())))
+    while batch := list(itertools.islice(every, AT_ONCE)):
+        _try(batch)
