@@ -18,6 +18,7 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -70,6 +71,18 @@ class Envelope:
     certificate: x509.Certificate | None
 
 
+class _Verifier(XMLVerifier):
+    def _c14n(self, nodes: etree._Element, *arguments: Any, **options: Any) -> bytes:
+        """Canonicalise an element as a document of its own.
+
+        Of an element inside a document, lxml 6.1 repeats a default namespace on children in inclusive canonical XML; xmlsec1 does not.
+        """
+        if nodes.getparent() is not None:
+            nodes = self._fromstring(etree.tostring(nodes, with_tail=False))
+        canonical: bytes = super()._c14n(nodes, *arguments, **options)  # type: ignore[no-untyped-call]
+        return canonical
+
+
 def open_envelope(data: bytes, *, allow_sha1: bool = False) -> Envelope:
     """Check the signature of a `signed-credential`; raise `BadCredential` or a kind of it, or `UnusableKey`."""
     root = _parse(data)
@@ -86,7 +99,7 @@ def open_envelope(data: bytes, *, allow_sha1: bool = False) -> Envelope:
         default_reference_c14n_method=CanonicalizationMethod.CANONICAL_XML_1_0,
     )
     try:
-        result = XMLVerifier().verify(
+        result = _Verifier().verify(
             root, x509_cert=certificate, parser=_parser(), expect_config=config, validate_schema=False
         )
     except (SignXMLException, InvalidSignature, UnsupportedAlgorithm, ValueError, etree.LxmlError) as error:

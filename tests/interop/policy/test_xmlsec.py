@@ -22,6 +22,13 @@ EXPIRES = datetime.datetime(2034, 6, 1, 18, 55, 30, tzinfo=datetime.UTC)
 RSA = PrivateKey(rsa.generate_private_key(65537, 2048))
 P256 = PrivateKey.generate("p256")
 SHA256 = ("http://www.w3.org/2001/04/xmldsig-more#rsa-sha256", "http://www.w3.org/2001/04/xmlenc#sha256")
+ROOT = "<signed-credential>"
+# Declared, but not used inside: inclusive canonical XML carries it into what is signed.
+PROTOGENI_ROOT = (
+    '<signed-credential xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
+    ' xsi:noNamespaceSchemaLocation="http://www.protogeni.net/resources/credential/credential.xsd">'
+)
+CANONICAL = ["http://www.w3.org/2001/10/xml-exc-c14n#", "http://www.w3.org/TR/2001/REC-xml-c14n-20010315"]
 SHA1 = (DSIG + "rsa-sha1", DSIG + "sha1")
 
 
@@ -54,13 +61,17 @@ def test_xmlsec_verifies_what_we_sign(form: Form, key: PrivateKey, tmp_path: Pat
     assert xmlsec(*verify).returncode != 0
 
 
-@pytest.mark.parametrize(("method", "digest"), [SHA256, SHA1])
-def test_we_read_what_xmlsec_signs_on_libabacs_template(method: str, digest: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("canonical", CANONICAL)
+@pytest.mark.parametrize("root", [ROOT, PROTOGENI_ROOT], ids=["libabac", "ProtoGENI"])
+@pytest.mark.parametrize(("method", "digest"), [SHA256, SHA1], ids=["sha256", "sha1"])
+def test_we_read_what_xmlsec_signs_on_libabacs_template(
+    method: str, digest: str, root: str, canonical: str, tmp_path: Path
+) -> None:
     """The envelope as libabac's, blanks and all: no transformation but "enveloped", so canonical XML 1.0 applies; key and certificate."""
     RSA.save(tmp_path / "private.pem")
     (tmp_path / "ID.pem").write_bytes(self_signed(RSA, "Acme", NOW).public_bytes(Encoding.PEM))
     template, file = tmp_path / "template.xml", tmp_path / "attr.xml"
-    template.write_text(f"""<signed-credential>
+    template.write_text(f"""{root}
     <credential xml:id="ref0">
 \t<type>abac</type>
 \t<serial/>
@@ -89,7 +100,7 @@ def test_we_read_what_xmlsec_signs_on_libabacs_template(method: str, digest: str
     <signatures>
 \t<Signature xmlns="{DSIG}">
 \t    <SignedInfo>
-\t\t<CanonicalizationMethod Algorithm="http://www.w3.org/2001/10/xml-exc-c14n#"/>
+\t\t<CanonicalizationMethod Algorithm="{canonical}"/>
 \t\t<SignatureMethod Algorithm="{method}"/>
 \t\t<Reference URI="#ref0">
 \t\t    <Transforms><Transform Algorithm="{DSIG}enveloped-signature"/></Transforms>

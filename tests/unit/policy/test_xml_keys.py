@@ -12,10 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from fedkit.identity.keys import PrivateKey, UnusableKey
 from fedkit.policy.errors import BadCredential, WeakSignature
 from fedkit.policy.formats.identities import self_signed
+from fedkit.policy.formats.xml_signature import DSIG
 from fedkit.policy.model import Statement
 from tests.unit.policy.xml_documents import (
     CERTIFICATE,
     DAY,
+    EXCLUSIVE,
     KEY,
     NOW,
     OWNER,
@@ -26,6 +28,9 @@ from tests.unit.policy.xml_documents import (
     rsa_value,
     x509_data,
 )
+
+ENVELOPED = DSIG + "enveloped-signature"
+C14N, C14N_1_1 = "http://www.w3.org/TR/2001/REC-xml-c14n-20010315", "http://www.w3.org/2006/12/xml-c14n11"
 
 
 def old_certificate(key: PrivateKey) -> x509.Certificate:
@@ -41,19 +46,56 @@ def old_certificate(key: PrivateKey) -> x509.Certificate:
 @pytest.mark.parametrize("uri", ["", "#ref0"])
 def test_old_files_need_the_setting(uri: str, bare_key: bool) -> None:
     info = f"<KeyValue>{rsa_value(KEY)}</KeyValue>{'' if bare_key else x509_data(old_certificate(KEY))}"
-    data = enveloped(KEY, info, uri=uri, sha1=True)
+    data = enveloped(KEY, info, uri=uri, made="sha1")
     with pytest.raises(WeakSignature):
         accept(data)
-    (credential,) = accept(data, allow_sha1=True)
+    (credential,) = accept(data, allow_made="sha1")
     assert credential.statement == Statement.parse(f"{KEY.fedid}.delicious <- {OWNER.fedid}")
     assert accept(enveloped(KEY, info, uri=uri))[0].id == credential.id
     with pytest.raises(BadCredential):
-        accept(data.replace(b"delicious", b"nutritive"), allow_sha1=True)
+        accept(data.replace(b"delicious", b"nutritive"), allow_made="sha1")
+
+
+@pytest.mark.parametrize("canonical", [EXCLUSIVE, C14N, C14N_1_1])
+def test_canonical_forms_that_writers_use(canonical: str) -> None:
+    for transforms in ([], [ENVELOPED], [ENVELOPED, C14N], [C14N_1_1]):
+        (credential,) = accept(enveloped(KEY, x509_data(CERTIFICATE), canonical=canonical, transforms=transforms))
+        assert credential.issuer == KEY.public
+
+
+@pytest.mark.parametrize(
+    ("canonical", "transforms"),
+    [
+        (EXCLUSIVE + "WithComments", [ENVELOPED]),
+        (C14N + "#WithComments", [ENVELOPED]),
+        ("urn:x", [ENVELOPED]),
+        (EXCLUSIVE, [ENVELOPED, C14N + "#WithComments"]),
+        (EXCLUSIVE, [ENVELOPED, "http://www.w3.org/TR/1999/REC-xslt-19991116"]),
+        (EXCLUSIVE, ["http://www.w3.org/TR/1999/REC-xpath-19991116"]),
+        (EXCLUSIVE, [ENVELOPED, C14N, C14N]),
+        (EXCLUSIVE, [ENVELOPED, ENVELOPED, C14N]),
+    ],
+)
+def test_a_transformation_is_known_or_refused(canonical: str, transforms: list[str]) -> None:
+    """Well signed, if the transformation is ignored: which a verifier must not do, as it says what was signed."""
+    with pytest.raises(BadCredential):
+        accept(enveloped(KEY, x509_data(CERTIFICATE), canonical=canonical, transforms=transforms))
+
+
+def test_a_certificate_is_base64_and_nothing_else() -> None:
+    with pytest.raises(BadCredential):
+        accept(enveloped(KEY, x509_data(CERTIFICATE).replace("MII", "M!II", 1)))
+
+
+def test_which_digests_are_taken() -> None:
+    assert accept(enveloped(KEY, x509_data(CERTIFICATE), made="sha512"))
+    with pytest.raises(BadCredential):
+        accept(enveloped(KEY, x509_data(CERTIFICATE), made="sha224"), allow_sha1=True)
 
 
 def test_sha1_is_for_old_rsa_files_only() -> None:
     with pytest.raises(BadCredential):
-        accept(enveloped(OWNER, x509_data(self_signed(OWNER, "x", NOW)), sha1=True), allow_sha1=True)
+        accept(enveloped(OWNER, x509_data(self_signed(OWNER, "x", NOW)), made="sha1"), allow_made="sha1")
 
 
 @pytest.mark.parametrize(
@@ -108,4 +150,4 @@ def test_keys_below_2048_bits_are_refused_even_in_old_files() -> None:
     weak = PrivateKey(rsa.generate_private_key(65537, 1024))
     for info in (f"<KeyValue>{rsa_value(weak)}</KeyValue>", x509_data(old_certificate(weak))):
         with pytest.raises(UnusableKey):
-            accept(enveloped(weak, info, sha1=True), allow_sha1=True)
+            accept(enveloped(weak, info, made="sha1"), allow_made="sha1")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+from collections.abc import Mapping, Sequence
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -29,6 +30,13 @@ STATEMENT = Statement.parse(f"{KEY.fedid}.a <- {OWNER.fedid}")
 XML_ID = "{http://www.w3.org/XML/1998/namespace}id"
 EXCLUSIVE = "http://www.w3.org/2001/10/xml-exc-c14n#"
 _MORE = "http://www.w3.org/2001/04/xmldsig-more#"
+
+_DIGESTS: Mapping[str, tuple[hashes.HashAlgorithm, str]] = {
+    "sha1": (hashes.SHA1(), DSIG + "sha1"),
+    "sha224": (hashes.SHA224(), _MORE + "sha224"),
+    "sha256": (hashes.SHA256(), "http://www.w3.org/2001/04/xmlenc#sha256"),
+    "sha512": (hashes.SHA512(), "http://www.w3.org/2001/04/xmlenc#sha512"),
+}
 
 Tree = etree._Element
 
@@ -62,20 +70,33 @@ def signature_in(root: Tree) -> Tree:
     return found
 
 
-def enveloped(key: PrivateKey, info: str, *, uri: str = "#ref0", sha1: bool = False) -> bytes:
+def enveloped(
+    key: PrivateKey,
+    info: str,
+    *,
+    uri: str = "#ref0",
+    made: str = "sha256",
+    canonical: str = EXCLUSIVE,
+    transforms: Sequence[str] = (DSIG + "enveloped-signature",),
+) -> bytes:
     """`V1_0` signed by `key`, with `info` in KeyInfo; no transformation but "enveloped", so that canonical XML 1.0 applies."""
     document = etree.fromstring(b"<signed-credential>" + V1_0 + b"<signatures/></signed-credential>")
-    made = hashes.SHA1() if sha1 else hashes.SHA256()
-    hashed = hashes.Hash(made)
+    hashing, digest = _DIGESTS[made]
+    hashed = hashes.Hash(hashing)
     hashed.update(etree.tostring(document if uri == "" else document[0], method="c14n"))
-    digest = DSIG + "sha1" if sha1 else "http://www.w3.org/2001/04/xmlenc#sha256"
+    chain = "".join(f'<Transform Algorithm="{transform}"/>' for transform in transforms)
     information = (
-        f'<SignedInfo xmlns="{DSIG}"><CanonicalizationMethod Algorithm="{EXCLUSIVE}"/><SignatureMethod Algorithm="{_method(key, sha1)}"/>'
-        f'<Reference URI="{uri}"><Transforms><Transform Algorithm="{DSIG}enveloped-signature"/></Transforms>'
+        f'<SignedInfo xmlns="{DSIG}"><CanonicalizationMethod Algorithm="{canonical}"/><SignatureMethod Algorithm="{_method(key, made)}"/>'
+        f'<Reference URI="{uri}"><Transforms>{chain}</Transforms>'
         f'<DigestMethod Algorithm="{digest}"/><DigestValue>{base64.b64encode(hashed.finalize()).decode()}</DigestValue>'
         "</Reference></SignedInfo>"
     )
-    value = _sign(key, etree.tostring(etree.fromstring(information), method="c14n", exclusive=True), made)
+    if canonical.startswith(EXCLUSIVE):
+        signed = etree.tostring(etree.fromstring(information), method="c14n", exclusive=True)
+    else:  # which carries in what is declared around it
+        around = information.replace("<SignedInfo", '<SignedInfo xmlns:dsig11="http://www.w3.org/2009/xmldsig11#"', 1)
+        signed = etree.tostring(etree.fromstring(around), method="c14n")
+    value = _sign(key, signed, hashing)
     signature = (
         f'<Signature xmlns="{DSIG}" xmlns:dsig11="http://www.w3.org/2009/xmldsig11#">{information}'
         f"<SignatureValue>{base64.b64encode(value).decode()}</SignatureValue><KeyInfo>{info}</KeyInfo></Signature>"
@@ -110,15 +131,14 @@ def x509_data(certificate: x509.Certificate) -> str:
     return f"<X509Data><X509Certificate>{der}</X509Certificate></X509Data>"
 
 
-def _method(key: PrivateKey, sha1: bool) -> str:
-    if isinstance(key.key, rsa.RSAPrivateKey):
-        return DSIG + "rsa-sha1" if sha1 else _MORE + "rsa-sha256"
-    return _MORE + ("ecdsa-sha1" if sha1 else "ecdsa-sha256")
+def _method(key: PrivateKey, made: str) -> str:
+    kind = "rsa" if isinstance(key.key, rsa.RSAPrivateKey) else "ecdsa"
+    return f"{DSIG if (kind, made) == ('rsa', 'sha1') else _MORE}{kind}-{made}"
 
 
-def _sign(key: PrivateKey, message: bytes, made: hashes.HashAlgorithm) -> bytes:
+def _sign(key: PrivateKey, message: bytes, hashing: hashes.HashAlgorithm) -> bytes:
     if isinstance(key.key, rsa.RSAPrivateKey):
-        return key.key.sign(message, padding.PKCS1v15(), made)
+        return key.key.sign(message, padding.PKCS1v15(), hashing)
     assert isinstance(key.key, ec.EllipticCurvePrivateKey)
-    r, s = decode_dss_signature(key.key.sign(message, ec.ECDSA(made)))
+    r, s = decode_dss_signature(key.key.sign(message, ec.ECDSA(hashing)))
     return r.to_bytes(32, "big") + s.to_bytes(32, "big")
