@@ -59,6 +59,28 @@ def remove(credential_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
     say(f"Removed {credential_id}.")
 
 
+@app.command("use-key")
+def use_key(file: Annotated[Path, typer.Argument(metavar="FILE", help="Your private key (PEM).")]) -> None:
+    """Register a key of your own at your member, in place of the one before; what runs elsewhere in your name ends.
+
+    From then on `fed login URL --user NAME --key FILE` lets your member act for you.
+
+    Example: `fed credentials use-key me.pem`
+    """
+    from fedkit.identity import challenge
+    from fedkit.identity.keys import PrivateKey
+
+    try:
+        key = PrivateKey.load(file)
+    except OSError as error:
+        raise UnusableFile(f"{file} cannot be read: {error.strerror}.") from error
+    client = Client.of_this_user()
+    user = str(client.get("/me")["user"])
+    asked = client.post("/login/challenge", {"user": user})
+    told = client.post("/key", {"answer": challenge.answer(key, asked["nonce"], asked["member"], user)})
+    say(f"You are {told['principal']} now; log in with `fed login {client.url} --user {user} --key {file}`.")
+
+
 @app.command()
 def revoke(
     files: Annotated[list[Path], typer.Argument(metavar="FILE…")],

@@ -18,6 +18,7 @@ from federation_member.accounts.store import metadata
 from federation_member.credentials import signing
 from federation_member.orders.tables import Instant
 from fedkit.identity import challenge
+from fedkit.identity.keys import PublicKey
 from fedkit.policy import compact
 from fedkit.policy.model import Credential
 from fedkit.store import Tx
@@ -51,12 +52,7 @@ def begin(tx: Tx, name: str, now: datetime) -> tuple[str, datetime]:
 
 def finish(tx: Tx, member: str, name: str, answer: str, acting_for: str, now: datetime) -> Credential:
     """Check an answer and write down what came with it; raises `WrongKey`, `UnusableMandate`, `NotPossessed`."""
-    nonce = challenge.nonce_of(answer)
-    rows = login_challenges.c
-    used = delete(login_challenges).where(rows.nonce == nonce, rows.account == name, rows.expires > now)
-    if tx.conn.execute(used).rowcount != 1:
-        raise WrongKey("This challenge is not known, was used, or is too old; ask for another.")
-    key = challenge.check(answer, nonce, member, name, acting_for)
+    key = possessed(tx, member, name, answer, now, acting_for)
     public = store.public_key_of(tx.conn, name)
     if public is None or public != key or store.private_key_of(tx.conn, name) is not None:
         raise WrongKey("This is not the key of that account; `fed member user key` registers one.")
@@ -64,6 +60,16 @@ def finish(tx: Tx, member: str, name: str, answer: str, acting_for: str, now: da
     _check_mandate(mandate, key.fedid, member, now)
     signing.keep(tx, name, mandate)
     return mandate
+
+
+def possessed(tx: Tx, member: str, name: str, answer: str, now: datetime, bound: str = "") -> PublicKey:
+    """Use up the challenge that was answered, and return the key that did; raises `WrongKey` or `NotPossessed`."""
+    nonce = challenge.nonce_of(answer)
+    rows = login_challenges.c
+    used = delete(login_challenges).where(rows.nonce == nonce, rows.account == name, rows.expires > now)
+    if tx.conn.execute(used).rowcount != 1:
+        raise WrongKey("This challenge is not known, was used, or is too old; ask for another.")
+    return challenge.check(answer, nonce, member, name, bound)
 
 
 def _check_mandate(mandate: Credential, principal: str, member: str, now: datetime) -> None:

@@ -146,12 +146,16 @@ class Accounts:
         Raises `UnknownAccount`, `KeyTaken`, or the mesh's `KeyConflict` for another key with a fedid that is known.
         """
 
+        return await self._db.run(lambda tx: self._set_key(tx, name, public))
+
+    async def register_key(self, member: str, name: str, answer: str) -> Account:
+        """Register the key with which a user answered a challenge of the member with this fedid.
+
+        Raises as `set_key` does, and `WrongKey` or `NotPossessed`.
+        """
+
         def write(tx: Tx) -> Account:
-            account = self._load(tx, name)
-            if account.principal != public.fedid or account.custodial:
-                self._take_back(tx, name)
-                self._write_key(tx, name, public, None)
-            return self._load(tx, name)
+            return self._set_key(tx, name, challenges.possessed(tx, member, name, answer, self._clock()))
 
         return await self._db.run(write)
 
@@ -233,6 +237,13 @@ class Accounts:
         if account is None:
             raise UnknownAccount(f"There is no account {name!r}.")
         return account
+
+    def _set_key(self, tx: Tx, name: str, public: PublicKey) -> Account:
+        account = self._load(tx, name)
+        if account.principal != public.fedid or account.custodial:
+            self._take_back(tx, name)
+            self._write_key(tx, name, public, None)
+        return self._load(tx, name)
 
     def _suspend(self, tx: Tx, name: str, since: datetime | None) -> None:
         if not store.suspend(tx, name, since):

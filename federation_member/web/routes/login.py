@@ -6,12 +6,13 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from federation_member.accounts.errors import TooManyAttempts, TooManyTokens, UnusableMandate, WrongKey
+from federation_member.accounts.errors import KeyTaken, TooManyAttempts, TooManyTokens, UnusableMandate, WrongKey
 from federation_member.web.routes.tokens import NewToken, token_view
 from federation_member.web.routing import Call, Routes
 from federation_member.web.services import Services
 from federation_member.web.views import View
 from fedkit.identity.challenge import ANSWER_LIMIT, NotPossessed
+from fedkit.mesh.errors import KeyConflict
 from fedkit.policy.compact import LIMIT
 from fedkit.policy.errors import BadCredential
 
@@ -32,6 +33,21 @@ class Challenge(View):
     nonce: str
     member: str = Field(description="fedid of this member: the answer's audience, and whom the user lets act for them")
     expires: datetime
+
+
+class KeyAnswer(BaseModel):
+    """The signed nonce; the signature carries the key."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    answer: str = Field(max_length=ANSWER_LIMIT, description="JWS typ fedmesh-possession+jws, tied to the empty text")
+
+
+class KeyView(View):
+    """Who the caller is to others from now on."""
+
+    user: str
+    principal: str = Field(description="fedid of the key")
 
 
 class Answer(BaseModel):
@@ -70,3 +86,11 @@ async def finish_login(call: Call[Services], body: Answer) -> NewToken:
     await services.accounts.log_in_with_key(services.fedid, body.user, body.answer, body.acting_for, address)
     token, secret = await services.accounts.issue(body.user, body.label, body.days)
     return NewToken(token=secret, **token_view(token).model_dump())
+
+
+@routes.add("POST", "/key", errors=(WrongKey, NotPossessed, KeyTaken, KeyConflict))
+async def register_key(call: Call[Services], body: KeyAnswer) -> KeyView:
+    """Register a key of the caller's own, in place of the one before; what runs elsewhere in the caller's name ends."""
+    services = call.services
+    account = await services.accounts.register_key(services.fedid, call.user.name, body.answer)
+    return KeyView(user=account.name, principal=account.principal)

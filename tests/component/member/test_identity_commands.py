@@ -86,6 +86,23 @@ async def test_revoked_by_its_operator(site: Site, tmp_path: Path) -> None:
     assert (await shell("order", "create", "--image", "debian", "--wait")).status == 0
 
 
+async def test_a_user_registers_a_key_of_their_own(site: Site, tmp_path: Path) -> None:
+    member, url, token = site
+    shell = Shell(url, token)
+    before = await member.accounts.get("alice")
+    key = PrivateKey.generate()
+    key.save(tmp_path / "me.pem")
+    done = await shell("credentials", "use-key", str(tmp_path / "me.pem"))
+    assert (done.status, key.fedid in done.err) == (0, True), done.err
+    now = await member.accounts.get("alice")
+    assert (before.custodial, now.custodial, now.principal) == (True, False, key.fedid)
+    (order,) = (await shell("order", "create", "--image", "debian", "-o", "json")).data
+    assert order["code"] == "credentials.no_mandate"
+    home = {"XDG_CONFIG_HOME": str(tmp_path / "config")}
+    assert (await fed("login", url, "--user", "alice", "--key", str(tmp_path / "me.pem"), **home)).status == 0
+    assert (await fed("order", "watch", order["id"], "--timeout", "60", **home)).status == 0
+
+
 async def test_a_wallet_and_what_one_takes_back(site: Site, tmp_path: Path) -> None:
     _member, url, token = site
     shell = Shell(url, token)
