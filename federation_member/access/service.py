@@ -30,7 +30,10 @@ log = structlog.get_logger()
 
 
 class Access:
-    """The policy in force and the controller that decides by it; raises `UnusablePolicy` or `UnusableConfig` when made."""
+    """The policy in force and the controller that decides by it.
+
+    Making it raises `UnusablePolicy`, `UnusableConfig` or `FailedExpectations`.
+    """
 
     def __init__(self, db: Database, key: PrivateKey, address: str, config: PolicySection | None, clock: Clock) -> None:
         self._db = db
@@ -39,12 +42,11 @@ class Access:
         self.world = World(key, address)
         self.controller = Controller(self.world, clock)
         self.log = AuditLog(db, key.public)
-        self.world.set_policy(load(config), clock())
+        self.world.set_policy(load(config, key.fedid), clock())
 
     async def reload(self) -> None:
         """Read the policy again; raises as the constructor does, and leaves everything as it is then."""
-        policy = await asyncio.to_thread(load, self._config)
-        check(policy.rules, self.world.own)
+        policy = await asyncio.to_thread(load, self._config, self.world.own)
         self.world.set_policy(policy, self._clock())
         await self._db.run(self.controller.note_policy)
         log.info("policy_in_force", version=policy.rules.version, rules=len(policy.rules.rules))
@@ -73,12 +75,14 @@ class Access:
                 log.error("policy_not_taken", code=error.code, reason=error.message)
 
 
-def load(config: PolicySection | None) -> Policy:
-    """Read what the configuration names; without a policy nothing is lent to others."""
+def load(config: PolicySection | None, own: str) -> Policy:
+    """Read what the configuration of the member `own` names, and run its tests; without a policy nothing is lent to others."""
     if config is None:
         return NOTHING
     pool = Pool() if config.certificates is None else Pool.load(config.certificates)
-    return Policy.parse(_text(config.file), str(config.file), pool)
+    policy = Policy.parse(_text(config.file), str(config.file), pool)
+    check(policy.rules, own)
+    return policy
 
 
 def _text(path: Path) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
+from federation_member.access.errors import FailedExpectations
 from federation_member.config import PolicySection
 from federation_member.service import Member, open_member
 from fedkit.config import UnusableConfig
@@ -18,6 +19,13 @@ from tests.component.member.test_command_line import Shell
 from tests.support.fake_middleware import Cloud, FakeMiddleware
 from tests.support.memory_network import MemoryNetwork
 from tests.support.policies import rule
+
+FAILS = """
+[[expect]]
+who = "self/physics/alice"
+action = "compute"
+result = "deny"
+"""
 
 
 async def as_operator(member: Member, url: str) -> Shell:
@@ -75,6 +83,9 @@ async def test_sighup_reads_the_policy_again_and_a_bad_one_changes_nothing(tmp_p
                 await asyncio.sleep(0.01)
         file.write_text("nonsense")
         with pytest.raises(UnusableConfig, match="TOML"):
+            await member.access.reload()
+        file.write_text(rule("third", "self/*/*") + FAILS)
+        with pytest.raises(FailedExpectations):
             await member.access.reload()
         assert names(member) == "second"
 
