@@ -57,6 +57,7 @@ def test_xmlsec_verifies_what_we_sign(form: Form, key: PrivateKey, tmp_path: Pat
     assert xmlsec(*verify).returncode == 0
     if key is RSA:  # as libabac does: with the key out of KeyInfo, its certificate unchecked
         assert xmlsec("--verify", "--insecure", file).returncode == 0
+        assert b"<RSAKeyValue><Modulus>" in file.read_bytes()  # where libabac looks for the fedid
     file.write_bytes(file.read_bytes().replace(b"delicious", b"nutritive"))
     assert xmlsec(*verify).returncode != 0
 

@@ -49,11 +49,11 @@ def test_old_files_need_the_setting(uri: str, bare_key: bool) -> None:
     data = enveloped(KEY, info, uri=uri, made="sha1")
     with pytest.raises(WeakSignature):
         accept(data)
-    (credential,) = accept(data, allow_made="sha1")
+    (credential,) = accept(data, allow_sha1=True)
     assert credential.statement == Statement.parse(f"{KEY.fedid}.delicious <- {OWNER.fedid}")
     assert accept(enveloped(KEY, info, uri=uri))[0].id == credential.id
     with pytest.raises(BadCredential):
-        accept(data.replace(b"delicious", b"nutritive"), allow_made="sha1")
+        accept(data.replace(b"delicious", b"nutritive"), allow_sha1=True)
 
 
 @pytest.mark.parametrize("canonical", [EXCLUSIVE, C14N, C14N_1_1])
@@ -95,7 +95,7 @@ def test_which_digests_are_taken() -> None:
 
 def test_sha1_is_for_old_rsa_files_only() -> None:
     with pytest.raises(BadCredential):
-        accept(enveloped(OWNER, x509_data(self_signed(OWNER, "x", NOW)), made="sha1"), allow_made="sha1")
+        accept(enveloped(OWNER, x509_data(self_signed(OWNER, "x", NOW)), made="sha1"), allow_sha1=True)
 
 
 @pytest.mark.parametrize(
@@ -150,4 +150,4 @@ def test_keys_below_2048_bits_are_refused_even_in_old_files() -> None:
     weak = PrivateKey(rsa.generate_private_key(65537, 1024))
     for info in (f"<KeyValue>{rsa_value(weak)}</KeyValue>", x509_data(old_certificate(weak))):
         with pytest.raises(UnusableKey):
-            accept(enveloped(weak, info, made="sha1"), allow_made="sha1")
+            accept(enveloped(weak, info, made="sha1"), allow_sha1=True)
