@@ -85,7 +85,7 @@ class Known:
     def is_hopeless(self, goal: Goal) -> bool:
         """Tell at a glance that nothing said could ever lead to `goal`; False says nothing."""
         role, subject = goal
-        if isinstance(role, Linked) or (role, subject) in self._assumed:
+        if isinstance(role, Linked) or (self._assumed and (role, subject) in self._assumed):
             return False
         fedid = subject.fedid if isinstance(subject, Entity) else ""
         return not any(index.facts(role, fedid) or index.rules(role) for index in self.indexes)
@@ -124,9 +124,8 @@ class Known:
             for credential in self.facts(role, subject.fedid):
                 yield Way(credential, ())
         for credential in self.rules(role):
-            parts = [part for part in credential.statement.tail if part != subject]
-            over = tuple(Goal(part, subject) for part in parts if not isinstance(part, Entity))
-            if len(over) == len(parts):  # otherwise it wants another entity than the subject
+            over = _over(credential.statement, subject)
+            if over is not None:
                 self.budget.take(len(over))
                 yield Way(credential, over)
 
@@ -145,3 +144,15 @@ class Known:
         if len(found) > 1:
             found.sort(key=lambda credential: (-credential.expires.timestamp(), credential.id))
         return found
+
+
+def _over(rule: Statement, subject: Subject) -> tuple[Goal, ...] | None:
+    """The goals that `rule` leads over for `subject`; None if it wants another entity."""
+    over = []
+    for part in rule.tail:
+        if isinstance(part, Entity):
+            if part != subject:
+                return None
+        elif part != subject:
+            over.append(Goal(part, subject))
+    return tuple(over)
