@@ -289,6 +289,24 @@ def test_a_rule_that_is_gone_or_changed_is_not_renewed_and_comes_back() -> None:
     assert [entry.said["allowed"] for entry in book.entries(Kind.RENEWAL)] == [False, False, False, True]
 
 
+def test_a_rule_of_any_name_is_gone_when_it_is_gone() -> None:
+    book = Book(rule("zeta", f"{A.fedid}/*/*"))
+    given = book.grant()
+    book.policy(NOTHING)
+    assert book.renew(given.lease_id).problem == "The rule under which it was granted is gone."
+
+
+def test_a_fresh_credential_that_the_proof_does_not_need_is_kept_all_the_same() -> None:
+    book = Book(ALL)
+    extra = said(A, "A.partner <- ALICE")
+    given = book.grant(alice(*usual(), extra))
+    fresh = said(A, "A.partner <- ALICE", START + timedelta(days=5))
+    renewed = book.renew(given.lease_id, (fresh,))
+    assert renewed.proof == given.proof
+    with book.read() as conn:
+        assert fresh.raw.decode() in [audit.text_of(conn, name) for name in renewed.credentials]
+
+
 def test_another_rule_does_not_take_over_and_the_count_is_not_looked_at() -> None:
     book = Book(ALL)
     first, second = book.grant(), book.grant()
@@ -373,6 +391,23 @@ def test_each_lease_is_named_once_and_the_newest_list_counts() -> None:
     assert revoke(book, listed(*every, serial=7)) == []
 
 
+def test_after_a_new_proof_it_is_the_new_credential_that_counts() -> None:
+    book = Book(ALL)
+    given = book.grant()
+    fresh = usual(days=2)
+    book.renew(given.lease_id, fresh, hours=30)
+    assert revoke(book, listed(*(one.id for one in usual()), serial=1, days=4)) == []
+    assert [lease for lease, _ in revoke(book, listed(fresh[0].id, serial=2, days=4))] == [given.lease_id]
+
+
+def test_what_could_not_be_proved_again_still_rests_on_what_it_did() -> None:
+    book = Book(ALL)
+    given = book.grant()
+    book.policy(NOTHING)
+    assert book.renew(given.lease_id).problem
+    assert [lease for lease, _ in revoke(book, listed(usual()[0].id))] == [given.lease_id]
+
+
 def test_another_issuers_word_does_not_count() -> None:
     book = Book(ALL)
     book.grant()
@@ -411,11 +446,15 @@ def test_a_policy_is_noted_when_it_is_another() -> None:
 
 
 def test_a_proof_goes_along_unless_it_is_large() -> None:
-    book = Book(ALL)
-    given = book.grant()
-    assert proof_to_tell(given) == given.proof
-    assert proof_to_tell(replace(given, proof={"x": "y" * (PROOF_SIZE - len('{"x":""}'))})) is not None
-    assert proof_to_tell(replace(given, proof={"x": "y" * PROOF_SIZE})) is None
+    given = Book(ALL).grant()
+    told = proof_to_tell(given)
+    assert told is not None
+    assert told.rule == "all"
+    assert [step.statement for step in told.proofs[-1]] == [step["statement"] for step in given.proof["proofs"][-1]]
+    room = PROOF_SIZE - len(audit.canonical(given.proof))
+    for more, goes in ((room, True), (room + 1, False)):
+        padded = {**given.proof, "rule": given.proof["rule"] + "x" * more}
+        assert (proof_to_tell(replace(given, proof=padded)) is not None) == goes
 
 
 def test_who_looks_after_accounts_can_be_named_later() -> None:
