@@ -22,8 +22,8 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from lxml import etree
 from signxml.algorithms import CanonicalizationMethod, DigestAlgorithm, SignatureMethod
 from signxml.exceptions import SignXMLException
@@ -47,6 +47,7 @@ _WITH_ID = etree.XPath("count(//@*[. = $id][translate(local-name(), 'ID', 'id') 
 _NAMESPACES = frozenset({None, DSIG, "http://www.geni.net/resources/credential/2"})
 
 _ENVELOPED = DSIG + "enveloped-signature"
+_EXCLUSIVE = CanonicalizationMethod.EXCLUSIVE_XML_CANONICALIZATION_1_0
 _CANONICAL = {
     method.value for method in CanonicalizationMethod if not method.value.endswith("WithComments")
 }  # one that keeps comments would let them break up a text
@@ -72,14 +73,14 @@ class Envelope:
 
 
 class _Verifier(XMLVerifier):
-    def _c14n(self, nodes: etree._Element, *arguments: Any, **options: Any) -> bytes:
-        """Canonicalise an element as a document of its own.
+    def _c14n(self, nodes: etree._Element, algorithm: CanonicalizationMethod, *rest: Any, **options: Any) -> bytes:
+        """Canonicalise an element as a document of its own, where that makes a difference.
 
         Of an element inside a document, lxml 6.1 repeats a default namespace on children in inclusive canonical XML; xmlsec1 does not.
         """
-        if nodes.getparent() is not None:
-            nodes = self._fromstring(etree.tostring(nodes, with_tail=False))
-        canonical: bytes = super()._c14n(nodes, *arguments, **options)  # type: ignore[no-untyped-call]
+        if nodes.getparent() is not None and algorithm is not _EXCLUSIVE:
+            nodes = self._fromstring(etree.tostring(nodes, with_tail=False))  # type: ignore[no-untyped-call]
+        canonical: bytes = super()._c14n(nodes, algorithm, *rest, **options)
         return canonical
 
 
@@ -106,7 +107,7 @@ def open_envelope(data: bytes, *, allow_sha1: bool = False) -> Envelope:
         raise BadCredential(f"The signature does not verify: {str(error)[:200]}") from error
     if isinstance(result, list) or result.signed_xml is None:
         raise BadCredential("What is signed is not one piece of XML.")
-    if _spki(result.signature_key) != key.spki:
+    if result.signature_key != key.key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo):
         raise BadCredential("The signature was made by another key than the one it names.")
     signed = result.signed_xml
     return Envelope(one(signed, CREDENTIAL) if whole else signed, key, certificate)
@@ -118,9 +119,7 @@ def seal(credential: etree._Element, key: PrivateKey, certificate: x509.Certific
     credential.set(_XML_ID, ID)
     root.append(credential)
     etree.SubElement(etree.SubElement(root, "signatures"), f"{{{DSIG}}}Signature", {"Id": "placeholder"}, {None: DSIG})
-    signer = XMLSigner(
-        signature_algorithm=_method(key), c14n_algorithm=CanonicalizationMethod.EXCLUSIVE_XML_CANONICALIZATION_1_0
-    )
+    signer = XMLSigner(signature_algorithm=_method(key), c14n_algorithm=_EXCLUSIVE)
     signer.namespaces = {None: DSIG}  # type: ignore[dict-item]
     sealed = signer.sign(
         root,
@@ -235,31 +234,32 @@ def _signer(signature: etree._Element) -> tuple[x509.Certificate | None, PublicK
     """
     info = _part(signature, "KeyInfo")
     bare = info.findall(f"{{{DSIG}}}KeyValue/{{{DSIG}}}RSAKeyValue")
+    numbers = {_rsa_numbers(value) for value in bare}
     certificates = info.findall(f"{{{DSIG}}}X509Data/{{{DSIG}}}X509Certificate")
-    keys = [_rsa_key(value) for value in bare]
     certificate = (
         certificate_in(certificates[0]) if certificates else None
     )  # its own comes first, whatever chain follows
-    if certificate is not None:
-        keys.append(key_in(certificate))
-    if not keys or any(key.spki != keys[0].spki for key in keys):
-        raise BadCredential("The signature carries no certificate or RSA key, or two that differ.")
+    key = _rsa_key(numbers) if certificate is None else key_in(certificate)
+    if numbers - {key.key.public_numbers() if isinstance(key.key, rsa.RSAPublicKey) else None}:
+        raise BadCredential("The signature carries two keys that differ.")
     info.clear()
     if certificate is None:
         etree.SubElement(info, f"{{{DSIG}}}KeyValue").append(bare[0])
-    return certificate, keys[0]
+    return certificate, key
 
 
-def _spki(pem: bytes) -> bytes:
-    return PublicKey.of(serialization.load_pem_public_key(pem)).spki
-
-
-def _rsa_key(value: etree._Element) -> PublicKey:
-    modulus, exponent = (int.from_bytes(_octets(_part(value, name)), "big") for name in ("Modulus", "Exponent"))
+def _rsa_key(numbers: set[rsa.RSAPublicNumbers]) -> PublicKey:
+    if len(numbers) != 1:
+        raise BadCredential(f"The signature carries no certificate and {len(numbers)} RSA keys instead of one.")
     try:
-        return PublicKey.of(rsa.RSAPublicNumbers(exponent, modulus).public_key())
+        return PublicKey.of(next(iter(numbers)).public_key())
     except ValueError as error:
         raise BadCredential("The signature's RSA key is malformed.") from error
+
+
+def _rsa_numbers(value: etree._Element) -> rsa.RSAPublicNumbers:
+    modulus, exponent = (int.from_bytes(_octets(_part(value, name)), "big") for name in ("Modulus", "Exponent"))
+    return rsa.RSAPublicNumbers(exponent, modulus)
 
 
 def certificate_in(element: etree._Element) -> x509.Certificate:
