@@ -246,6 +246,7 @@ def test_an_entity_without_a_document_type_is_refused() -> None:
         (b"<role>a</role>", b"<role>a.b</role>"),
         (b"<role>a</role>", b"<role>a<b/></role>"),
         (b"<role>a</role>", b"<linking_role>a</linking_role>"),
+        (b"</ABACprincipal></tail>", b"</ABACprincipal><linking_role>b</linking_role></tail>"),
         (b"<serial/>", b"<expires>2030-01-01T00:00:00Z</expires>"),
         (b"2026-11-23T12:00:00Z", b"tomorrow"),
         (b"2026-11-23T12:00:00Z", b"9999-12-31T23:59:59-23:00"),
