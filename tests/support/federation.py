@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Self
+from typing import Any, Concatenate, ParamSpec, Self, cast
 
 from sqlalchemy import select
 
@@ -349,4 +349,4 @@ def in_virtual_time(
 
         run_in_virtual_time(scenario())
 
-    return run
+    return cast(Callable[Concatenate[Federation, P], None], run)
