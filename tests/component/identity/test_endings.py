@@ -9,7 +9,9 @@ from datetime import timedelta
 import pytest
 
 from federation_member.credentials import signing
-from federation_member.orders.model import OrderState, OrderType
+from federation_member.credentials.errors import NotYourProject
+from federation_member.credentials.identities import HomeIdentities
+from federation_member.orders.model import OrderState, OrderType, User
 from fedkit.identity.keys import PrivateKey
 from fedkit.policy import compact, revocation
 from fedkit.policy.model import Statement
@@ -37,7 +39,7 @@ async def let_act(member: Member, key: PrivateKey, days: float) -> str:
     return mandate.id
 
 
-@pytest.mark.parametrize("lease_seconds", [600, 6 * 3600, 7 * 86400])
+@pytest.mark.parametrize("lease_seconds", [3600, 6 * 3600, 7 * 86400])
 @in_virtual_time
 async def test_a_lease_lives_for_days_while_its_user_may(world: Federation, lease_seconds: int) -> None:
     a, b = await borrower(world), await world.add("b")
@@ -110,6 +112,17 @@ async def test_what_the_home_member_takes_away_ends_at_the_lender_within_seconds
 
 
 @in_virtual_time
+async def test_what_was_taken_back_is_not_renewed_at_a_lender_that_does_not_hear_of_it(world: Federation) -> None:
+    a, b = await borrower(world), await world.add("b")
+    order_id = await running(world, a)
+    await a.db.run(lambda tx: signing.revoke(tx, "alice", world.clock()))  # nobody is told
+    order = await a.until(order_id, OrderState.CLOSED)
+    assert order.code == "member.revoked"
+    await world.settle(lambda: not b.cloud.instances)
+    assert not await b.audit("revocation")
+
+
+@in_virtual_time
 async def test_nobody_elses_lease_ends_with_it(world: Federation) -> None:
     a, b = await borrower(world), await world.add("b")
     order_id = await running(world, a)
@@ -118,6 +131,14 @@ async def test_nobody_elses_lease_ends_with_it(world: Federation) -> None:
     await asyncio.sleep(60)
     assert (await a.order(order_id)).state is OrderState.FULFILLED
     assert len(b.cloud.made) == 1
+
+
+@in_virtual_time
+async def test_nothing_is_said_of_a_user_in_a_project_that_they_left(world: Federation) -> None:
+    a = await borrower(world, "project", "another")
+    await a.accounts.set_projects("alice", ["another"])
+    with pytest.raises(NotYourProject):
+        await a.db.run(lambda tx: HomeIdentities(a.key, world.clock).of(tx, User("project", "alice")))
 
 
 @in_virtual_time
