@@ -16,14 +16,14 @@ from sqlalchemy import Connection
 from federation_member.accounts import store as accounts
 from federation_member.accounts.store import Account
 from federation_member.credentials import signing, wallet
-from federation_member.credentials.errors import NoAccount, NoMandate, Suspended
+from federation_member.credentials.errors import NoAccount, NoMandate, NotYourProject, Suspended
 from federation_member.credentials.signing import Said
 from federation_member.orders.identities import Identity, Shown
 from federation_member.orders.model import User
 from fedkit.clock import Clock
 from fedkit.identity.keys import PrivateKey
 from fedkit.identity.names import Name
-from fedkit.policy.model import Credential
+from fedkit.policy.model import Credential, Statement
 from fedkit.store import Tx
 
 
@@ -48,6 +48,8 @@ class HomeIdentities:
     def of(self, tx: Tx, user: User) -> Identity:
         """See `Identities`."""
         account = self._account(tx.conn, user)
+        if user.project not in (account.projects or ("",)):
+            raise NotYourProject(f"{user.name} is not in the project {user.project or 'without a name'} any more.")
         now = self._clock()
         statements = signing.vouching(self._member.fedid, account.principal, user.project, user.name)
         said = signing.say(tx, account.name, self._member, statements, now)
@@ -64,6 +66,11 @@ class HomeIdentities:
     def successors(self, conn: Connection, user: User, statements: Sequence[str]) -> tuple[Shown, ...]:
         """See `Identities`."""
         return _shown(wallet.successors(self._kept(conn, user), statements, self._clock()))
+
+    def stands(self, conn: Connection, user: User, statements: Sequence[str]) -> bool:
+        """See `Identities`."""
+        said = [Statement.parse(statement) for statement in statements]
+        return len(signing.valid(conn, user.name, said, self._clock())) == len(set(said))
 
     def _kept(self, conn: Connection, user: User) -> list[Credential]:
         return [kept.credential for kept in wallet.content(conn, user.name)]

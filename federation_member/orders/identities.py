@@ -53,3 +53,6 @@ class Identities(Protocol):
 
     def successors(self, conn: Connection, user: User, statements: Sequence[str]) -> tuple[Shown, ...]:
         """Return what the user keeps that says any of these statements, and holds longest."""
+
+    def stands(self, conn: Connection, user: User, statements: Sequence[str]) -> bool:
+        """Tell whether all of this that was said of the user here still holds; not if any was taken back."""

@@ -103,6 +103,14 @@ class Progress:
         self.release(tx, attempt, code, reason, AttemptState.NO_ANSWER)
         return self._lost(tx, record, attempt, code, reason)
 
+    def withdraw(self, tx: Tx, record: Record, attempt: AttemptRecord) -> Record:
+        """What was said of the user was taken back here: do without what they got by it, whether its lender knows or not."""
+        if attempt.state not in HELD:
+            return record
+        reason = "what was said of its user here was taken back"
+        self.release(tx, attempt, Why.REVOKED, reason)
+        return self._lost(tx, record, attempt, Why.REVOKED, reason)
+
     def forgotten(self, tx: Tx, record: Record, attempt: AttemptRecord) -> Record:
         """The lender does not know the lease (any more)."""
         if attempt.final:

@@ -7,6 +7,9 @@ also how a change that was missed is learnt.
 What a lender was shown of a user ends (`fresh_due` in the attempt's row says when it must be shown anew); fresh credentials go along with
 the renewal, as many leases at a time as their credentials fit.
 
+What rests on something that was taken back here (a user suspended, or out of the project) is not renewed but given back. Its lender
+learns of that by a revocation as well, within seconds; but somebody on the way may see to it that it does not.
+
 A lender that does not answer costs patience, not machines: a running instance is given up when its lease has certainly ended
 there; one that was only promised after `PROMISE`.
 """
@@ -100,7 +103,7 @@ class Renewal:
         """Renew what is due at one lender; return when the next is."""
         rows = await self._db.read(lambda conn: self._due(conn, fedid))
         for (address, seconds), group in groupby(rows, key=lambda row: (row[1], row[2])):
-            for batch in await self._with_credentials([row[0] for row in group]):
+            for batch in await self._with_credentials(fedid, [row[0] for row in group]):
                 await self._renew(Peer(fedid, address), seconds, batch)
         return await self._db.read(lambda conn: _next_due(conn, fedid))
 
@@ -115,26 +118,40 @@ class Renewal:
         found = [(row.lease_id, row.address, row.seconds) for row in conn.execute(query)]
         return sorted(found, key=lambda row: (row[1], row[2], row[0]))
 
-    async def _with_credentials(self, lease_ids: list[str]) -> list[Batch]:
+    async def _with_credentials(self, fedid: str, lease_ids: list[str]) -> list[Batch]:
         """Group leases such that the fresh credentials of a group fit into one request; most need none."""
-        shown = await self._db.run(lambda tx: {lease_id: self._fresh(tx, lease_id) for lease_id in lease_ids})
-        batches = [Batch()]
+        shown = await self._db.run(lambda tx: {lease_id: self._shown(tx, lease_id) for lease_id in lease_ids})
+        batches: list[Batch] = []
         for lease_id, fresh in shown.items():
-            if not batches[-1].has_room(fresh):
+            if fresh is None:
+                await self._each([lease_id], lambda tx, id_: self._withdraw(tx, fedid, id_))
+                continue
+            if not batches or not batches[-1].has_room(fresh):
                 batches.append(Batch())
             batches[-1].add(lease_id, fresh)
         return batches
 
-    def _fresh(self, tx: Tx, lease_id: str) -> tuple[Shown, ...]:
-        """What the lender must be shown now of the user of a lease; nothing if it still knows enough."""
+    def _shown(self, tx: Tx, lease_id: str) -> tuple[Shown, ...] | None:
+        """What the lender must be shown now of a lease's user, mostly nothing; None if what it was shown was taken back."""
         attempt = load_attempt(tx.conn, lease_id)
-        if attempt is None or attempt.fresh_due is None or attempt.fresh_due > self._clock() + COALESCE:
+        if attempt is None or not attempt.attempt.name:
+            return ()
+        fresh = self._fresh(tx, attempt)
+        said = [sent.statement for sent in attempt.attempt.sent if not sent.kept]
+        return fresh if self._identities.stands(tx.conn, user_of(attempt.attempt.name), said) else None
+
+    def _withdraw(self, tx: Tx, fedid: str, lease_id: str) -> None:
+        self._scheduler.heard(tx, lease_id, fedid, self._progress.withdraw)
+
+    def _fresh(self, tx: Tx, attempt: AttemptRecord) -> tuple[Shown, ...]:
+        """What the lender must be shown now; nothing if it still knows enough."""
+        if attempt.fresh_due is None or attempt.fresh_due > self._clock() + COALESCE:
             return ()
         user = user_of(attempt.attempt.name)
         try:
             identity = self._identities.of(tx, user)
         except FedError as error:
-            log.warning("nothing_fresh_to_show", lease=lease_id, code=error.code)
+            log.warning("nothing_fresh_to_show", lease=attempt.lease_id, code=error.code)
             return ()
         kept = [sent.statement for sent in attempt.attempt.sent if sent.kept]
         return (*identity.credentials, *self._identities.successors(tx.conn, user, kept))

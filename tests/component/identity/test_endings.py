@@ -116,6 +116,7 @@ async def test_what_was_taken_back_is_not_renewed_at_a_lender_that_does_not_hear
     a, b = await borrower(world), await world.add("b")
     order_id = await running(world, a)
     await a.db.run(lambda tx: signing.revoke(tx, "alice", world.clock()))  # nobody is told
+    await asyncio.sleep(600)  # a lease, in which it is renewed twice
     order = await a.until(order_id, OrderState.CLOSED)
     assert order.code == "member.revoked"
     await world.settle(lambda: not b.cloud.instances)
