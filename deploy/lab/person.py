@@ -38,10 +38,13 @@ def populate(lab: Lab) -> None:
 class Person:
     """One user: an account at a site, a home directory with a key pair there and on the internet."""
 
-    def __init__(self, lab: Lab, site: str, name: str = ALICE, project: str = "physics") -> None:
-        """Make the account and log in."""
+    def __init__(
+        self, lab: Lab, site: str, name: str = ALICE, projects: Sequence[str] = ("physics",), *, operator: bool = False
+    ) -> None:
+        """Make the account and log in; the first project is the default one."""
         self._lab = lab
         self._site = lab.plan.site(site)
+        self.site = self._site.name
         self.name = name
         self.url = f"http://{self._site.lan}:{API_PORT}"
         self._home = home(self._site.name, name)
@@ -49,10 +52,15 @@ class Person:
         lab.run(USER, ["mkdir", "-p", "-m", "700", str(self._home)])
         lab.run(USER, ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(self._key)])
         password = secrets.token_urlsafe()
-        config = str(RUN / self._site.name / "member/member.toml")
-        account = [name, "--project", project, "-c", config, "--password-stdin"]
-        self.fed("member", "user", "add", *account, text=password)
+        options = [option for project in projects for option in ("--project", project)]
+        options += ["--operator"] if operator else []
+        self.account("add", *options, "--password-stdin", text=password)
         self.fed("login", self.url, "--user", name, "--password-stdin", text=password)
+
+    def account(self, verb: str, *options: str, text: str | None = None) -> str:
+        """Do to this account what the site's operator does: `fed member user VERB`."""
+        config = str(RUN / self._site.name / "member/member.toml")
+        return self.fed("member", "user", verb, self.name, *options, "-c", config, text=text)
 
     def fed(self, *arguments: str, text: str | None = None) -> str:
         """Run `fed` in the intranet and return its stdout; raise `LabFailed` with what it said if it fails."""
@@ -72,8 +80,12 @@ class Person:
 
     def order(self, *arguments: str) -> Any:
         """Order one machine, wait until it runs, and return the order."""
+        return self.orders(*arguments)[0]
+
+    def orders(self, *arguments: str) -> Any:
+        """Order machines (`--count`), wait until all run, and return their orders."""
         wish = ["--image", "debian", "--ssh-key", f"{self._key}.pub", "--wait", "--timeout", str(PATIENCE)]
-        return self.ask("order", "create", *wish, *arguments)[0]
+        return self.ask("order", "create", *wish, *arguments)
 
     def delete(self, order: dict[str, Any]) -> Any:
         """Delete an order and wait until its lender has confirmed that all is gone."""

@@ -64,27 +64,27 @@ class Life:
     def __init__(self, lab: Lab, person: Person) -> None:
         self.lab = lab
         self.person = person
-        stored = lab.read(f"people/{HOME}-{person.name}/.config/fedmesh/credentials.toml")
+        stored = lab.read(f"people/{person.site}-{person.name}/.config/fedmesh/credentials.toml")
         self._token = tomllib.loads(stored)["token"]
 
     def begin(self, **wish: Any) -> str:
         """Order a machine that only the lender has, and return the order's id at once."""
         spec = {"kind": "compute", "image": "debian", "requirements": LENDER_ONLY}
-        return str(self._rest("POST", "orders", {"spec": spec, **wish})["items"][0]["id"])
+        return str(self.rest("POST", "orders", {"spec": spec, **wish})["items"][0]["id"])
 
     def delete(self, order_id: str) -> dict[str, Any]:
         """Begin to delete an order."""
-        return self._rest("DELETE", f"orders/{order_id}")
+        return self.rest("DELETE", f"orders/{order_id}")
 
     def show(self, order_id: str) -> dict[str, Any]:
         """The order as its owner sees it."""
-        return self._rest("GET", f"orders/{order_id}")
+        return self.rest("GET", f"orders/{order_id}")
 
     def reaches(self, order_id: str, state: str) -> dict[str, Any]:
         """Wait until an order is in a state, and return it."""
-        return self._rest("GET", f"orders/{order_id}", until_state=state)
+        return self.rest("GET", f"orders/{order_id}", until_state=state)
 
-    def _rest(self, method: str, path: str, body: Any = None, until_state: str | None = None) -> dict[str, Any]:
+    def rest(self, method: str, path: str, body: Any = None, until_state: str | None = None) -> dict[str, Any]:
         """Ask the member; with `until_state`, again and again until the order is in that state."""
         wish = {
             "url": f"{self.person.url}/api/v1/{path}",
@@ -95,7 +95,9 @@ class Life:
             "patience": PATIENCE,
         }
         command = ["python3", "-I", "-S", "-c", REST]
-        answer: dict[str, Any] = json.loads(self.lab.run(HOME, command, text=json.dumps(wish), timeout=90).stdout)
+        answer: dict[str, Any] = json.loads(
+            self.lab.run(self.person.site, command, text=json.dumps(wish), timeout=90).stdout
+        )
         return answer
 
     def books_become(self, site: str, *lease_ids: str) -> None:
@@ -139,7 +141,7 @@ class Life:
 
     def _counts_on(self, order_id: str, number: int) -> dict[str, Any] | None:
         """The order, if all of its attempts but so many have ended."""
-        told = self._rest("GET", f"orders/{order_id}/why")
+        told = self.rest("GET", f"orders/{order_id}/why")
         left = [attempt for attempt in told["attempts"] if attempt["state"] not in ENDED_ATTEMPTS]
         return told["order"] if len(left) == number else None
 
