@@ -133,7 +133,7 @@ def common_name(certificate: x509.Certificate) -> str | None:
     """Return the subject's common name as far as it can be shown to a person."""
     try:
         attributes = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-    except ValueError:  # a subject that is no Name; only its key is of interest
+    except (ValueError, TypeError):  # a subject that is no Name, or no text; only its key is of interest
         return None
     return printable(str(attributes[0].value)) if attributes else None
 

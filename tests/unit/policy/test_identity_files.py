@@ -75,6 +75,12 @@ def test_such_a_certificate_is_no_key_either(data: bytes, tmp_path: Path) -> Non
         PublicKey.from_file(file)
 
 
+def test_a_common_name_that_is_no_text_is_none() -> None:
+    """Found by fuzzing: cryptography tells of a BIT STRING in a name by a TypeError, when the name is looked at."""
+    odd = DER.replace(b"\x0c\x04Acme", b"\x03\x04\x00cme")
+    assert (read_identity(odd).fedid, read_identity(odd).name) == (KEY.fedid, None)
+
+
 def test_which_files_hold_only_a_private_key() -> None:
     assert holds_only_private_key(KEY.pem)
     assert not any(map(holds_only_private_key, (PEM, DER, KEY.pem + PEM, b"", b"a.b.c")))
