@@ -7,12 +7,14 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import select
 
 from federation_member.access import audit, grants
 from federation_member.access.audit import Kind
 from federation_member.access.controller import PROOF_SIZE, proof_to_tell
 from federation_member.access.grants import Grant
 from federation_member.access.model import Action, How
+from federation_member.access.tables import revocations
 from federation_member.access.verdict import Applicant
 from federation_member.access.world import Known
 from federation_member.errors import NotAllowed
@@ -406,6 +408,26 @@ def test_what_could_not_be_proved_again_still_rests_on_what_it_did() -> None:
     book.policy(NOTHING)
     assert book.renew(given.lease_id).problem
     assert [lease for lease, _ in revoke(book, listed(usual()[0].id))] == [given.lease_id]
+
+
+def test_of_each_issuer_the_newest_list_is_kept_and_no_other_is_touched() -> None:
+    book = Book(ALL)
+    newest: dict[str, tuple[int, str]] = {}
+    for serial in (1, 2):
+        for issuer in (A, ALICE, BOB):
+            listing = revocation.issue(issuer, serial, START, {})
+            revoke(book, listing)
+            newest[issuer.public.fingerprint] = (serial, listing.text)
+    with book.read() as conn:
+        assert {row.issuer: (row.serial, row.text) for row in conn.execute(select(revocations))} == newest
+
+
+def test_what_has_expired_anyway_ends_nothing() -> None:
+    book = Book(ALL)
+    book.grant()
+    listing = listed(usual()[0].id, days=1)
+    book.wait(days=1)
+    assert revoke(book, listing) == []
 
 
 def test_another_issuers_word_does_not_count() -> None:
