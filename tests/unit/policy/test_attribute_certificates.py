@@ -134,6 +134,15 @@ def test_trailing_octets_are_refused() -> None:
         accept(GENUINE + b"\x00")
 
 
+def test_a_signature_is_whole_octets() -> None:
+    certificate = asn1.decode_der(_Certificate, GENUINE)
+    while certificate.signature.as_bytes()[-1] & 1:  # padding bits are zero in DER
+        certificate = asn1.decode_der(_Certificate, write(Form.X509, KEY, STATEMENT, NOW))
+    certificate.signature = asn1.BitString(certificate.signature.as_bytes(), 1)
+    with pytest.raises(BadCredential):
+        accept(asn1.encode_der(certificate))
+
+
 def test_who_is_missing_is_told() -> None:
     with pytest.raises(MissingIssuer) as caught:
         read(GENUINE, identities=Identities([Identity(OTHER.public)]))

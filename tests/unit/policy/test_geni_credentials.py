@@ -129,6 +129,25 @@ def test_nobody_else_speaks_for_them(attempt: Callable[[], object]) -> None:
         attempt()
 
 
+def test_a_bare_key_speaks_for_nobody_with_a_name() -> None:
+    root = etree.fromstring(_speaks_for())
+    data = next(root.iter(f"{{{DSIG}}}X509Data"))
+    data.getparent().remove(data)  # type: ignore[union-attr]
+    with pytest.raises(NotSpeakingFor):
+        _check(etree.tostring(root))
+
+
+def test_a_certificate_with_unreadable_names_has_none() -> None:
+    odd = x509.DirectoryName(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Acme")]))
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "alice")])
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(KEY.public.key)
+    builder = builder.serial_number(1).not_valid_before(NOW).not_valid_after(NOW + DAY)
+    made = builder.add_extension(x509.SubjectAlternativeName([odd]), critical=False).sign(KEY.key, hashes.SHA256())
+    der = made.public_bytes(serialization.Encoding.DER).replace(b"\x0c\x04Acme", b"\x03\x04\x00cme")
+    assert speaks_for.urns(x509.load_der_x509_certificate(der)) == ()
+    assert speaks_for.urns(CERTIFICATE) == ()
+
+
 def test_an_expired_right_to_speak() -> None:
     with pytest.raises(BadCredential):
         speaks_for.read(_speaks_for(), tool=TOOL.fedid, urn=URN, trusts=lambda _: True, at=NOW + DAY)

@@ -89,6 +89,7 @@ def test_which_files_hold_only_a_private_key() -> None:
 def test_the_first_name_stays_and_is_fit_to_be_shown() -> None:
     identities = Identities([Identity(KEY.public, CERTIFICATE)])
     identities.call(KEY.fedid, "Mallory")
+    identities.add(Identity(KEY.public, self_signed(KEY, "Mallory", NOW)))
     identities.call("nobody", "Mallory")
     identities.call("0" * 40, "\x1b[31mred\u202e")
     identities.call("1" * 40, "\x00")
