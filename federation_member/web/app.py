@@ -37,9 +37,10 @@ BODY_LIMIT = 2 * USER_DATA_LIMIT  # user data in JSON, with its escapes, and eve
 TOKEN_LIMIT = 256
 METHODS = frozenset({"GET", "HEAD", "POST", "DELETE"})
 STATIC = Path(__file__).parent / "static"
+SCRIPTS = ("api", "app", "audit", "graph", "page", "proof", "why", "words")
 PAGES = {
     "/": ("index.html", "text/html"),
-    "/app.js": ("app.js", "text/javascript"),
+    **{f"/{name}.js": (f"{name}.js", "text/javascript") for name in SCRIPTS},
     "/style.css": ("style.css", "text/css"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from federation_member.access.audit import Entry, Kind
+from federation_member.access.naming import names_of
 from federation_member.web.errors import NoSuchPath, OperatorsOnly
 from federation_member.web.routing import Call, Routes
 from federation_member.web.services import Services
@@ -50,6 +51,7 @@ class EntryWithTexts(EntryView):
     """One entry with the texts that it names by their SHA-256: credentials, policy, members, revocation list."""
 
     texts: dict[str, str]
+    names: dict[str, str] = Field(description="what fedids are called here, for people to read")
 
 
 class AuditPage(View):
@@ -114,4 +116,4 @@ async def read_audit_entry(call: Call[Services], path: EntryPath) -> EntryWithTe
     if found is None:
         raise NoSuchPath(f"The audit log has no entry {path.sequence}.")
     entry, texts = found
-    return EntryWithTexts(**_fields(entry), texts=texts)
+    return EntryWithTexts(**_fields(entry), texts=texts, names=names_of(entry.said, texts))

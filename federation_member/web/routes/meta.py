@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from federation_member.web.routing import Call, Routes
 from federation_member.web.services import Services
 from federation_member.web.views import View
@@ -23,6 +25,7 @@ class Me(View):
     fedid: str
     project: str
     user: str
+    operator: bool = Field(description="whether they read this site's audit log")
 
 
 @routes.add("GET", "/health", open=True)
@@ -36,4 +39,4 @@ async def get_health(call: Call[Services]) -> Health:
 async def get_me(call: Call[Services]) -> Me:
     """Tell who the caller is."""
     services, user = call.services, call.user
-    return Me(member=services.name, fedid=services.fedid, project=user.project, user=user.name)
+    return Me(member=services.name, fedid=services.fedid, project=user.project, user=user.name, operator=user.operator)

@@ -1,49 +1,20 @@
 // The dashboard: what a person does with /api/v1, and nothing that a program could not do as well.
 //
-// The token lives in sessionStorage: it ends with the tab, and no cookie means that no other site can use it. Orders are
-// kept by id, replaced by newer revisions from the event stream, and drawn anew; text is only ever set as text.
+// Orders are kept by id, replaced by newer revisions from the event stream, and drawn anew.
 
-const API = "api/v1";
+import { API, Problem, call, token } from "./api.js";
+import { forgetAudit, showAudit } from "./audit.js";
+import { $, SESSION_ENDED, attempt, element, notice } from "./page.js";
+import { explain } from "./why.js";
+
 const STREAM_PAUSES = [500, 1000, 2000, 5000, 10000]; // ms before trying again
-const $ = (id) => document.getElementById(id);
+const AUDIT = /^#audit(?:\/(\d{1,15}))?$/;
+const ENDED = "Your session has ended; sign in again.";
 const orders = new Map();
 let stream = new AbortController();
-
-const token = {
-  get: () => sessionStorage.getItem("token"),
-  set: (value, id) => { sessionStorage.setItem("token", value); sessionStorage.setItem("token-id", id); },
-  id: () => sessionStorage.getItem("token-id"),
-  clear: () => sessionStorage.clear(),
-};
-
-class Problem extends Error {
-  constructor(status, body) {
-    super(body?.detail ? `${body.detail} [${body.code}]` : `The member answered with status ${status}.`);
-    this.status = status;
-  }
-}
-
-async function call(method, path, body, headers = {}) {
-  const sent = { Accept: "application/json", ...headers };
-  if (token.get()) sent.Authorization = `Bearer ${token.get()}`;
-  if (body !== undefined) sent["Content-Type"] = "application/json";
-  const answer = await fetch(`${API}${path}`, { method, headers: sent, body: body && JSON.stringify(body), cache: "no-store" });
-  if (answer.ok) return answer.status === 204 ? null : answer.json();
-  throw new Problem(answer.status, await answer.json().catch(() => null));
-}
+let operator = false;
 
 // ---- drawing
-
-function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
-}
-
-function notice(text) {
-  $("notice").textContent = text;
-  $("notice").hidden = !text;
-}
 
 function reach(order) {
   const ssh = order.tunnels.find((tunnel) => tunnel.command);
@@ -57,7 +28,7 @@ function reach(order) {
 
 function row(order) {
   const name = `${order.spec.name} (${order.id.slice(0, 8)})`;
-  const why = element("button", { type: "button", className: "plain", textContent: "Why?", onclick: () => attempt(() => explain(order.id)) });
+  const why = element("button", { type: "button", className: "plain", textContent: "Why?", onclick: () => explain(order.id) });
   const remove = element("button", { type: "button", className: "plain", textContent: "Delete", disabled: order.state === "deleting", onclick: () => attempt(() => giveBack(order.id)) });
   why.setAttribute("aria-label", `Why is ${name} ${order.state}?`);
   remove.setAttribute("aria-label", `Delete ${name}`);
@@ -95,27 +66,6 @@ function fill(select, values) {
 }
 
 // ---- what a person does
-
-async function attempt(action) {
-  try {
-    notice("");
-    await action();
-  } catch (error) {
-    if (error.status === 401 && token.get()) return leave("Your session has ended; sign in again.");
-    notice(error.message);
-  }
-}
-
-async function explain(id) {
-  const told = await call("GET", `/orders/${id}/why`);
-  const next = told.next_try ? ` Next try: ${new Date(told.next_try).toLocaleString()}.` : "";
-  $("why-now").textContent = `${told.order.state}: ${told.order.reason}${next}`;
-  const attempts = told.attempts.map((one) => element("tr", {},
-    element("td", { textContent: one.member }), element("td", { textContent: one.state }), element("td", { textContent: one.reason })));
-  $("why-attempts").replaceChildren(...(attempts.length ? attempts : [element("tr", {}, element("td", { colSpan: 3, textContent: "Nobody yet." }))]));
-  $("why-events").replaceChildren(...told.events.map((one) => element("li", { textContent: `${new Date(one.at).toLocaleTimeString()} ${one.state}: ${one.reason}` })));
-  $("why").showModal();
-}
 
 async function giveBack(id) {
   const name = orders.get(id)?.spec.name ?? id;
@@ -163,7 +113,7 @@ async function follow(signal) {
       }
     } catch (error) {
       if (signal.aborted) return;
-      if (error.status === 401) return leave("Your session has ended; sign in again.");
+      if (error.status === 401) return leave(ENDED);
     }
     $("live").textContent = "connection lost; trying again";
     await new Promise((done) => setTimeout(done, STREAM_PAUSES[Math.min(failures, STREAM_PAUSES.length - 1)]));
@@ -216,20 +166,37 @@ async function enter() {
   const me = await call("GET", "/me");
   $("member").textContent = me.member;
   $("user").textContent = `${me.user} · ${me.project}`;
-  $("who").hidden = $("work").hidden = false;
+  operator = me.operator;
+  $("who").hidden = false;
+  $("views").hidden = !operator;
   $("sign-in").hidden = true;
+  showView();
   stream = new AbortController();
   follow(stream.signal);
   await loadOffer();
+}
+
+function showView() {
+  const wanted = AUDIT.exec(location.hash);
+  const audit = Boolean(wanted) && operator;
+  $("audit").hidden = !audit;
+  $("work").hidden = audit;
+  for (const link of $("views").children) link.setAttribute("aria-current", (link.hash === "#audit") === audit ? "page" : "false");
+  notice(wanted && !operator ? "Only operators of this site see its audit log." : "");
+  if (audit) showAudit(wanted[1]);
+  else $("decision").close();
 }
 
 function leave(text = "") {
   stream.abort();
   token.clear();
   orders.clear();
+  operator = false;
   $("orders").replaceChildren();
+  forgetAudit();
+  $("why").close();
   $("member").textContent = "";
-  $("who").hidden = $("work").hidden = true;
+  $("who").hidden = $("views").hidden = $("work").hidden = $("audit").hidden = true;
   $("sign-in").hidden = false;
   notice(text);
   $("sign-in-form").user.focus();
@@ -259,6 +226,9 @@ $("sign-out").addEventListener("click", () => attempt(async () => {
   await call("DELETE", `/tokens/${token.id()}`);
   leave();
 }));
+
+document.addEventListener(SESSION_ENDED, () => leave(ENDED));
+window.addEventListener("hashchange", () => { if (!$("who").hidden) showView(); });
 
 if (token.get()) attempt(enter);
 else leave();
