@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +9,8 @@ import pytest
 
 from deploy.lab.client import Lab
 from deploy.lab.person import Person, machines_at, until
-from tests.lab.hostile.server import WHOLE_LOG, HostileServer
+from tests.lab.hostile.server import HostileServer
+from tests.lab.journal import Journal
 
 pytestmark = pytest.mark.lab
 HOME, LENDER, OTHER = "site-a", "site-b", "site-c"
@@ -38,24 +38,6 @@ def server(lab: Lab, person: Person, running_server: HostileServer) -> Iterator[
         if order["state"] not in ("deleted", "deleting"):
             person.delete(order)
     assert machines_at(lab, LENDER) == []
-
-
-class Journal:
-    """What a service has logged since now."""
-
-    def __init__(self, lab: Lab, role: str) -> None:
-        self._lab, self._role = lab, role
-        self._begin = len(lab.log(role, WHOLE_LOG))
-
-    def refusals(self, code: str, operation: str = "") -> list[dict[str, Any]]:
-        """The lines with that code."""
-        lines = self._lab.log(self._role, WHOLE_LOG)[self._begin :].splitlines()
-        events = [json.loads(line) for line in lines if line.startswith("{")]
-        return [e for e in events if e.get("code") == code and e.get("operation", "") in ("", operation)]
-
-    def until(self, code: str, operation: str = "") -> None:
-        """Wait for a line with that code."""
-        until(lambda: self.refusals(code, operation), f"{self._role} logs {code}")
 
 
 def _alive(person: Person) -> int:

@@ -8,7 +8,11 @@
 --     swap              each answer is replaced by the one before
 --     lose              each answer is lost
 --     refuse            each request is refused in the name of the peer
---     resend            what `resend` found when it was written: the last lease.create is sent again, until the deed changes
+--     resend [FROM]     what `resend` found when it was written: the last lease.create is sent again (from another address),
+--                       until the deed changes
+--     forge PART        the same, with another `principal`, `name` or without `credentials`, under the signature there was
+--     keep              nobody hears that a right was revoked or a lease given back; the last lease.sync is sent again and again
+-- At the Rendezvous beside the component (`hostile_victim`) it only does its share of `keep`.
 -- Everything that is done is logged as `hostile: DEED OPERATION`.
 
 local base64 = require "util.encodings".base64;
@@ -17,8 +21,10 @@ local id = require "util.id".short;
 
 local NS = "urn:fedmesh:1";
 local orders = module:get_option_string("hostile_orders");
+local victim = module:get_option_string("hostile_victim");
 local mine = "hostile-";
-local previous, captured;
+local ends = { "rendezvous.revoke", "lease.release" };
+local previous, created, synced;
 
 local function deed()
 	local file = io.open(orders);
@@ -28,10 +34,33 @@ local function deed()
 	return what or "honest", argument;
 end
 
-local function operation(text)
+local function claims(text)
 	local payload = text:match("^[^.]*%.([^.]*)%.") or "";
 	payload = payload:gsub("-", "+"):gsub("_", "/");
-	return (base64.decode(payload .. ("="):rep(-#payload % 4)) or ""):match('"op": ?"([^"]+)"') or "?";
+	return base64.decode(payload .. ("="):rep(-#payload % 4)) or "";
+end
+
+local function operation(text)
+	return claims(text):match('"op": ?"([^"]+)"') or "?";
+end
+
+local function ends_something(text)
+	local said = claims(text); -- one request, or several in a pack
+	for _, name in ipairs(ends) do
+		if said:find(name, 1, true) then return true; end
+	end
+end
+
+local forgeries = {
+	principal = function (said) return (said:gsub('("principal":")(%x+)', function (key, fedid) return key .. fedid:reverse(); end)); end;
+	name = function (said) return (said:gsub('("name":"%x+/)', "%1another-")); end;
+	credentials = function (said) return (said:gsub('("credentials":)%b[]', "%1[]")); end;
+};
+
+local function forged(text, part)
+	local head, signature = text:match("^([^.]*%.)[^.]*(%..*)$");
+	local payload = base64.encode(forgeries[part](claims(text)));
+	return head .. payload:gsub("%+", "-"):gsub("/", "_"):gsub("=", "") .. signature;
 end
 
 local function altered(text, part)
@@ -44,10 +73,12 @@ local function altered(text, part)
 	return table.concat(parts, ".");
 end
 
-local function again(stanza)
+local function again(stanza, from)
 	local copy = st.clone(stanza);
 	copy.attr.id = mine .. id();
+	copy.attr.from = from or copy.attr.from;
 	module:send(copy);
+	return copy;
 end
 
 local deeds = {};
@@ -69,9 +100,24 @@ function deeds.impersonate(stanza, _, argument, event)
 	stanza.attr.from, event.from_host = argument, argument;
 end
 
+function deeds.keep(_, element)
+	return ends_something(element:get_text());
+end
+
 function deeds.refuse(stanza)
 	module:send(st.error_reply(stanza, "cancel", "item-not-found", "No such member"));
 	return true;
+end
+
+if module.host ~= victim then
+	module:hook("iq/host", function (event)
+		local element = event.stanza:get_child("request", NS);
+		if element and deed() == "keep" and ends_something(element:get_text()) then
+			module:log("warn", "hostile: keep %s", operation(element:get_text()));
+			return true;
+		end
+	end, 200);
+	return;
 end
 
 module:hook("route/remote", function (event)
@@ -80,7 +126,8 @@ module:hook("route/remote", function (event)
 	if not element or stanza.attr.id:sub(1, #mine) == mine then return; end
 	local what, argument = deed();
 	local name = operation(element:get_text());
-	if name == "lease.create" then captured = st.clone(stanza); end
+	if name == "lease.create" then created = st.clone(stanza); end
+	if name == "lease.sync" and what ~= "keep" then synced = st.clone(stanza); end
 	if not deeds[what] then return; end
 	module:log("warn", "hostile: %s %s", what, name);
 	return deeds[what](stanza, element, argument, event);
@@ -103,10 +150,22 @@ module:hook("iq/host", function (event)
 	previous = text;
 end, 200);
 
+local function sent_again(what, stanza, from)
+	module:log("warn", "hostile: %s %s", what, operation(stanza:get_child("request", NS):get_text()));
+	again(stanza, from);
+end
+
 module:add_timer(0.5, function ()
-	if deed() == "resend" and captured then
-		module:log("warn", "hostile: resend %s", operation(captured:get_child("request", NS):get_text()));
-		again(captured);
+	local what, argument = deed();
+	if what == "resend" and created then
+		sent_again(what, created, argument ~= "" and argument or nil);
+	elseif what == "forge" and created then
+		local copy = st.clone(created);
+		local element = copy:get_child("request", NS);
+		element[1] = forged(element[1], argument);
+		sent_again(what, copy);
+	elseif what == "keep" and synced then
+		sent_again(what, synced);
 	end
 	return 0.5;
 end);

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from deploy.lab.client import Lab
 from deploy.lab.person import until
 from deploy.lab.places import PROSODY_MODULES, RUN, SOURCES
+from tests.lab.journal import WHOLE_LOG
 
-WHOLE_LOG = 1 << 20  # octets
 MODULES = SOURCES / "tests/lab/hostile"
 
 
@@ -20,6 +20,7 @@ class HostileServer:
         self._lab = lab
         self._place = RUN / site / "xmpp"
         self._domain = lab.plan.site(site).component("fm").domain
+        self._beside = [c.domain for c in lab.plan.site(site).components if c.kind == "rendezvous"]
         self.role = f"{site}/xmpp"
 
     def told(self, deed: str) -> None:
@@ -39,11 +40,12 @@ class HostileServer:
     def in_place(self) -> Iterator[HostileServer]:
         """Put the module into the server's configuration; take it out again at the end."""
         config = self._place / "prosody.cfg.lua"
-        edits = [
-            f's|^plugin_paths = .*|plugin_paths = {{ "{PROSODY_MODULES}", "{MODULES}" }}|',
-            f'/^Component "{self._domain}"/,/modules_enabled/s|modules_enabled = {{|&"hostile", |',
-            f'/^Component "{self._domain}"/a hostile_orders = "{self._place}/hostile"',
-        ]
+        edits = [f's|^plugin_paths = .*|plugin_paths = {{ "{PROSODY_MODULES}", "{MODULES}" }}|']
+        for domain in (self._domain, *self._beside):
+            edits += [
+                f'/^Component "{domain}"/,/modules_enabled/s|modules_enabled = {{|&"hostile", |',
+                f'/^Component "{domain}"/a hostile_orders = "{self._place}/hostile"; hostile_victim = "{self._domain}"',
+            ]
         script = [part for edit in edits for part in ("-e", edit)]
         self.honest()
         self._lab.run("internet", ["cp", "-p", str(config), f"{config}.honest"])
