@@ -1,7 +1,7 @@
 """What an ns2 program makes: a simulator, its nodes, links and LANs, and what hangs on them.
 
 An object is known to Tcl by its handle (`_o12`), to people by the name of the first global variable that it was assigned to; until
-then, and for ever if it never is, by a name with the simulator's counter (`tbnode-n0`).
+then, and for ever if it never is, by a name with the simulator's counter (`tbnode-n1`).
 """
 
 from __future__ import annotations

@@ -18,7 +18,6 @@ PROBLEMS_LIMIT = 100
 OBJECTS_LIMIT = 100_000  # 10,000 nodes with 20,000 links have 70,000
 EVENTS_LIMIT = 14_000  # Emulab's own
 _NAME = re.compile(r"[-0-9A-Za-z]+\Z")
-_ARRAY = re.compile(r"([^()]+)\((.*)\)\Z")
 _RESERVED = {"ops"}
 
 T = TypeVar("T", bound=Thing)
@@ -82,10 +81,9 @@ class Program:
         return f"_o{self._handles}"
 
     def automatic_name(self, prefix: str) -> str:
-        """The name of an object that has none yet: `tbnode-n0`, `tblink-l1`, …"""
-        name = f"{prefix}{self._counter}"
+        """The name of an object that has none yet: `tbnode-n1`, `tblink-l2`, …"""
         self._counter += 1
-        return name
+        return f"{prefix}{self._counter}"
 
     def keep(self, thing: T) -> T:
         """Add a new object."""
@@ -166,7 +164,5 @@ class Program:
 
 
 def _name_of(variable: str) -> str:
-    """`n(3)` is `n-3`, `fe(1)` is `fe-1`; a leading `::` does not count."""
-    variable = variable.removeprefix("::")
-    match = _ARRAY.match(variable)
-    return f"{match[1]}-{match[2]}" if match else variable
+    """`n(3)` is `n-3`, `fe(1)-fe(2)` is `fe-1-fe-2`; a leading `::` does not count."""
+    return variable.removeprefix("::").replace("(", "-").replace(")", "")

@@ -79,8 +79,8 @@ set l [$ns duplex-link $first $fe(1) 1Gb 0ms DropTail]
 $ns make-lan "$made $kept" 100Mb 0ms
 """
     topology = (await described(body)).topology
-    assert [computer.name for computer in topology.computers] == ["first", "fe-1", "tbnode-n2", "made", "kept"]
-    assert [substrate.name for substrate in topology.substrates] == ["l", "tblan-lan6"]
+    assert [computer.name for computer in topology.computers] == ["first", "fe-1", "tbnode-n3", "made", "kept"]
+    assert [substrate.name for substrate in topology.substrates] == ["l", "tblan-lan7"]
 
 
 async def test_a_program_is_a_tcl_program() -> None:
