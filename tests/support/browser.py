@@ -84,6 +84,11 @@ class Browser:
         await self.command(f"/element/{reference}/clear")
         await self.command(f"/element/{reference}/value", {"text": text})
 
+    async def press(self, key: str) -> None:
+        """Press one key where the keyboard is; keys without a character are in WebDriver §17.4.2."""
+        actions = [{"type": kind, "value": key} for kind in ("keyDown", "keyUp")]
+        await self.command("/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": actions}]})
+
     async def text(self, css: str) -> str:
         """What a person reads there."""
         return str(await self.command(f"/element/{await self.find(css)}/text", method="GET"))

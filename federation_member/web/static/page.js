@@ -32,15 +32,15 @@ export async function attempt(action, tell = notice) {
   }
 }
 
-// Open a dialog at once, saying that its content is on its way, and put that in when it has come.
+// Open a dialog at once, saying that its content is on its way, and put that in when it has come, unless another was opened.
+let opened = 0;
 export async function openDialog(dialog, content, load) {
-  content.replaceChildren(element("p", { className: "quiet", textContent: "Loading…" }));
+  const mine = ++opened;
+  const fill = (...parts) => { if (mine === opened) content.replaceChildren(...parts); };
+  fill(element("p", { className: "quiet", textContent: "Loading…" }));
   if (!dialog.open) dialog.showModal();
-  await attempt(
-    async () => {
-      content.replaceChildren(...(await load()));
-      for (const picture of content.querySelectorAll(".picture")) picture.scrollLeft = (picture.scrollWidth - picture.clientWidth) / 2;
-    },
-    (text) => { if (text) content.replaceChildren(element("p", { className: "notice", role: "alert", textContent: text })); },
-  );
+  await attempt(async () => fill(...(await load())), (text) => {
+    if (text) fill(element("p", { className: "notice", role: "alert", textContent: text }));
+  });
+  for (const picture of content.querySelectorAll(".picture")) picture.scrollLeft = (picture.scrollWidth - picture.clientWidth) / 2;
 }
