@@ -15,6 +15,7 @@ DEFAULT_NETMASK = "255.255.255.0"
 BASE = 10  # the first octet
 _FIRST_HOST = 2
 _ALL = 0xFFFFFFFF
+_PLACE = 256  # addresses from one place of the sequence of subnets to the next
 
 
 class BadAddress(InputError):
@@ -134,18 +135,18 @@ class _Free:
     """Subnets in Emulab's order (10.1.1.0, 10.1.2.0, …, 10.1.254.0, 10.2.1.0, …) that overlap none in use."""
 
     def __init__(self, used: Sequence[Subnet]) -> None:
-        self._explicit = list(used)
-        self._wide: list[Subnet] = []  # dealt out and larger than one place of the sequence
-        self._places = self._sequence()
+        self._explicit = used
+        self._dealt: set[int] = set()  # every place of the sequence that is dealt out; a wide subnet holds several
+        self._places: dict[int, Iterator[int]] = {}  # for each mask, those not looked at yet
 
     def take(self, mask: int) -> Subnet:
         """The next one for this mask."""
-        for place in self._places:
+        for place in self._places.setdefault(mask, self._sequence()):
             subnet = Subnet.around(place, mask)
-            if any(subnet.overlaps(other) for other in (*self._explicit, *self._wide)):
+            held = range(subnet.network, subnet.network + (~mask & _ALL) + 1, _PLACE)
+            if not self._dealt.isdisjoint(held) or any(subnet.overlaps(other) for other in self._explicit):
                 continue
-            if mask & 0xFF == 0 and mask & 0xFF00 != 0xFF00:
-                self._wide.append(subnet)
+            self._dealt.update(held)
             return subnet
         raise BadAddress("There are more links and LANs than subnets in 10.0.0.0/8.")
 
