@@ -27,6 +27,7 @@ OUTPUT_LIMIT = 64 * 1024  # characters of what `puts` writes
 RECURSION_LIMIT = 500
 SOURCES_LIMIT = 16  # files deep
 _HIDDEN = "after chan coroutine fblocked fcopy fileevent interp package pid update vwait yield yieldto zlib".split()  # noqa: SIM905
+_SOURCED = re.compile(r'\("uplevel" body line (\d+)\)\s+invoked from within\s+"uplevel #0 \$script"')
 _PRELUDE = r"""
 rename set ::fed_set
 proc set {name args} {
@@ -165,7 +166,7 @@ class Interpreter:
             raise Wrong("ns2.unknown_file", f"There is no file {args[0][:80]!r}; send it along with the program.")
         if len(self._stack) > SOURCES_LIMIT:
             raise Wrong("ns2.too_deep", f"Files source one another more than {SOURCES_LIMIT} deep.")
-        self._stack.append((name, self._depth()))
+        self._stack.append((name, self._depth() - 1))
         return text
 
     def _sourced(self, _args: Sequence[str]) -> str:
@@ -211,8 +212,12 @@ class Interpreter:
             code = "ns2.limit"
         elif "too many nested" in message:
             code = "ns2.too_deep"
-        line = _error_line(int(details.get("-errorline", "1")), details.get("-errorinfo", ""))
+        first, info = int(details.get("-errorline", "1")), details.get("-errorinfo", "")
         file = self._stack[-1][0]
+        sourced = _SOURCED.search(info)
+        if sourced:
+            first, info = int(sourced[1]), info[: sourced.start()]
+        line = _error_line(first, info)
         self.program.fail(file, line, code, message[:500])
 
     def _nearest(self, name: str) -> str:
