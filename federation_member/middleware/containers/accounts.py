@@ -2,7 +2,7 @@
 
 An account is a folder of state with what it was given, and a control group around the machines that run under it, so that
 the site's own tools see and limit a whole account at once. The site's accounts stand in the configuration; those that the
-federation makes live in their folder alone. A folder appears and goes in one rename: after a crash there is no half account.
+federation makes live in their folder alone.
 
     state/accounts/NAME/account.json        an AccountSpec
     CGROUP/fedmesh-account-STATE-NAME/      there while machines run under it; STATE tells members of one host apart
@@ -11,27 +11,24 @@ federation makes live in their folder alone. A folder appears and goes in one re
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from federation_member.middleware.containers.config import ACCOUNT
+from federation_member.middleware.containers.folders import Folders
 from federation_member.middleware.contract import (
     AccountInUse,
     AccountKind,
     AccountSpec,
-    MiddlewareError,
     UnknownAccount,
     UnusableSpec,
 )
 
 FILE = "account.json"
 PREFIX = "fedmesh-account-"
-_SPEC = TypeAdapter(AccountSpec)
 _NAME = re.compile(ACCOUNT)
 
 
@@ -39,26 +36,14 @@ class AccountBook:
     """Accounts, in memory and on disk alike; `existing` are the site's, `used` tells under which machines run."""
 
     def __init__(self, folder: Path, existing: Collection[str], used: Callable[[], Collection[str]]) -> None:
-        self._folder = folder
         self._existing = frozenset(existing)
         self._used = used
         self._groups = f"{PREFIX}{hashlib.sha256(bytes(folder)).hexdigest()[:8]}-"
-        self._given: dict[str, AccountSpec] = {}
+        self._given = Folders(folder, FILE, TypeAdapter(AccountSpec))
 
     def load(self) -> None:
-        """Read what is there, and finish what a crash interrupted."""
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._given.clear()
-        for path in sorted(self._folder.iterdir()):
-            if path.name.startswith("."):
-                shutil.rmtree(path)
-                continue
-            try:
-                self._given[path.name] = _SPEC.validate_json((path / FILE).read_bytes())
-            except (OSError, ValidationError) as error:
-                raise MiddlewareError(
-                    f"The account {path / FILE} cannot be read ({error}); look what it was, then move it away."
-                ) from error
+        """Read what is there."""
+        self._given.load()
 
     def check(self, name: str) -> None:
         """Raise `UnknownAccount` unless machines can run under this account."""
@@ -78,7 +63,7 @@ class AccountBook:
         if spec.kind is AccountKind.EXISTING:
             self.check(spec.name)
         if self._given.get(spec.name) != spec:
-            self._write(spec)
+            self._given.put(spec.name, spec)
 
     def remove(self, name: str) -> None:
         """Take back what it was given; see `KeepsAccounts`."""
@@ -87,11 +72,7 @@ class AccountBook:
             return
         if given.kind is AccountKind.CREATED and name in self._used():
             raise AccountInUse(f"Machines still run under the account {name}.")
-        gone = self._folder / f".gone-{name}"
-        (self._folder / name).rename(gone)
-        _sync(self._folder)
-        del self._given[name]
-        shutil.rmtree(gone)
+        self._given.remove(name)
 
     def group(self, name: str) -> str:
         """The control group of an account."""
@@ -99,27 +80,4 @@ class AccountBook:
 
     def given(self) -> list[AccountSpec]:
         """All that the federation made or gave."""
-        return list(self._given.values())
-
-    def _write(self, spec: AccountSpec) -> None:
-        home = self._folder / spec.name
-        new = home if home.exists() else self._folder / f".new-{spec.name}"
-        new.mkdir(mode=0o700, exist_ok=True)
-        temporary = new / f"{FILE}.new"
-        with temporary.open("wb") as file:
-            file.write(_SPEC.dump_json(spec))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(new / FILE)
-        if new != home:
-            new.rename(home)
-        _sync(self._folder)
-        self._given[spec.name] = spec
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return list(self._given)

@@ -175,7 +175,7 @@ class ContainersMiddleware:
         else:
             record = await self._make_network(key, request)
         record = record.model_copy(update={"complete": True})
-        self._book.replace(record)
+        self._book.put(record)
         log.info("instance_made", key=key, kind=record.kind)
         return record
 
@@ -188,7 +188,7 @@ class ContainersMiddleware:
         record = self._book.get(key)
         if record is None:
             record = self._new_machine(key, request)
-            self._book.add(record)
+            self._book.put(record)
         else:
             await self._unmake(record)
         host_key = HostKey.generate()
@@ -318,7 +318,7 @@ class ContainersMiddleware:
                 gateway=request.spec.gateway,
                 account=request.account.name,
             )
-            self._book.add(record)
+            self._book.put(record)
         await network.ensure_bridge(network.bridge_name(record.number))
         return record
 

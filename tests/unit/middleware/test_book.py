@@ -34,9 +34,9 @@ def test_disk_and_memory_agree(steps: list[tuple[str, bool]]) -> None:
         for key, add in steps:
             known = book.get(key)
             if known is None and add:
-                book.add(record(key, book.free_number()))
+                book.put(record(key, book.free_number()))
             elif known is not None and add:
-                book.replace(known.model_copy(update={"complete": True}))
+                book.put(known.model_copy(update={"complete": True}))
             elif known is not None:
                 book.remove(key)
         there = {one.key: one for one in book}
@@ -48,7 +48,7 @@ def test_disk_and_memory_agree(steps: list[tuple[str, bool]]) -> None:
 
 def test_what_a_crash_interrupted_is_finished(tmp_path: Path) -> None:
     book = reopened(tmp_path)
-    book.add(record("a"))
+    book.put(record("a"))
     (tmp_path / ".gone-b").mkdir()
     (tmp_path / ".new-c").mkdir()
     assert [one.key for one in reopened(tmp_path)] == ["a"]
@@ -56,7 +56,7 @@ def test_what_a_crash_interrupted_is_finished(tmp_path: Path) -> None:
 
 
 def test_a_record_that_cannot_be_read_is_not_passed_over(tmp_path: Path) -> None:
-    reopened(tmp_path).add(record("a"))
+    reopened(tmp_path).put(record("a"))
     (tmp_path / "a" / "record.json").write_text("{")
     with pytest.raises(MiddlewareError, match=r"record\.json cannot be read"):
         reopened(tmp_path)
