@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fedkit.identity.keys import PrivateKey
-from fedkit.policy.errors import BadCredential, MissingIssuer
+from fedkit.identity.keys import PrivateKey, PublicKey
+from fedkit.policy.errors import BadCredential, MissingIssuer, TwoKeys
 from fedkit.policy.formats import Form, folder, write
 from fedkit.policy.formats.identities import self_signed
 from fedkit.policy.model import Statement
@@ -57,6 +57,18 @@ def test_the_order_of_names_does_not_matter(tmp_path: Path) -> None:
         assert found.unusable == []
         assert tmp_path / "a.der" in [entry.file for entry in found.entries]
         (tmp_path / name).unlink()
+
+
+def test_two_carried_keys_with_one_fedid_stop_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if SHA-1 had been broken."""
+    (tmp_path / "a.cred").write_bytes(credential(Form.COMPACT))
+    other = PrivateKey.generate("p256")
+    statement = Statement.parse(f"{other.fedid}.a <- {other.fedid}.b")
+    (tmp_path / "b.cred").write_bytes(write(Form.COMPACT, other, statement, NOW))
+    assert len(folder.read_folder(tmp_path).credentials) == 2
+    monkeypatch.setattr(PublicKey, "fedid", property(lambda _: "0" * 40))
+    with pytest.raises(TwoKeys):
+        folder.read_folder(tmp_path)
 
 
 def test_hidden_files_and_folders_are_none_of_ours(tmp_path: Path) -> None:
