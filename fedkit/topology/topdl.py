@@ -156,6 +156,7 @@ _SEQUENCES: dict[type, tuple[Child, ...]] = {
     ),
 }
 _ELEMENTS: dict[str, type] = {"computer": Computer, "testbed": Testbed, "segment": Segment, "other": Other}
+_REQUIRED = {(Topology, "version")}  # the model has a default, the schema has none
 _XML_ATTRIBUTES: dict[type, tuple[str, Convert]] = {
     Cpu: ("count", _count)
 }  # the one thing that topdl writes as an attribute of XML
@@ -287,7 +288,7 @@ class _Reader:
         if "interfaces" in values:
             values["interfaces"] = unnamed_interfaces_named(values["interfaces"])
         for one in fields(kind):
-            required = one.default is MISSING and one.default_factory is MISSING
+            required = (one.default is MISSING and one.default_factory is MISSING) or (kind, one.name) in _REQUIRED
             if required and values.get(one.name) is None:
                 if one.name not in values:
                     tag = etree.QName(node).localname
