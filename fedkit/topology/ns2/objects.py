@@ -108,6 +108,7 @@ class LinkHandle(Thing):
     """What `[$ns link $a $b]` returns: one direction of a link."""
 
     queue: QueueHandle | None = None
+    wire: Wire | None = None
 
 
 @dataclass(eq=False)

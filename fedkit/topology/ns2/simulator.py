@@ -33,7 +33,7 @@ AGENTS = {"UDP", "TCP", "TCP/FullTcp", "Null", "TCPSink"}
 AGENTS |= {f"TCP/FullTcp/{kind}" for kind in ("Reno", "Newreno", "Tahoe", "Sack")}
 AGENTS |= {f"TCP/{kind}" for kind in ("Reno", "Newreno", "Tahoe", "Sack")}
 APPLICATIONS = {"Traffic/CBR", "FTP", "Telnet", "Program"}
-_SPECIAL = ("bridge", "blockstore", "make-portinvlan", "make-path", "make-cloud", "make-san")
+_SPECIAL = ("bridge", "blockstore", "make-portinvlan", "make-path")
 
 
 def call(program: Program, handle: str, method: str, args: Sequence[str]) -> str:
@@ -122,8 +122,14 @@ def _make_lan(program: Program, _simulator: Thing, args: Sequence[str]) -> str:
         raise Wrong("ns2.bad_lan", "A node is in the LAN's list more than once.")
     wire = _wire(program, "lan", "tblan-lan", ends, args[1], args[2])
     if wire.delay % 2:
-        program.warn("ns2.odd_delay", f"The delay of {wire.delay} ms is odd; half of it, per member, is rounded down.")
+        program.warn("ns2.odd_delay", f"The delay of {wire.delay} ms is odd; a member's half is no whole number of ms.")
     return wire.handle
+
+
+def _make_san(program: Program, simulator: Thing, args: Sequence[str]) -> str:
+    """A LAN for storage: as fast as can be."""
+    _count("make-san", args, 1, 1)
+    return _make_lan(program, simulator, [args[0], "~", "0"])
 
 
 def _wire(program: Program, kind: str, prefix: str, ends: Sequence[Node], rate: str, delay: str) -> Wire:
@@ -174,7 +180,7 @@ def _link(program: Program, _simulator: Thing, args: Sequence[str]) -> str:
     for member in one.ports:
         if member.wire.kind == "link" and member.wire.member(other) is not None:
             handle = program.handle()
-            return program.keep(LinkHandle(handle, f"way{handle}", queue=member.queue)).handle
+            return program.keep(LinkHandle(handle, f"way{handle}", queue=member.queue, wire=member.wire)).handle
     raise Wrong("ns2.unknown_object", f"There is no link between {one.name} and {other.name}.")
 
 
@@ -187,7 +193,7 @@ def _lanlink(program: Program, _simulator: Thing, args: Sequence[str]) -> str:
     if member.queue is None:
         member.queue = _queue(program)
     handle = program.handle()
-    return program.keep(LinkHandle(handle, f"way{handle}", queue=member.queue)).handle
+    return program.keep(LinkHandle(handle, f"way{handle}", queue=member.queue, wire=member.wire)).handle
 
 
 def _queue_of(_program: Program, thing: Thing, args: Sequence[str]) -> str:
@@ -274,7 +280,9 @@ def _run(program: Program, _simulator: Thing, args: Sequence[str]) -> str:
 def _add_route(program: Program, thing: Thing, args: Sequence[str]) -> str:
     _count("add-route", args, 2, 2)
     assert isinstance(thing, Node)
-    target = program.things.get(args[0])
+    target = program.things.get(args[0]) or program.by_name.get(args[0])
+    if isinstance(target, LinkHandle):
+        target = target.wire
     if not isinstance(target, Node | Wire):
         raise Wrong("ns2.unknown_object", f"A route leads to a node, link or LAN; {args[0][:80]!r} is none.")
     thing.routes.append((target.name, program.node(args[1]).name))
@@ -330,6 +338,8 @@ _METHODS: dict[type[Thing], dict[str, Handler]] = {
         "node": _node,
         "duplex-link": _duplex_link,
         "make-lan": _make_lan,
+        "make-cloud": _make_lan,
+        "make-san": _make_san,
         "rtproto": _rtproto,
         "link": _link,
         "lanlink": _lanlink,
