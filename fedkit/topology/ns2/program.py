@@ -131,6 +131,10 @@ class Program:
         hint = f"; did you mean {near[0]}?" if near else f"; give it the variable of a {what}, such as $a."
         raise Wrong("ns2.unknown_object", f"There is no {what} {text[:80]!r}{hint}")
 
+    def is_node(self, text: str) -> bool:
+        """Tell whether a handle or a name means a node."""
+        return isinstance(self.things.get(text) or self.by_name.get(text), Node)
+
     def node(self, text: str) -> Node:
         """The node that `text` means."""
         return self.find(text, Node, "node")

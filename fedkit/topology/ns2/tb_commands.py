@@ -19,16 +19,23 @@ FAILURE_ACTIONS = ("fatal", "nonfatal", "ignore")
 SECURITY_LEVELS = ("Green", "Blue", "Yellow", "Orange", "Red")
 _TESTBED = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)?\Z")
 _TARFILE = re.compile(r".+\.(tar|tar\.Z|tar\.gz|tgz|tar\.bz2)\Z")
+_SCHEMES = ("http", "https", "ftp")
 _SHARED = ("/users", "/proj", "/groups", "/share")  # over NFS: nothing is unpacked there
 _COMMANDS: dict[str, Command] = {}
 
 # Not ours to carry out: what their first argument means is all that is known of them.
 _OF_NODES = (
-    "tb-set-ip-routing",
     "tb-set-node-loadlist",
     "tb-set-node-cmdline",
-    "tb-set-node-service",
-    "tb-add-node-service-hook",
+    "tb-set-node-id",
+    "tb-set-node-inner-elab-role",
+    "tb-set-node-lan-backfill",
+    "tb-set-node-lan-est-bandwidth",
+    "tb-set-node-plab-plcnet",
+    "tb-set-node-plab-role",
+    "tb-set-fw-style",
+    "tb-fix-interface",
+    "tb-bind-parent",
     "tb-set-node-usesharednode",
     "tb-set-node-sharingmode",
     "tb-set-node-routable-ip",
@@ -37,11 +44,14 @@ _OF_NODES = (
     "tb-add-node-cpu",
     "tb-add-node-storage",
     "tb-allow-external",
-    "tb-set-jail-os",
 )
 _OF_WIRES = (
-    "tb-set-link-est-bandwidth",
-    "tb-set-link-backfill",
+    "tb-set-link-simplex-backfill",
+    "tb-set-lan-accesspoint",
+    "tb-set-lan-backfill",
+    "tb-set-lan-est-bandwidth",
+    "tb-set-lan-simplex-backfill",
+    "tb-set-node-lan-setting",
     "tb-set-link-protocol",
     "tb-set-link-layer",
     "tb-set-link-encap",
@@ -56,7 +66,10 @@ _OF_WIRES = (
     "tb-request-ip-alias-lan",
     "tb-request-ip-alias-link",
 )
+_OF_EITHER = ("tb-set-link-est-bandwidth", "tb-set-link-backfill")  # a link, or the node at one end and then the other
 _OF_THE_EXPERIMENT = (
+    "tb-set-node-service",
+    "tb-add-node-service-hook",
     "tb-use-ipassign",
     "tb-set-ipassign-args",
     "tb-make-soft-vtype",
@@ -65,10 +78,10 @@ _OF_THE_EXPERIMENT = (
     "tb-set-sync-server",
     "tb-set-colocate-factor",
     "tb-set-packing-strategy",
-    "tb-set-cpu-usage",
-    "tb-set-mem-usage",
     "tb-set-encapsulate",
     "tb-set-vlink-emulation",
+    "tb-set-jail-os",
+    "tb-set-sim-os",
     "tb-set-delay-os",
     "tb-set-delay-capacity",
     "tb-use-endnodeshaping",
@@ -76,20 +89,31 @@ _OF_THE_EXPERIMENT = (
     "tb-use-physnaming",
     "tb-elab-in-elab",
     "tb-elab-in-elab-topology",
+    "tb-elabinelab-singlenet",
+    "tb-set-elabinelab-attribute",
+    "tb-set-elabinelab-cvstag",
+    "tb-set-elabinelab-fw-type",
+    "tb-set-elabinelab-role-attribute",
+    "tb-set-inner-elab-eid",
+    "tb-unset-elabinelab-attribute",
+    "tb-unset-elabinelab-role-attribute",
+    "tb-feedback-vlan",
+    "tb-feedback-vlink",
+    "tb-feedback-vnode",
+    "tb-fix-current-resources",
     "tb-set-nonfs",
     "tb-set-dpdb",
     "tb-set-tarfiles",
-    "tb-set-wa-bandwidth-weight",
-    "tb-set-wa-delay-weight",
-    "tb-set-wa-plr-weight",
-    "tb-plab-set-pref",
+    "tb-set-uselatestwadata",
+    "tb-set-usewatunnels",
+    "tb-set-wasolver-weights",
 )
 _ARGUMENTS_LIMIT = 64 * 1024  # characters of one command that is passed on
 
 
 def names() -> list[str]:
     """Every command there is."""
-    return [*_COMMANDS, *_OF_NODES, *_OF_WIRES, *_OF_THE_EXPERIMENT]
+    return [*_COMMANDS, *_OF_NODES, *_OF_WIRES, *_OF_EITHER, *_OF_THE_EXPERIMENT]
 
 
 def call(program: Program, name: str, args: Sequence[str]) -> None:
@@ -101,11 +125,12 @@ def call(program: Program, name: str, args: Sequence[str]) -> None:
     text = program.readable(" ".join(args))
     if len(text) > _ARGUMENTS_LIMIT:
         raise Wrong("ns2.too_large", f"{name} has arguments of more than {_ARGUMENTS_LIMIT} characters.")
-    if name in _OF_NODES:
-        node = program.node(args[0] if args else "")
+    first = args[0] if args else ""
+    if name in _OF_NODES or (name in _OF_EITHER and program.is_node(first)):
+        node = program.node(first)
         node.extra.append((name, program.readable(" ".join(args[1:]))))
-    elif name in _OF_WIRES:
-        wire = program.wire(args[0] if args else "")
+    elif name in _OF_WIRES or name in _OF_EITHER:
+        wire = program.wire(first)
         wire.extra.append((name, program.readable(" ".join(args[1:]))))
     else:
         program.settings.append((name, text))
@@ -275,7 +300,30 @@ def _tb_set_node_tarfiles(program: Program, args: Sequence[str]) -> None:
             )
         if not _TARFILE.match(file):
             raise Wrong("ns2.bad_tarfile", f"{file[:80]!r} is no tar file: .tar, .tar.Z, .tar.gz, .tgz or .tar.bz2.")
+        scheme, separator, _rest = file.partition("://")
+        if separator and scheme not in _SCHEMES:
+            raise Wrong("ns2.bad_tarfile", f"A tar file is fetched by {', '.join(_SCHEMES)}; {file[:80]!r} is not.")
     node.tarfiles = pairs
+
+
+@_command("tb-set-ip-routing", 1)
+def _tb_set_ip_routing(program: Program, args: Sequence[str]) -> None:
+    if args[0] not in ("none", "ospf"):
+        raise Wrong("ns2.bad_value", f"tb-set-ip-routing takes none or ospf; {args[0][:80]!r} is neither.")
+    program.routing = None if args[0] == "none" else args[0]
+
+
+def _usage(name: str) -> Command:
+    def usage(program: Program, args: Sequence[str]) -> None:
+        if args[0] not in ("1", "2", "3", "4", "5"):
+            raise Wrong("ns2.bad_value", f"{name} takes 1 to 5; {args[0][:80]!r} is not.")
+        program.settings.append((name, args[0]))
+
+    return usage
+
+
+_command("tb-set-cpu-usage", 1)(_usage("tb-set-cpu-usage"))
+_command("tb-set-mem-usage", 1)(_usage("tb-set-mem-usage"))
 
 
 @_command("tb-set-security-level", 1)
