@@ -110,7 +110,9 @@ def _leftovers(state: Path) -> list[str]:
 def _groups() -> list[str]:
     cgroups = Cgroups.find()
     roots = cgroups.roots if cgroups else ()
-    return [str(path) for root in roots for key in USED_KEYS for path in root.glob(f"**/fedmesh-{key}")]
+    wanted = {f"fedmesh-{key}" for key in USED_KEYS}
+    # Groups of others go while we look, which os.walk takes as it is.
+    return [f"{folder}/{name}" for root in roots for folder, names, _ in os.walk(root) for name in wanted & {*names}]
 
 
 def _processes() -> list[str]:
