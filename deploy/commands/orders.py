@@ -34,6 +34,7 @@ RECORD = COLUMNS | {
     "batch": "batch",
     "ssh": "ssh",
 }
+LENT = ("accepted", "running")  # states of an attempt
 MOMENTS = ["%Y-%m-%dT%H:%M:%S%z"]
 ATTEMPT_COLUMNS = {
     "member": "member",
@@ -187,9 +188,8 @@ def why(order: OrderArgument, output: OutputOption = Format.TABLE) -> None:
     if told["next_try"]:
         say(f"The next try is due at {told['next_try']}.")
     show([attempt | {"as": _without_member(attempt["name"])} for attempt in told["attempts"]], output, ATTEMPT_COLUMNS)
-    for attempt in told["attempts"]:
-        _tell_missing(attempt)
-        _tell_proof(attempt)
+    for attempt in {(attempt["fedid"], attempt["name"]): attempt for attempt in told["attempts"]}.values():
+        _tell_right(attempt)  # the last attempt at a member under a name
 
 
 def _without_member(name: str) -> str:
@@ -197,23 +197,23 @@ def _without_member(name: str) -> str:
     return name.partition("/")[2]
 
 
-def _tell_missing(attempt: dict[str, Any]) -> None:
-    for number, wanted in enumerate(attempt["missing"]):
-        before = f"{attempt['member']} would lend to {_without_member(attempt['name'])} with" if not number else "  or"
-        say(f"{before}: {'; '.join(wanted)}")
+def _tell_right(attempt: dict[str, Any]) -> None:
+    """Say what a member went by: credentials that were missing, or the rule by which it lends, and its proof."""
+    from fedkit.policy.rendering import missing_text, proof_text
 
-
-def _tell_proof(attempt: dict[str, Any]) -> None:
-    """Say by which rule something is lent, and what of the user proves that the rule is for them."""
-    if attempt["proof"] is None:
-        return
-    from fedkit.policy.rendering import proof_text
-
-    goal = attempt["proof"]["proofs"][-1]  # those before it show the name; `-o json` has them all
     home, _, name = attempt["name"].partition("/")
-    names = {goal[-1]["subject"]: name.rpartition("/")[2], home: "home", attempt["fedid"]: attempt["member"]}
-    say(f"{attempt['member']} lends to {name} by its rule {attempt['proof']['rule']}, because:")
-    say(proof_text(goal, names))
+    names = {home: "home", attempt["fedid"]: attempt["member"]}
+    for sent in attempt["sent"]:
+        if sent["statement"].startswith(f"{home}.user <- "):
+            names[sent["statement"].rpartition(" ")[2]] = name.rpartition("/")[2]
+    if attempt["missing"]:
+        say(
+            f"{attempt['member']} would lend to {name} with more credentials. {missing_text(attempt['missing'], names)}"
+        )
+    if attempt["proof"]:
+        lends = "lends" if attempt["state"] in LENT else "lent"
+        goal = attempt["proof"]["proofs"][-1]  # those before it show the name; `-o json` has them all
+        say(f"{attempt['member']} {lends} to {name} by its rule {attempt['proof']['rule']}:\n{proof_text(goal, names)}")
 
 
 def _show_all(orders: list[Any], output: Format) -> None:

@@ -30,12 +30,12 @@ from federation_member.orders.model import (
 )
 from federation_member.orders.tables import EPOCH, order_attempts, order_counter, order_events, order_networks, orders
 from fedkit.clock import Clock
-from fedkit.protocol.lending import Instance, Spec, Tunnel
+from fedkit.protocol.lending import Instance, Line, Spec, Tunnel
 from fedkit.store import Tx
 
 SPEC: TypeAdapter[Spec] = TypeAdapter(Spec)
 SENT: TypeAdapter[tuple[Sent, ...]] = TypeAdapter(tuple[Sent, ...])
-MISSING: TypeAdapter[tuple[tuple[str, ...], ...]] = TypeAdapter(tuple[tuple[str, ...], ...])
+MISSING: TypeAdapter[tuple[tuple[str, ...], ...]] = TypeAdapter(tuple[tuple[Line, ...], ...])
 HANDLE: TypeAdapter[Handle] = TypeAdapter(Handle)
 ACCESS: TypeAdapter[Access] = TypeAdapter(Access)
 TUNNELS: TypeAdapter[tuple[Tunnel, ...]] = TypeAdapter(tuple[Tunnel, ...])

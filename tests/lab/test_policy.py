@@ -149,8 +149,8 @@ def test_a_project_has_two_machines_and_everybody_learns_why(
     running = anna.ask("order", "why", lent[0]["id"])["attempts"][0]
     goal = f"{b}.rule_proj1-small <- {a}.project_proj1"
     assert {goal, f"{a}.project_proj1 <- {principal(running)}"} <= rests_on(running["proof"])
-    assert "proj1-small" in said(anna, lent[0])
-    assert by_ben["missing"][0][0] in said(ben, orders[0][1])
+    assert "site-b.test lends to proj1/anna by its rule proj1-small:" in said(anna, lent[0])
+    assert f"home:{a[:8]}.project_proj1 <- ben:" in said(ben, orders[0][1])
     assert by_nina["reason"] in said(nina, orders[1][1])
     assert by_anna["reason"] in said(anna, third)
 

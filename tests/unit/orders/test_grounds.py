@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from federation_member.orders.store import MISSING
 from fedkit.protocol.lending import Grounds
 
 LENDER, HOME, USER = "b" * 40, "a" * 40, "c" * 40
@@ -45,3 +46,9 @@ def test_a_proof_is_kept_as_it_was_told() -> None:
 def test_what_is_no_proof_is_refused(told: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Grounds.model_validate(told)
+
+
+@pytest.mark.parametrize("wanted", ["a\nfulfilled: runs at site-b.test", "\x1b[2J", ""])
+def test_what_is_missing_is_told_in_lines_that_cannot_pass_for_others(wanted: str) -> None:
+    with pytest.raises(ValidationError):
+        MISSING.validate_python([[wanted]])
