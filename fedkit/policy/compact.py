@@ -19,6 +19,7 @@ from fedkit.policy.model import STATEMENT_LIMIT, Credential, Statement, Unusable
 TYPE = "fedmesh-credential+jws"
 ENCODING = "compact"
 LIMIT = 2 * STATEMENT_LIMIT  # characters of the whole text
+USUAL = 2048  # characters; longer ones are checked each time
 _LATEST = 253402300799  # the last second of the year 9999
 
 
@@ -43,9 +44,12 @@ def issue(key: PrivateKey, statement: Statement, expires: datetime, not_before: 
     return read(jws.sign(key, TYPE, json.dumps(payload, separators=(",", ":")).encode()))
 
 
-@lru_cache(maxsize=65536)
 def read(text: str) -> Credential:
     """Check the signature of a compact credential; raise `BadCredential`. Whether it holds now is not looked at."""
+    return _remembered(text) if len(text) <= USUAL else _read(text)
+
+
+def _read(text: str) -> Credential:
     if len(text) > LIMIT:
         raise BadCredential(f"A credential has at most {LIMIT} characters; this one has {len(text)}.")
     try:
@@ -65,3 +69,7 @@ def read(text: str) -> Credential:
     if not_before is not None and not_before >= expires:
         raise BadCredential("The credential expires before it begins.")
     return Credential(statement, signed.key, expires, not_before, ENCODING, text.encode())
+
+
+# A stranger can send any number of credentials of their own making; what is remembered of them is bounded, about 100 MB at worst.
+_remembered = lru_cache(maxsize=16384)(_read)

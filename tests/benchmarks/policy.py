@@ -60,7 +60,7 @@ def milliseconds(
 
 def forget() -> None:
     """Empty every cache behind `read`."""
-    compact.read.cache_clear()
+    compact._remembered.cache_clear()
     jws._signer.cache_clear()
 
 
