@@ -27,6 +27,7 @@ OUTPUT_LIMIT = 64 * 1024  # characters of what `puts` writes
 RECURSION_LIMIT = 500
 SOURCES_LIMIT = 16  # files deep
 _HIDDEN = "after chan coroutine fblocked fcopy fileevent interp package pid update vwait yield yieldto zlib".split()  # noqa: SIM905
+_ERROR = "1"  # TCL_ERROR, as `catch` tells it
 _SOURCED = re.compile(r'\("uplevel" body line (\d+)\)\s+invoked from within\s+"uplevel #0 \$script"')
 _PRELUDE = r"""
 rename set ::fed_set
@@ -43,7 +44,11 @@ proc set {name args} {
 }
 proc source {args} {
     ::fed_set script [::fed_source {*}$args]
-    if {$script ne ""} { uplevel #0 $script; ::fed_sourced }
+    if {$script eq ""} { return "" }
+    ::fed_set code [catch {uplevel #0 $script} result options]
+    ::fed_sourced $code
+    if {$code == 1} { return -options $options $result }
+    return $result
 }
 """
 
@@ -61,6 +66,7 @@ class Interpreter:
         self._file = file
         self._files = files
         self._stack: list[tuple[str, int]] = [(file, 0)]
+        self._failed: str | None = None  # the innermost file sourced that the last error of Tcl itself came from
         self._give_up = give_up
         self._tcl = tkinter.Tcl()
         self._tcl.call("interp", "create", "-safe", "child")
@@ -164,13 +170,18 @@ class Interpreter:
         text = self._files.get(args[0], self._files.get(name))
         if text is None:
             raise Wrong("ns2.unknown_file", f"There is no file {args[0][:80]!r}; send it along with the program.")
+        if not text:
+            return ""
         if len(self._stack) > SOURCES_LIMIT:
             raise Wrong("ns2.too_deep", f"Files source one another more than {SOURCES_LIMIT} deep.")
         self._stack.append((name, self._depth() - 1))
+        self._failed = None
         return text
 
-    def _sourced(self, _args: Sequence[str]) -> str:
-        self._stack.pop()
+    def _sourced(self, args: Sequence[str]) -> str:
+        file, _base = self._stack.pop()
+        if args[0] == _ERROR and self._failed is None:
+            self._failed = file
         return ""
 
     def _depth(self) -> int:
@@ -213,10 +224,10 @@ class Interpreter:
         elif "too many nested" in message:
             code = "ns2.too_deep"
         first, info = int(details.get("-errorline", "1")), details.get("-errorinfo", "")
-        file = self._stack[-1][0]
+        file = self._file
         sourced = _SOURCED.search(info)
-        if sourced:
-            first, info = int(sourced[1]), info[: sourced.start()]
+        if sourced and self._failed:
+            file, first, info = self._failed, int(sourced[1]), info[: sourced.start()]
         line = _error_line(first, info)
         self.program.fail(file, line, code, message[:500])
 
