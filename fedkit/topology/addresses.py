@@ -103,6 +103,15 @@ def number(wires: Iterable[Wire]) -> Mapping[str, list[str]]:
     return found
 
 
+def check_unique(addresses: Iterable[tuple[str, str]]) -> None:
+    """Addresses with who has each; raise `BadAddress` where two have the same one."""
+    holders: dict[int, str] = {}
+    for text, holder in addresses:
+        other = holders.setdefault(parse(text), holder)
+        if other != holder:
+            raise BadAddress(f"{holder} has the address {text} that {other} has already; change one.")
+
+
 def _given_subnet(wire: Wire) -> Subnet | None:
     subnets = {
         Subnet.around(check_host(text, wire.netmask), parse_netmask(wire.netmask)) for text in wire.given if text

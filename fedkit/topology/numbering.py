@@ -30,6 +30,13 @@ def numbered(topology: Topology) -> Topology:
     for element in topology.elements:
         told = tuple(_told(interface, left, masks, isinstance(element, Computer)) for interface in element.interfaces)
         elements.append(replace(element, interfaces=told))
+    addresses.check_unique(
+        (interface.ip4, f"{element.name} on {', '.join(interface.substrates)}")
+        for element in elements
+        if isinstance(element, Computer)
+        for interface in element.interfaces
+        if interface.ip4
+    )
     return replace(topology, elements=tuple(elements))
 
 

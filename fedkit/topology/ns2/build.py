@@ -54,6 +54,12 @@ def _number(program: Program) -> None:
     for wire in ordered:
         for member, ip in zip(wire.members, numbered[wire.name], strict=True):
             member.ip = ip
+    addresses.check_unique(
+        (ip, f"{member.node.name} on {wire.name}")
+        for wire in ordered
+        for member in wire.members
+        for ip in (member.ip or "", *member.aliases)
+    )
 
 
 def _substrate(wire: Wire) -> Substrate:
