@@ -30,10 +30,10 @@ def rate(text: str) -> int:
     match = _RATE.match(text)
     if match is None or match[2] not in _RATE_UNITS:
         raise BadUnit(f"{_short(text)} is no bandwidth; write a number with b, kb, Mb or Gb, such as 100Mb.")
-    value = int(float(match[1]) * _RATE_UNITS[match[2]] + 1e-9)
-    if not SMALLEST_RATE <= value <= LARGEST_RATE:
+    value = float(match[1]) * _RATE_UNITS[match[2]] + 1e-9
+    if not SMALLEST_RATE <= value < LARGEST_RATE + 1:
         raise BadUnit(f"A bandwidth is 10kb to 10Gb; {_short(text)} is not.")
-    return value
+    return int(value)
 
 
 def delay(text: str) -> int:
@@ -42,7 +42,7 @@ def delay(text: str) -> int:
     if match is None or match[2] not in _DELAY_UNITS:
         raise BadUnit(f"{_short(text)} is no delay; write a number with s, ms or ns, such as 10ms.")
     value = float(match[1]) * _DELAY_UNITS[match[2]]
-    if value != 0 and value < SMALLEST_DELAY:
+    if value != 0 and not SMALLEST_DELAY <= value < math.inf:
         raise BadUnit(f"A delay is 0 or at least {SMALLEST_DELAY}ms; {_short(text)} is not.")
     return int(value + 1e-9)
 
