@@ -33,7 +33,7 @@ AGENTS = {"UDP", "TCP", "TCP/FullTcp", "Null", "TCPSink"}
 AGENTS |= {f"TCP/FullTcp/{kind}" for kind in ("Reno", "Newreno", "Tahoe", "Sack")}
 AGENTS |= {f"TCP/{kind}" for kind in ("Reno", "Newreno", "Tahoe", "Sack")}
 APPLICATIONS = {"Traffic/CBR", "FTP", "Telnet", "Program"}
-_SPECIAL = ("bridge", "blockstore", "make-portinvlan", "make-path")
+_SPECIAL = ("make-portinvlan", "make-path")
 
 
 def call(program: Program, handle: str, method: str, args: Sequence[str]) -> str:
@@ -265,6 +265,18 @@ def _special(what: str) -> Handler:
     return make
 
 
+def _role(what: str) -> Handler:
+    """A node that is more than a node on a testbed with the hardware for it."""
+
+    def make(program: Program, _simulator: Thing, _args: Sequence[str]) -> str:
+        program.warn("ns2.unsupported", f"A {what} needs a testbed's own hardware; elsewhere it is an ordinary node.")
+        node = program.keep(Node(program.handle(), program.automatic_name("tbnode-n")))
+        node.extra.append(("ns:role", what))
+        return node.handle
+
+    return make
+
+
 def _run(program: Program, _simulator: Thing, args: Sequence[str]) -> str:
     _count("run", args, 0, 0)
     if program.ran:
@@ -351,6 +363,8 @@ _METHODS: dict[type[Thing], dict[str, Handler]] = {
         "event-sequence": _event_list("EventSequence"),
         "event-group": _event_list("EventGroup"),
         "run": _run,
+        "bridge": _role("bridge"),
+        "blockstore": _role("blockstore"),
         **{what: _special(what) for what in _SPECIAL},
     },
     Node: {
