@@ -16,6 +16,8 @@ const SWEEPS = 4;
 export function graphOf(proofs) {
   const graph = new Graph();
   for (const steps of proofs) graph.addProof(steps);
+  graph.prune();
+  graph.number();
   graph.place();
   return graph;
 }
@@ -25,7 +27,6 @@ class Graph {
   arrows = [];
   credentials = []; // steps, one for each credential; the number on an arrow is the place here, from 1
   left = 0; // steps that are not drawn
-  #numbers = new Map();
 
   addProof(steps) {
     const first = Math.max(0, steps.length - DRAWN_LIMIT);
@@ -38,20 +39,13 @@ class Graph {
   }
 
   #addStep(step, grounds) {
-    const number = this.#number(step);
-    const known = this.boxes.get(claim(step.role, step.subject));
-    if (known?.shown) return;
+    if (this.boxes.get(claim(step.role, step.subject))?.shown) return;
     const { tail } = parse(step.statement);
     const sources = tail.map((part) => this.#source(part, step.subject, grounds));
     const source = sources.length === 1 ? sources[0] : this.#together(tail, step.subject, sources);
     const target = this.#box(claim(step.role, step.subject), "role", step.role, step.subject);
     target.shown = true;
-    this.#arrow(source, target, number);
-  }
-
-  #number(step) {
-    if (!this.#numbers.has(step.credential)) this.#numbers.set(step.credential, this.credentials.push(step));
-    return this.#numbers.get(step.credential);
+    this.#arrow(source, target, step);
   }
 
   // The box of one part of a credential's tail.
@@ -88,15 +82,35 @@ class Graph {
     return this.boxes.get(key);
   }
 
-  #arrow(from, to, number = null) {
+  #arrow(from, to, step = null) {
     to.row = Math.max(to.row, from.row + 1);
-    this.arrows.push({ from, to, number, ways: [] });
+    this.arrows.push({ from, to, step, number: null, ways: [] });
+  }
+
+  // Two proofs may show the same in two ways, of which one is drawn; then nothing rests on what only the other way needs.
+  prune() {
+    const into = new Map();
+    for (const arrow of this.arrows) into.set(arrow.to, [...(into.get(arrow.to) ?? []), arrow]);
+    const kept = new Set([...this.boxes.values()].filter((box) => box.goal));
+    for (const box of kept) for (const { from } of into.get(box) ?? []) kept.add(from); // a set is walked to its new end
+    this.boxes = new Map([...this.boxes].filter(([, box]) => kept.has(box)));
+    this.arrows = this.arrows.filter(({ to }) => kept.has(to));
+  }
+
+  number() {
+    const numbers = new Map();
+    for (const arrow of this.arrows.filter(({ step }) => step)) {
+      const { credential } = arrow.step;
+      if (!numbers.has(credential)) numbers.set(credential, this.credentials.push(arrow.step));
+      arrow.number = numbers.get(credential);
+    }
   }
 
   // Rows from the top; in each, boxes lie near those that they are tied to, and long arrows have a way between them.
   place() {
     const highest = Math.max(...[...this.boxes.values()].map((box) => box.row));
-    for (const box of this.boxes.values()) if (box.top) box.row = highest;
+    const below = new Set(this.arrows.map(({ from }) => from));
+    for (const box of this.boxes.values()) if (box.top && !below.has(box)) box.row = highest;
     const rows = Array.from({ length: highest + 1 }, () => []);
     for (const box of this.boxes.values()) rows[highest - box.row].push(box);
     const ties = this.arrows.flatMap((arrow) => waysOf(arrow, (way) => rows[highest - way.row].push(way)));
