@@ -67,12 +67,13 @@ def seconds(text: str) -> float:
     """An event's time: seconds, or such as `1h20m3s`."""
     match = re.fullmatch(rf"(?:(\d+)h)?(?:(\d+)m)?(?:{_NUMBER}s)?", text) if text else None
     if match and any(match.groups()):
-        hours, minutes, rest = match.groups()
-        return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(rest or 0)
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+        hours, minutes, rest = (float(part or 0) for part in match.groups())
+        value = hours * 3600 + minutes * 60 + rest
+    else:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
     if not 0 <= value < 1e9:
         raise BadUnit(f"{_short(text)} is no time; write seconds, or such as 1h20m3s.")
     return value
