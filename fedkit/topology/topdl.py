@@ -10,8 +10,7 @@ substrate that does not exist or exists twice. The root's name is free (fedd say
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal, cast
 
@@ -167,7 +166,7 @@ def read(data: bytes, file: str = "topdl") -> Topology:
     reader = _Reader(file)
     root = reader.parse(data)
     topology = cast(Topology, reader.build(Topology, root))
-    reader.check(topology)
+    reader.check(root)
     if reader.problems:
         raise BadDescription(reader.problems)
     return topology
@@ -222,29 +221,34 @@ class _Reader:
             self._xml_attribute(kind, node, values)
         return self._made(kind, node, values)
 
-    def check(self, topology: Topology) -> None:
+    def check(self, root: etree._Element) -> None:
         """What the schema cannot say: names that must be unique, and ones that must exist."""
-        known = self._unique("substrates", (substrate.name for substrate in topology.substrates))
-        self._unique("computers", (computer.name for computer in topology.computers))
-        for element in topology.elements:
-            own = element.name if isinstance(element, Computer) else type(element).__name__.lower()
-            for interface in element.interfaces:
-                for missing in sorted(set(interface.substrates).difference(known)):
-                    text = f"Interface {interface.name} of {own} is on {missing!r}, and there is no such substrate."
-                    self._say(None, "topology.unknown_substrate", text)
+        known = self._unique("substrates", _children(root, "substrates"))
+        elements = [one for holder in _children(root, "elements") for one in holder.iterchildren(tag=etree.Element)]
+        self._unique("computers", (one for one in elements if etree.QName(one).localname == "computer"))
+        for element in elements:
+            for interface in _children(element, "interface"):
+                for substrate in _children(interface, "substrate"):
+                    if _stripped(substrate) not in known:
+                        text = f"An interface is on {_stripped(substrate)[:80]!r}, and there is no such substrate."
+                        self._say(substrate.sourceline, "topology.unknown_substrate", text)
 
-    def _unique(self, what: str, names: Iterable[str]) -> set[str]:
-        counted = Counter(names)
-        for name in (name for name, number in counted.items() if number > 1):
-            self._say(None, "topology.duplicate_name", f"Two {what} are called {name!r}; rename one.")
-        return set(counted)
+    def _unique(self, what: str, nodes: Iterable[etree._Element]) -> set[str]:
+        """Their names, each once."""
+        known: set[str] = set()
+        for name in (name for node in nodes for name in _children(node, "name")):
+            if _stripped(name) in known:
+                text = f"Two {what} are called {_stripped(name)[:80]!r}; rename one."
+                self._say(name.sourceline, "topology.duplicate_name", text)
+            known.add(_stripped(name))
+        return known
 
     def _value(self, rule: Child, node: etree._Element) -> Any:
         if rule.of is object:
             return self._element(node)
         if isinstance(rule.of, type) and rule.of in {*_SEQUENCES, Id}:
             return self.build(rule.of, node)
-        text = (node.text or "").strip()
+        text = _stripped(node)
         try:
             return cast(Convert, rule.of)(text)
         except ValueError:
@@ -268,7 +272,7 @@ class _Reader:
         if kind not in _ID_KINDS:
             self._say(node.sourceline, "topology.bad_structure", f"<id> holds exactly one of {', '.join(_ID_KINDS)}.")
             return Id("localname", "")
-        return Id(kind, (children[0].text or "").strip())
+        return Id(kind, _stripped(children[0]))
 
     def _xml_attribute(self, kind: type, node: etree._Element, values: dict[str, Any]) -> None:
         name, convert = _XML_ATTRIBUTES[kind]
@@ -312,6 +316,14 @@ class _Reader:
 
     def _fatal(self, line: int | None, code: str, message: str) -> BadDescription:
         return BadDescription([*self.problems, Problem(self.file, line, code, message)])
+
+
+def _children(node: etree._Element, tag: str) -> Iterator[etree._Element]:
+    return (child for child in node.iterchildren(tag=etree.Element) if etree.QName(child).localname == tag)
+
+
+def _stripped(node: etree._Element) -> str:
+    return (node.text or "").strip()
 
 
 def _fill(node: etree._Element, thing: Any) -> None:
