@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from fedkit.topology.addresses import BadAddress
 from fedkit.topology.errors import BadDescription, Problem
 from fedkit.topology.json_form import as_json
 from fedkit.topology.model import Attributes, Described, Topology
-from fedkit.topology.ns2 import reader, worker
+from fedkit.topology.ns2 import reader, worker, writer
 from fedkit.topology.numbering import numbered
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -211,3 +212,13 @@ def test_addresses_are_numbered_as_by_real_tcl() -> None:
         assert topology is not None, program.errors
         found = {(c.name, i.substrates[0]): i.ip4 for c in topology.computers for i in c.interfaces}
         assert found == one.addresses(listing.split())
+
+
+@pytest.mark.parametrize("name", [name for name in NS2 if not expectation("ns2", name)["errors"]])
+def test_ns2_written_and_read_again_is_the_same(name: str) -> None:
+    files = expectation("ns2", name).get("files", {})
+    _program, topology, _output = worker.run("x.ns", (CORPUS / "ns2" / f"{name}.ns").read_text(), files)
+    assert topology is not None
+    program, again, _output = worker.run("x.ns", writer.write(topology), {})
+    assert (program.errors, again) == ([], topology)
+    assert topdl.read(topdl.write(topology)) == replace(topology, services=(), routing=None)
