@@ -22,6 +22,19 @@ export function graphOf(proofs) {
   return graph;
 }
 
+// Whether each step follows from its credential and the steps before it, as Proof.check() says; only then a picture tells no lie.
+export function holdTogether(proofs) {
+  return proofs.every((steps) => steps.length && steps.every((step, index) => {
+    const parsed = parse(step.statement);
+    if (parsed?.head.text !== step.role || step.because.some((earlier) => !(earlier < index))) return false;
+    const grounds = new Set(step.because.map((earlier) => claim(steps[earlier].role, steps[earlier].subject)));
+    const has = (role) => role === step.subject || grounds.has(claim(role, step.subject));
+    return parsed.tail.every(({ text, principal, roles: [via, name] }) =>
+      has(text) || (name && step.because.some((earlier) => steps[earlier].role === `${principal}.${via}`
+        && parsePart(steps[earlier].subject).roles.length === 0 && has(`${steps[earlier].subject}.${name}`))));
+  }));
+}
+
 class Graph {
   boxes = new Map();
   arrows = [];

@@ -1,6 +1,6 @@
 // What a person sees of a decision: the proof as a picture with its credentials in words, or what was missing.
 
-import { BOX, graphOf } from "./graph.js";
+import { BOX, graphOf, holdTogether } from "./graph.js";
 import { element, when } from "./page.js";
 import { labelOf, parsePart, says, short, wouldHaveToSay } from "./words.js";
 
@@ -11,17 +11,23 @@ const [FIRST, SECOND] = ["600 13px system-ui, sans-serif", "11px system-ui, sans
 const ruler = document.createElement("canvas").getContext("2d");
 
 export function proofShown(proofs, names) {
+  if (!holdTogether(proofs)) {
+    return [element("p", { textContent: "This is no proof: its steps do not follow from one another. It says:" }), said(proofs.flat(), names)];
+  }
   const graph = graphOf(proofs);
-  const shown = graph.credentials.map((step) =>
-    element("li", {}, ...says(step.statement, names),
-      element("span", { className: "quiet" }, " Until ", when(step.expires)),
-      element("code", { className: "statement", textContent: step.statement })));
   const left = graph.left ? ` ${graph.left} more steps lie below and are not drawn.` : "";
   return [
     element("div", { className: "picture", tabIndex: 0, role: "group", ariaLabel: "Picture of the proof" }, picture(graph, names)),
     element("p", { className: "reason", textContent: `An arrow with a number is a credential; a dashed one says on what something rests.${left}` }),
-    element("ol", { className: "credentials" }, ...shown),
+    said(graph.credentials, names),
   ];
+}
+
+function said(steps, names) {
+  return element("ol", { className: "credentials" }, ...steps.map((step) =>
+    element("li", {}, ...says(step.statement, names),
+      element("span", { className: "quiet" }, " Until ", when(step.expires)),
+      element("code", { className: "statement", textContent: step.statement }))));
 }
 
 export function missingShown(missing, names) {
@@ -32,14 +38,17 @@ export function missingShown(missing, names) {
   return [element("p", { textContent: title }), element(several ? "ol" : "ul", { className: "missing" }, ...sets)];
 }
 
+let pictures = 0;
+
 function picture(graph, names) {
+  const tip = `tip-${++pictures}`; // its own: what a closed dialog holds cannot be used
   const drawn = svg("svg", { viewBox: `0 0 ${graph.width} ${graph.height}`, role: "img" },
     svg("title", {}, summary(graph, names)),
-    svg("defs", {}, svg("marker", { id: "tip", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 8, markerHeight: 8, orient: "auto" },
+    svg("defs", {}, svg("marker", { id: tip, viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 8, markerHeight: 8, orient: "auto" },
       svg("path", { d: "M0 0 L8 4 L0 8 z", class: "tip" }))));
   drawn.style.maxWidth = `${graph.width}px`;
   drawn.style.minWidth = `${graph.width * SMALLEST}px`;
-  drawn.append(...graph.arrows.map((arrow) => line(arrow)));
+  drawn.append(...graph.arrows.map((arrow) => line(arrow, tip)));
   drawn.append(...[...graph.boxes.values()].map((box) => boxDrawn(box, names)));
   drawn.append(...graph.arrows.filter((arrow) => arrow.number).map((arrow) => numberDrawn(arrow, graph, names)));
   return drawn;
@@ -50,14 +59,14 @@ function summary(graph, names) {
   return `Proof of ${goals.join(", ")} by ${graph.credentials.length} credentials, which the list below tells in words.`;
 }
 
-function line({ from, to, number, ways }) {
+function line({ from, to, number, ways }, tip) {
   const stops = [[from.x, from.y], ...ways.flatMap(({ x, y }) => [[x, y + BOX.height], [x, y]]), [to.x, to.y + BOX.height + 2]];
   let path = `M${stops[0].join(" ")}`;
   for (let index = 1; index < stops.length; index++) {
     const [[x1, y1], [x2, y2]] = [stops[index - 1], stops[index]];
     path += x1 === x2 ? ` L${x2} ${y2}` : ` C${x1} ${(y1 + y2) / 2} ${x2} ${(y1 + y2) / 2} ${x2} ${y2}`;
   }
-  return svg("path", { d: path, class: number ? "arrow" : "arrow rests", "marker-end": "url(#tip)" });
+  return svg("path", { d: path, class: number ? "arrow" : "arrow rests", "marker-end": `url(#${tip})` });
 }
 
 function numberDrawn({ from, to, number, ways }, graph, names) {

@@ -10,6 +10,7 @@ import { element } from "./page.js";
 const SHORT = 8; // digits of a fedid
 const NAME_LIMIT = 32; // characters
 const FEDID = /\b([0-9a-f]{40})\b/;
+const PART = /^[0-9a-f]{40}(\.[A-Za-z0-9][\w-]*){0,2}$/;
 const ESCAPE = /_x([0-9a-f]{2})_/g; // fedkit/identity/names.py: role_part
 // What a role means, where a member gives it to say a user's name or a rule's people: its label, and its predicate.
 const ROLES = [
@@ -24,9 +25,13 @@ const ROLES = [
 
 export const short = (fedid) => fedid.slice(0, SHORT);
 
+// Null for what is no statement: another site may have written anything.
 export function parse(statement) {
-  const [head, tail] = statement.split(" <- ");
-  return { head: parsePart(head), tail: tail.split(" & ").map(parsePart) };
+  const [head, tail, more] = statement.split(" <- ");
+  const parts = [head, ...(tail ?? "").split(" & ")];
+  if (more !== undefined || !parts.every((text) => PART.test(text))) return null;
+  const [first, ...others] = parts.map(parsePart);
+  return first.roles.length === 1 ? { head: first, tail: others } : null;
 }
 
 export function parsePart(text) {
@@ -77,7 +82,9 @@ export function wouldHaveToSay(statement, names) {
 }
 
 function sentence(statement, names, verb) {
-  const { head, tail } = parse(statement);
+  const parsed = parse(statement);
+  if (!parsed) return [];
+  const { head, tail } = parsed;
   return [who(head.principal, names), verb, ...everybody(tail, names), ` ${described(head.roles[0])[1]}.`];
 }
 

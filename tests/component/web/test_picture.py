@@ -23,7 +23,8 @@ pytestmark = pytest.mark.skipif(not installed(), reason="needs chromium and chro
 Steps = list[dict[str, Any]]
 
 LAWS = """
-  return import("./graph.js").then(({ graphOf, BOX }) => arguments[0].flatMap((proofs, index) => {
+  return import("./graph.js").then(({ graphOf, holdTogether, BOX }) => arguments[0].flatMap((proofs, index) => {
+    if (!holdTogether(proofs)) return [`${index}: it does not hold together`];
     const graph = graphOf(proofs);
     const boxes = [...graph.boxes.values()];
     const wrong = [];
@@ -110,3 +111,49 @@ async def test_two_proofs_of_one_thing_are_no_circle(browser: Browser) -> None:
     proofs = [answer.as_json() for answer in steps if isinstance(answer, Proof)]
     assert len(proofs) == 2
     assert await browser.run(LAWS, [proofs]) == []
+
+
+def _spoilt(proof: Steps) -> list[Steps]:
+    """The proof with something taken away or changed, in every step."""
+    spoilt = []
+    for index, step in enumerate(proof):
+        others = [
+            {"role": f"{FEDIDS['Z']}.p"},
+            {"subject": FEDIDS["Z"]},
+            {"statement": step["statement"].replace(" <- ", " <- " + FEDIDS["Z"] + ".p & ")},
+            {"statement": "<img src=x onerror=alert(1)> <- " + FEDIDS["Z"]},
+            *({"because": step["because"][:i] + step["because"][i + 1 :]} for i in range(len(step["because"]))),
+        ]
+        spoilt += [[*proof[:index], step | other, *proof[index + 1 :]] for other in others]
+    return spoilt
+
+
+async def test_what_is_no_proof_is_not_drawn_but_told(browser: Browser) -> None:
+    known = credentials("A.p <- A.q.r & B.s\nA.q <- C\nC.r <- U\nB.s <- F\nB.s <- C.t\nC.t <- U")
+    proof = Prover(known).prove(known[0].statement.head, Entity(FEDIDS["U"]), NOW)
+    assert isinstance(proof, Proof)
+    script = """
+      return import("./proof.js").then(({ proofShown }) => arguments[0].map((steps) => {
+        document.body.replaceChildren(...proofShown([steps], {}));
+        return [document.querySelectorAll(".box").length > 0, document.body.textContent.includes("This is no proof")];
+      }));
+    """
+    assert await browser.run(script, [proof.as_json()]) == [[True, False]]
+    spoilt = _spoilt(proof.as_json())
+    assert await browser.run(script, [*spoilt, []]) == [[False, True]] * (len(spoilt) + 1)
+    assert await browser.console() == []
+
+
+async def test_what_is_no_statement_is_told_as_it_came(browser: Browser) -> None:
+    script = """
+      return import("./proof.js").then(({ missingShown }) => {
+        document.body.replaceChildren(...missingShown(arguments[0], {}));
+        return document.body.textContent;
+      });
+    """
+    evil = f"<script>alert(1)</script>.{'x' * 4000} <- <- &"
+    told = await browser.run(script, [[evil], [f"{FEDIDS['A']}.p <- {FEDIDS['U']}"]])
+    assert evil in told
+    assert f"{FEDIDS['A'][:8]} would have to say that {FEDIDS['U'][:8]} has the role p." in told
+    assert await browser.run("return document.body.scrollWidth <= document.documentElement.clientWidth")
+    assert await browser.console() == []
