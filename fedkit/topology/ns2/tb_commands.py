@@ -44,6 +44,8 @@ _OF_NODES = (
     "tb-add-node-cpu",
     "tb-add-node-storage",
     "tb-allow-external",
+    "tb-request-ip-alias-lan",
+    "tb-request-ip-alias-link",
 )
 _OF_WIRES = (
     "tb-set-link-simplex-backfill",
@@ -63,8 +65,6 @@ _OF_WIRES = (
     "tb-set-endnodeshaping",
     "tb-set-allowcolocate",
     "tb-set-switch-fabric",
-    "tb-request-ip-alias-lan",
-    "tb-request-ip-alias-link",
 )
 _OF_EITHER = ("tb-set-link-est-bandwidth", "tb-set-link-backfill")  # a link, or the node at one end and then the other
 _OF_THE_EXPERIMENT = (
@@ -143,7 +143,7 @@ def _command(name: str, least: int, most: int | None = None) -> Callable[[Comman
         def checked(program: Program, args: Sequence[str]) -> None:
             high = least if most is None else most
             if not least <= len(args) <= high:
-                wanted = str(least) if least == high else f"{least} to {high}" if high < 1000 else f"at least {least}"
+                wanted = str(least) if least == high else f"{least} to {high}"
                 raise Wrong("ns2.wrong_arguments", f"{name} takes {wanted} arguments; {len(args)} are given.")
             function(program, args)
 
