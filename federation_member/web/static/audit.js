@@ -1,7 +1,7 @@
 // For operators: what this member decided about whom, and why. Each decision has an address, #audit/NUMBER.
 
 import { call } from "./api.js";
-import { $, attempt, element, openDialog, when } from "./page.js";
+import { $, attempt, element, notice, openDialog, when } from "./page.js";
 import { missingShown, proofShown } from "./proof.js";
 import { prose, who } from "./words.js";
 
@@ -36,12 +36,13 @@ async function load(wanted) {
     if (mine !== asked) return;
     [pages, following] = [wanted, page.next];
     $("decisions").replaceChildren(...page.items.map(row));
+    $("audit-state").textContent = page.items.length ? `Page ${pages.length}` : "No decisions yet: nobody has asked this site for anything.";
+    $("audit-newer").disabled = pages.length === 1;
+    $("audit-older").disabled = following === null;
+  }, (text) => {
+    notice(text);
+    if (text && mine === asked) $("audit-state").textContent = "Not loaded.";
   });
-  if (mine !== asked) return;
-  const shown = $("decisions").children.length;
-  $("audit-state").textContent = shown ? `Page ${pages.length}` : "No decisions yet: nobody has asked this site for anything.";
-  $("audit-newer").disabled = pages.length === 1;
-  $("audit-older").disabled = following === null;
 }
 
 function row({ sequence, at, said }) {
@@ -116,7 +117,7 @@ function refused(said, names) {
 
 // ---- whether the log is as it was written
 
-export async function check(sequence = null) {
+async function check(sequence = null) {
   const tell = (text) => {
     $("audit-check").textContent = text;
     if (sequence && $("decision-check")) $("decision-check").textContent = text;

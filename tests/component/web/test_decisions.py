@@ -244,6 +244,11 @@ async def test_what_cannot_be_had_is_said_where_one_looks(lending: Lending, brow
         await browser.find("#decision-content .notice")
         assert f"no entry {number + 1000}" in await browser.text("#decision-content .notice")
         await browser.click("#decision .bar button")
+        await browser.run("kept = window.fetch; window.fetch = () => Promise.reject(new Error('unreachable'))")
+        await browser.click("#audit-newest")
+        await browser.until("return document.getElementById('audit-state').textContent === 'Not loaded.'")
+        assert await browser.text("#notice") == "unreachable"
+        await browser.run("window.fetch = kept")
         await lending.lender.accounts.set_password("olga", PASSWORD + "2")
         await browser.click("#audit-newest")
         await browser.find("#sign-in-form")
