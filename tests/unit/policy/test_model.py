@@ -63,33 +63,35 @@ def test_the_forms_of_a_tail() -> None:
     assert letters(said) == "A.r <- B & B.s & B.s.t"
 
 
+# With {A} and {B} for fedids: names of tests are the same in every process.
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("", "has no <-"),
-        (f"{A}.r", "has no <-"),
-        (f"{A}.r <- ", "40 lower-case hex digits"),
-        (f"<- {A}", "40 lower-case hex digits"),
-        (f"{A} <- {B}", "A role is written <fedid>.<role>"),
-        (f"{A}.r.s <- {B}", "A role is written <fedid>.<role>"),
-        (f"{A}.r <- {B}.s.t.u", "at most two roles"),
-        (f"{A}.r <- {B} &", "40 lower-case hex digits"),
-        (f"{A}.r <- {B} & & {B}", "40 lower-case hex digits"),
-        (f"{A}.r <- {B} <- {B}", "40 lower-case hex digits"),
-        (f"{A.upper()}.r <- {B}", "40 lower-case hex digits"),
-        (f"{A[:-1]}.r <- {B}", "40 lower-case hex digits"),
-        (f"{A}0.r <- {B}", "40 lower-case hex digits"),
-        (f"{A}. <- {B}", "letters, digits, - and _"),
-        (f"{A}.-r <- {B}", "letters, digits, - and _"),
-        (f"{A}._r <- {B}", "letters, digits, - and _"),
-        (f"{A}.r s <- {B}", "letters, digits, - and _"),
-        (f"{A}.ä <- {B}", "letters, digits, - and _"),
-        (f"{A}.r <- {B}.s.-", "letters, digits, - and _"),
-        (f"{A}.r <- {B}.-.s", "letters, digits, - and _"),
-        (f"acme.r <- {B}", "40 lower-case hex digits"),
+        ("{A}.r", "has no <-"),
+        ("{A}.r <- ", "40 lower-case hex digits"),
+        ("<- {A}", "40 lower-case hex digits"),
+        ("{A} <- {B}", "A role is written <fedid>.<role>"),
+        ("{A}.r.s <- {B}", "A role is written <fedid>.<role>"),
+        ("{A}.r <- {B}.s.t.u", "at most two roles"),
+        ("{A}.r <- {B} &", "40 lower-case hex digits"),
+        ("{A}.r <- {B} & & {B}", "40 lower-case hex digits"),
+        ("{A}.r <- {B} <- {B}", "40 lower-case hex digits"),
+        ("{UPPER}.r <- {B}", "40 lower-case hex digits"),
+        ("{SHORT}.r <- {B}", "40 lower-case hex digits"),
+        ("{A}0.r <- {B}", "40 lower-case hex digits"),
+        ("{A}. <- {B}", "letters, digits, - and _"),
+        ("{A}.-r <- {B}", "letters, digits, - and _"),
+        ("{A}._r <- {B}", "letters, digits, - and _"),
+        ("{A}.r s <- {B}", "letters, digits, - and _"),
+        ("{A}.ä <- {B}", "letters, digits, - and _"),
+        ("{A}.r <- {B}.s.-", "letters, digits, - and _"),
+        ("{A}.r <- {B}.-.s", "letters, digits, - and _"),
+        ("acme.r <- {B}", "40 lower-case hex digits"),
     ],
 )
 def test_what_is_no_statement(text: str, reason: str) -> None:
+    text = text.format(A=A, B=B, UPPER=A.upper(), SHORT=A[:-1])
     with pytest.raises(UnusableStatement, match=reason) as caught:
         Statement.parse(text)
     assert caught.value.code == "policy.unusable_statement"
