@@ -7,7 +7,8 @@
 Whatever a stranger makes its server pass on is measured here, before anything is built of it. A stanza too deep or with too many
 elements is handed over without its children (`whole` is False), so that it can be refused; one of too many octets, or what
 XMPP forbids (RFC 6120 §11.1), ends the stream. expat remembers every name that it ever saw, so the parser is exchanged for a
-new one now and then: else a peer with ever new names fills the memory.
+new one now and then: else a peer with ever new names fills the memory. And it is given whole tags only: since it was taught not to
+read half a tag again and again (CVE-2023-52425), it may let one that came in two pieces lie until something else comes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ PARSER_LIFE = 8 * 1024 * 1024  # octets after which a parser is exchanged betwee
 PARSER_END = 64 * 1024 * 1024  # … and after which the stream ends if there never was a gap
 READ_SIZE = 64 * 1024  # octets at once
 CLOSE_TIMEOUT = 1.0  # seconds
-_GREATER = ord(">")
 _HEADER = f"<stream:stream xmlns='{COMPONENT}' xmlns:stream='{STREAMS}'"
 _HANDSHAKE = f"{{{COMPONENT}}}handshake"
 _ERROR = f"{{{STREAMS}}}error"
@@ -59,6 +59,7 @@ class Stream(asyncio.BufferedProtocol):
         self._greeted = False
         self._buffer = bytearray(READ_SIZE)  # one for all reads: asyncio would get a quarter of a MiB for each
         self._open: list[Element] = []
+        self._rest = b""  # the beginning of what is not whole yet
         self._begin_parser()
 
     def write(self, octets: bytes) -> None:
@@ -96,14 +97,20 @@ class Stream(asyncio.BufferedProtocol):
         """Parse what came."""
         self._octets += nbytes
         self._parsed += nbytes
+        received = memoryview(self._buffer)[:nbytes]
+        end = self._buffer.rfind(b">", 0, nbytes) + 1
         try:
-            self._parser.Parse(memoryview(self._buffer)[:nbytes])
+            if end:
+                self._parser.Parse(self._rest + received[:end] if self._rest else received[:end])
+                self._rest = bytes(received[end:])
+            else:
+                self._rest += received
         except (expat.ExpatError, _Forbidden) as error:
             self.abort(str(error))
             return
         if self._octets > OCTET_LIMIT:
             self.abort(f"a stanza of more than {OCTET_LIMIT} octets")
-        elif self._parsed > PARSER_LIFE and self._depth == 1 and self._buffer[nbytes - 1] == _GREATER:
+        elif self._parsed > PARSER_LIFE and self._depth == 1 and not self._rest:
             self._begin_parser()
             self._parser.Parse(f"{_HEADER}>".encode())
         elif self._parsed > PARSER_END:

@@ -29,10 +29,17 @@ def environment() -> Mapping[str, str]:
     return {**os.environ, "FED_DEMO": f"test-demo-{os.getpid()}"}
 
 
+def _heeds_interrupts() -> None:
+    """Undo what a shell does to its background jobs, one of which these tests may be."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @contextmanager
 def _told(environment: Mapping[str, str], *options: str) -> Iterator[subprocess.Popen[str]]:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen([*STORY, *options], cwd=PROJECT, env=environment, text=True, **pipes) as story:  # type: ignore[call-overload]
+    with subprocess.Popen(  # type: ignore[call-overload]
+        [*STORY, *options], cwd=PROJECT, env=environment, text=True, preexec_fn=_heeds_interrupts, **pipes
+    ) as story:
         try:
             yield story
         finally:
