@@ -117,7 +117,13 @@ async def test_an_endless_name_ends_the_stream() -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    ["<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>", "<iq id='1'>&undefined;</iq>", "<a></b>", "<a>\x0b</a>", "</stream:stream>"],
+    [
+        "<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>",
+        "<iq id='1'>&undefined;</iq>",
+        "<a></b>",
+        "<a>\x0b</a>",
+        "</stream:stream>",
+    ],
 )
 async def test_what_xmpp_forbids_ends_the_stream(bad: str) -> None:
     wire = Wire().open().feed(bad)
