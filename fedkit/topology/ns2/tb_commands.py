@@ -111,11 +111,6 @@ _OF_THE_EXPERIMENT = (
 _ARGUMENTS_LIMIT = 64 * 1024  # characters of one command that is passed on
 
 
-def names() -> list[str]:
-    """Every command there is."""
-    return [*_COMMANDS, *_OF_NODES, *_OF_WIRES, *_OF_EITHER, *_OF_THE_EXPERIMENT]
-
-
 def call(program: Program, name: str, args: Sequence[str]) -> None:
     """Carry out one command; raises `Wrong` or `units.BadUnit` or `addresses.BadAddress`."""
     command = _COMMANDS.get(name)
@@ -398,3 +393,7 @@ def _tb_set_node_lan_params(program: Program, args: Sequence[str]) -> None:
     member = _member(program, program.wire(args[1], "lan"), program.node(args[0]))
     delay, rate, loss = units.delay(args[2]), units.rate(args[3]), units.loss(args[4])
     member.to, member.back = Way(delay, rate, loss), Way(delay, rate, loss)
+
+
+# Every command there is; the decorators above have filled the table.
+NAMES = frozenset((*_COMMANDS, *_OF_NODES, *_OF_WIRES, *_OF_EITHER, *_OF_THE_EXPERIMENT))

@@ -79,7 +79,7 @@ class Interpreter:
         self._expose("fed_sourced", self._sourced)
         self._expose("puts", self._puts)
         self._expose("new", lambda args: simulator.new(self.program, args))
-        for name in tb_commands.names():
+        for name in tb_commands.NAMES:
             self._expose(name, self._tb_command(name))
 
     def run(self, text: str) -> None:

@@ -63,7 +63,7 @@ def _computer(computer: Computer) -> Iterator[str]:
         noted = attribute.name.removeprefix("ns:")
         if attribute.name == "tb-set-node-os-parent":
             yield f"tb-set-node-os {node} {word(computer.osid or '')} {word(attribute.value)}"
-        elif attribute.name in tb_commands.names():
+        elif attribute.name in tb_commands.NAMES:
             yield f"{attribute.name} {node} {attribute.value}".rstrip()
         elif noted in _NOTED and noted != attribute.name:
             yield f"{node} {noted} {attribute.value}".rstrip()
@@ -99,7 +99,7 @@ def _wire(topology: Topology, substrate: Substrate, ends: list[tuple[Computer, I
     for attribute in substrate.attributes:
         if attribute.name == "failureaction":
             yield f"tb-set-link-failure-action {wire} {attribute.value}"
-        elif attribute.name in tb_commands.names():
+        elif attribute.name in tb_commands.NAMES:
             yield f"{attribute.name} {wire} {attribute.value}".rstrip()
 
 
@@ -173,7 +173,7 @@ def _routes(topology: Topology, computer: Computer) -> Iterator[str]:
 
 def _settings(topology: Topology) -> Iterator[str]:
     for attribute in topology.attributes:
-        if attribute.name in tb_commands.names():
+        if attribute.name in tb_commands.NAMES:
             yield f"{attribute.name} {attribute.value}".rstrip()
         elif attribute.name.startswith("opt:"):
             yield f"set opt({attribute.name.removeprefix('opt:')}) {word(attribute.value)}"
