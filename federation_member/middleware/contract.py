@@ -10,7 +10,7 @@ one; constructing it has no side effects.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -19,7 +19,21 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from pydantic import BaseModel
 
 from fedkit.errors import Exit, FedError
-from fedkit.protocol.lending import ComputeSpec, Flavour, Image, Instance, NetworkSpec
+from fedkit.protocol.lending import (
+    Ability,
+    Amounts,
+    AttachmentSpec,
+    ComputeSpec,
+    Flavour,
+    Image,
+    Instance,
+    NetworkSpec,
+    Power,
+    PublicIpSpec,
+    SecurityRule,
+    SnapshotSpec,
+    VolumeSpec,
+)
 
 
 class MiddlewareError(FedError):
@@ -81,6 +95,30 @@ class AccountInUse(MiddlewareError):
     """The account cannot be removed, because something still runs under it, or made, because it is somebody else's."""
 
     code = "middleware.account_in_use"
+    http = 409
+    exit = Exit.REFUSED
+
+
+class UnusableImage(MiddlewareError):
+    """What was fetched is not an image that can be booted here; the message says what it is."""
+
+    code = "middleware.unusable_image"
+    http = 400
+    exit = Exit.UNUSABLE_INPUT
+
+
+class NotAuthorised(MiddlewareError):
+    """The lender does not let the mapped account do this, or does not know its credentials (any more)."""
+
+    code = "middleware.not_authorised"
+    http = 502
+    exit = Exit.REFUSED
+
+
+class StillUsed(MiddlewareError):
+    """It cannot be removed, because something that is not ours still uses it."""
+
+    code = "middleware.still_used"
     http = 409
     exit = Exit.REFUSED
 
@@ -154,14 +192,14 @@ class ComputeRequest:
 
 
 @dataclass(frozen=True)
-class NetworkRequest:
-    """One private network to make."""
+class PlainRequest:
+    """One instance of another kind to make. What `spec` refers to are keys of what was made here."""
 
-    spec: NetworkSpec
+    spec: NetworkSpec | VolumeSpec | AttachmentSpec | PublicIpSpec | SnapshotSpec
     account: Account
 
 
-InstanceRequest = ComputeRequest | NetworkRequest
+InstanceRequest = ComputeRequest | PlainRequest
 
 
 @dataclass(frozen=True)
@@ -201,7 +239,8 @@ class Middleware(Protocol):
     async def create(self, key: str, request: InstanceRequest) -> Owned:
         """Make the instance, or return the one that exists under `key`; it may still be `creating`.
 
-        Raises a `MiddlewareError`; after a failure nothing is left under `key`, or `list_owned` names it.
+        What takes long is not waited for: the answer is `creating` with a `reason` that tells how far it is, and the call is
+        repeated. Raises a `MiddlewareError`; after a failure nothing is left under `key`, or `list_owned` names it.
         """
 
     async def get(self, key: str) -> Owned | None:
@@ -236,3 +275,73 @@ class KeepsAccounts(Protocol):
 
     async def list_accounts(self) -> list[AccountSpec]:
         """Every account that the federation made or gave something to."""
+
+
+@dataclass(frozen=True)
+class Quota:
+    """What an account may have and has, whoever ordered it; None where the lender does not count."""
+
+    total: Amounts
+    used: Amounts
+
+
+@runtime_checkable
+class TellsQuota(Protocol):
+    """The capability `quota`."""
+
+    async def quota(self, account: Account) -> Quota:
+        """What the account may have and has. Raises `UnknownAccount`, `NotAuthorised` or `Unavailable`."""
+
+
+@runtime_checkable
+class SetsPower(Protocol):
+    """The capability `power`: machines can be stopped, paused and started again."""
+
+    async def set_power(self, key: str, power: Power) -> Owned:
+        """Make the machine so, or begin to; the answer's `instance.power` tells how it is. Repeating is harmless.
+
+        Raises `UnusableSpec` for a power that is not to be had here.
+        """
+
+
+@runtime_checkable
+class SetsRules(Protocol):
+    """The capability `rules`: security rules of a network or public address can be changed."""
+
+    async def set_rules(self, key: str, rules: Sequence[SecurityRule]) -> None:
+        """Let exactly this traffic through from now on. Repeating is harmless. Raises `UnusableSpec`."""
+
+
+@runtime_checkable
+class ShowsConsole(Protocol):
+    """The capability `console`."""
+
+    async def console(self, key: str) -> str:
+        """The end of what the machine wrote, at most `CONSOLE_LIMIT` characters, made printable."""
+
+
+@runtime_checkable
+class FetchesImages(Protocol):
+    """The capability `image_urls`: `create` takes an image from a URL."""
+
+    fetches_images: bool
+
+
+@runtime_checkable
+class GivesAddresses(Protocol):
+    """The capability `addresses`: a machine has a public address from the start, so none gets a tunnel."""
+
+    gives_addresses: bool
+
+
+def abilities(middleware: Middleware) -> frozenset[Ability]:
+    """What a middleware declares by what it implements."""
+    declared = {
+        Ability.QUOTA: isinstance(middleware, TellsQuota),
+        Ability.POWER: isinstance(middleware, SetsPower),
+        Ability.RULES: isinstance(middleware, SetsRules),
+        Ability.CONSOLE: isinstance(middleware, ShowsConsole),
+        Ability.IMAGE_URLS: isinstance(middleware, FetchesImages) and middleware.fetches_images,
+        Ability.ADDRESSES: isinstance(middleware, GivesAddresses) and middleware.gives_addresses,
+    }
+    return frozenset(ability for ability, there in declared.items() if there)

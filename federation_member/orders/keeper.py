@@ -29,8 +29,8 @@ from federation_member.middleware.contract import (
     InstanceRequest,
     Middleware,
     MiddlewareError,
-    NetworkRequest,
     Owned,
+    PlainRequest,
     Status,
     Unavailable,
 )
@@ -167,7 +167,7 @@ class Keeper:
     async def _request(self, lease: Lease, grant: Grant | None) -> InstanceRequest:
         account = Account(lease.account, None if grant is None else grant.account.certificate)
         if not isinstance(lease.spec, ComputeSpec):
-            return NetworkRequest(lease.spec, account)
+            return PlainRequest(lease.spec, account)
         assert lease.flavour is not None
         tunnel = await self._tunnels.access(lease)
         trusted = None if grant is None else grant.authority

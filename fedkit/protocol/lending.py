@@ -7,21 +7,26 @@ is harmless. Operations (borrower → lender unless said otherwise):
 |------------------|---------|----------------|--------------|
 | `lease.create`   | command | LeaseCreate    | LeaseView    | at once: accepted (state `accepted`) or refused with a reason
 | `lease.release`  | command | LeaseRelease   | LeaseView    | also for a lease never seen: it can then never be created
+| `lease.change`   | command | LeaseChange    | LeaseView    | how it is to be from now on: power, security rules
+| `lease.console`  | query   | LeaseConsole   | Console      | what the machine said last
 | `lease.sync`     | query   | LeaseSync      | LeaseSynced  | renews what is named, tells the state of each
 | `lease.changed`  | command | LeaseChanged   | Empty        | lender → borrower
 | `lease.room`     | command | Empty          | Empty        | lender → borrower that it turned away: ask again
 | `offer.get`      | query   | Empty          | Offer        |
+| `quota.get`      | query   | QuotaGet       | QuotaView    | of the account that a user is mapped to
 | `tunnel.open`    | command | TunnelOpen     | LeaseView    |
 | `tunnel.close`   | command | TunnelClose    | LeaseView    |
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from ipaddress import ip_network
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from fedkit.protocol import Body
 
@@ -31,7 +36,12 @@ CREDENTIALS_SIZE = 32 * 1024  # characters of all of them
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Fedid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Uuid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+RULES_LIMIT = 64  # security rules of one network or public address
+SNAPSHOT = "snapshot:"  # before the id of a snapshot, where an image is named
 Line = Annotated[str, StringConstraints(min_length=1, max_length=16 * 1024, pattern=r"^[ -~]*$")]
+CONSOLE_LIMIT = 32 * 1024
 SshKey = Annotated[str, StringConstraints(max_length=4096, pattern=r"^(ssh-|ecdsa-|sk-)[^\n\r]+$")]
 
 
@@ -60,15 +70,59 @@ class Image(Body):
     description: str = Field(default="", max_length=512)
 
 
+class Ability(StrEnum):
+    """What a lender can do beyond making and removing; each is a capability of its middleware."""
+
+    POWER = "power"  # stop, start, pause
+    RULES = "rules"  # change security rules while they are in use
+    CONSOLE = "console"
+    QUOTA = "quota"  # say what an account may have and has
+    IMAGE_URLS = "image_urls"  # fetch an image from where its user says
+    ADDRESSES = "addresses"  # every machine has a public address, and needs no tunnel
+
+
 class Offer(Body):
     """What a member lends, as it announces it."""
 
     kinds: list[str] = Field(default_factory=list, max_length=32, description="order kinds: compute, network, …")
     flavours: list[Flavour] = Field(default_factory=list, max_length=256)
     images: list[Image] = Field(default_factory=list, max_length=1024)
+    abilities: list[Ability | str] = Field(
+        default_factory=list, max_length=32, description="what can be done with what is lent; unknown ones are ignored"
+    )
     attributes: dict[str, str | int | float | bool] = Field(
         default_factory=dict, max_length=64, description="names for requirement expressions, such as arch or gpu"
     )
+
+
+class Power(StrEnum):
+    """Whether a machine works. A stopped one keeps its disk, its addresses and its lease."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+
+
+class SecurityRule(Body):
+    """One kind of traffic that is let through; whatever no rule names is not."""
+
+    direction: Literal["in", "out"] = "in"
+    protocol: Literal["tcp", "udp", "icmp", "any"] = "tcp"
+    ports: tuple[Port, Port] | None = Field(default=None, description="first and last, of tcp and udp; none: all")
+    cidr: str | None = Field(default=None, max_length=43, description="the other side's prefix; none: everybody")
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if self.ports is not None and self.protocol not in ("tcp", "udp"):
+            raise ValueError(f"{self.protocol} has no ports")
+        if self.ports is not None and self.ports[0] > self.ports[1]:
+            raise ValueError("the first port comes before the last")
+        if self.cidr is not None:
+            ip_network(self.cidr)
+        return self
+
+
+Rules = Annotated[list[SecurityRule], Field(max_length=RULES_LIMIT)]
 
 
 class ComputeSpec(Body):
@@ -76,13 +130,29 @@ class ComputeSpec(Body):
 
     kind: Literal["compute"] = "compute"
     name: Name = "machine"
-    image: str = Field(max_length=512)
+    image: str = Field(
+        min_length=1,
+        max_length=2048,
+        description="a name that the member offers, an http(s) URL, or `snapshot:` and the id of a snapshot",
+    )
+    image_sha256: Sha256 | None = Field(default=None, description="of what the URL gives; a URL needs it")
     flavour: str | None = Field(default=None, max_length=128)
     requirements: str = Field(default="", max_length=4096, description="a CEL expression; empty accepts all")
     user_data: str = Field(default="", max_length=USER_DATA_LIMIT)
     ssh_keys: list[SshKey] = Field(default_factory=list, max_length=32)
     networks: list[Uuid] = Field(default_factory=list, max_length=8, description="lease ids of networks, same lender")
     tunnel_ports: int = Field(default=4, ge=1, le=64, description="how many tunnel ports its machine may hold")
+
+    @property
+    def from_url(self) -> bool:
+        """Whether the image is to be fetched."""
+        return self.image.startswith(("http://", "https://"))
+
+    @model_validator(mode="after")
+    def _image_is_certain(self) -> Self:
+        if self.from_url != (self.image_sha256 is not None):
+            raise ValueError("image_sha256 belongs to an image from a URL, and such an image needs it")
+        return self
 
 
 class NetworkSpec(Body):
@@ -92,10 +162,80 @@ class NetworkSpec(Body):
     name: Name = "network"
     cidr: str = Field(max_length=43, description="IPv4 prefix, such as 10.8.0.0/24")
     gateway: str | None = Field(default=None, max_length=39)
+    rules: Rules = Field(default_factory=list, description="what may pass between its machines and others")
     requirements: str = Field(default="", max_length=4096)
 
 
-Spec = Annotated[ComputeSpec | NetworkSpec, Field(discriminator="kind")]
+class VolumeSpec(Body):
+    """A disk that outlives the machines it is attached to."""
+
+    kind: Literal["volume"] = "volume"
+    name: Name = "volume"
+    size_gb: int = Field(ge=1, le=1 << 20, description="GiB")
+    requirements: str = Field(default="", max_length=4096)
+
+
+class AttachmentSpec(Body):
+    """A volume in a machine, at the lender of both."""
+
+    kind: Literal["attachment"] = "attachment"
+    name: Name = "attachment"
+    machine: Uuid
+    volume: Uuid
+    device: str | None = Field(default=None, pattern=r"^/dev/[a-z0-9]{1,16}$", description="a wish, not a promise")
+
+
+class PublicIpSpec(Body):
+    """A public address for a machine, at its lender."""
+
+    kind: Literal["public_ip"] = "public_ip"
+    name: Name = "address"
+    machine: Uuid
+    rules: Rules = Field(default_factory=list, description="what may come in by it; none given: ssh and icmp")
+
+
+class SnapshotSpec(Body):
+    """The disk of a machine as it is at one moment, to be used as an image at the same lender."""
+
+    kind: Literal["snapshot"] = "snapshot"
+    name: Name = "snapshot"
+    machine: Uuid
+
+
+AnySpec = ComputeSpec | NetworkSpec | VolumeSpec | AttachmentSpec | PublicIpSpec | SnapshotSpec
+Spec = Annotated[AnySpec, Field(discriminator="kind")]
+
+
+def references(spec: AnySpec) -> dict[str, str]:
+    """What else `spec` needs: id (of orders at home, of leases at the lender) to the kind that it must be."""
+    match spec:
+        case ComputeSpec():
+            needed = dict.fromkeys(spec.networks, "network")
+            if spec.image.startswith(SNAPSHOT):
+                needed[spec.image.removeprefix(SNAPSHOT)] = "snapshot"
+            return needed
+        case AttachmentSpec():
+            return {spec.machine: "compute", spec.volume: "volume"}
+        case PublicIpSpec() | SnapshotSpec():
+            return {spec.machine: "compute"}
+        case NetworkSpec() | VolumeSpec():
+            return {}
+
+
+def with_references(spec: AnySpec, named: Mapping[str, str]) -> AnySpec:
+    """The same, each reference replaced by what it is `named` elsewhere."""
+    match spec:
+        case ComputeSpec():
+            changes: dict[str, Any] = {"networks": [named[network] for network in spec.networks]}
+            if spec.image.startswith(SNAPSHOT):
+                changes["image"] = SNAPSHOT + named[spec.image.removeprefix(SNAPSHOT)]
+            return spec.model_copy(update=changes)
+        case AttachmentSpec():
+            return spec.model_copy(update={"machine": named[spec.machine], "volume": named[spec.volume]})
+        case PublicIpSpec() | SnapshotSpec():
+            return spec.model_copy(update={"machine": named[spec.machine]})
+        case NetworkSpec() | VolumeSpec():
+            return spec
 
 
 class LeaseState(StrEnum):
@@ -127,6 +267,12 @@ class Instance(Body):
     user: str | None = Field(default=None, description="account that holds the ssh keys")
     host_keys: list[str] = Field(default_factory=list, max_length=8, description="of the machine's ssh server")
     cidr: str | None = None
+    public_address: str | None = Field(default=None, description="reachable from everywhere, without a tunnel")
+    size_gb: int | None = Field(default=None, description="GiB, of a volume or snapshot")
+    device: str | None = Field(
+        default=None, max_length=64, description="what an attached volume is called in its machine"
+    )
+    power: Power | None = Field(default=None, description="of a machine, as it is now")
 
 
 class LeaseCreate(Body):
@@ -183,6 +329,20 @@ class Grounds(Body):
     )
 
 
+class Spell(Body):
+    """A time in which a lease held the same: what accounts are made of. A stopped machine holds its disk alone.
+
+    Spells of a lease are numbered from 1 and follow one another without gap or overlap.
+    """
+
+    number: int = Field(ge=1)
+    vcpu: int = Field(ge=0)
+    ram_mb: int = Field(ge=0)
+    disk_gb: int = Field(ge=0)
+    began: datetime
+    ended: datetime | None = None
+
+
 class LeaseView(Body):
     """A lease as its lender sees it; `revision` grows with every change, so that a late message is recognised."""
 
@@ -204,6 +364,60 @@ class LeaseView(Body):
         default_factory=list, max_length=4, description="compact: what the lender says of who handles what it lent"
     )
     proof: Grounds | None = Field(default=None, description="why it is lent; in the answer to lease.create alone")
+    wanted_power: Power | None = Field(default=None, description="of a machine, while it is not yet so")
+    rules: Rules = Field(default_factory=list, description="as they are wanted now")
+    spells: list[Spell] = Field(
+        default_factory=list, max_length=2, description="the last two; every change of one is told, none is left out"
+    )
+
+
+class LeaseChange(Body):
+    """How a lease is to be from now on; what is not named stays. Told to the machine's lender, who makes it so."""
+
+    lease_id: Uuid
+    power: Power | None = None
+    rules: Rules | None = None
+
+
+class LeaseConsole(Body):
+    """Ask for the end of what a machine wrote on its console."""
+
+    lease_id: Uuid
+
+
+class Console(Body):
+    """The end of it, at most `CONSOLE_LIMIT` characters."""
+
+    text: str = Field(max_length=CONSOLE_LIMIT)
+
+
+class Amounts(Body):
+    """So much of everything; None where nothing is counted or limited."""
+
+    machines: int | None = Field(default=None, ge=0)
+    vcpu: int | None = Field(default=None, ge=0)
+    ram_mb: int | None = Field(default=None, ge=0)
+    volumes: int | None = Field(default=None, ge=0)
+    volume_gb: int | None = Field(default=None, ge=0)
+    networks: int | None = Field(default=None, ge=0)
+    public_ips: int | None = Field(default=None, ge=0)
+
+
+class QuotaGet(Body):
+    """Ask for the quota of the account that this user would be mapped to, if they asked for a machine."""
+
+    name: str = Field(min_length=3, max_length=400, description="three-level name, asserted by the sender")
+    principal: Fedid
+    credentials: Credentials = Field(default_factory=list, description="compact: as in lease.create")
+
+
+class QuotaView(Body):
+    """Of one account at a lender: what it may have, what it has, and what the asking user has of that."""
+
+    account: str = Field(max_length=128)
+    total: Amounts
+    used: Amounts
+    mine: Amounts
 
 
 class LeaseChanged(Body):

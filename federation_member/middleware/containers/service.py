@@ -32,9 +32,9 @@ from federation_member.middleware.contract import (
     ComputeRequest,
     InstanceRequest,
     MiddlewareError,
-    NetworkRequest,
     NoCapacity,
     Owned,
+    PlainRequest,
     Status,
     Unavailable,
     UnknownFlavour,
@@ -42,7 +42,7 @@ from federation_member.middleware.contract import (
     UnusableSpec,
 )
 from federation_member.middleware.user_data import UserData, parse
-from fedkit.protocol.lending import Flavour, Image, Instance
+from fedkit.protocol.lending import Flavour, Image, Instance, NetworkSpec
 
 log = structlog.get_logger()
 COMPUTE, NETWORK = "compute", "network"
@@ -301,7 +301,9 @@ class ContainersMiddleware:
                 return
         raise MiddlewareError("The machine ended while it started.")
 
-    async def _make_network(self, key: str, request: NetworkRequest) -> Record:
+    async def _make_network(self, key: str, request: PlainRequest) -> Record:
+        if not isinstance(request.spec, NetworkSpec):
+            raise UnusableSpec(f"Nothing of the kind {request.spec.kind} can be made here.")
         prefix = network.parse_network(request.spec.cidr, request.spec.gateway, self._config.subnet)
         record = self._book.get(key)
         if record is None:

@@ -26,8 +26,8 @@ from federation_member.middleware.contract import (
     ComputeRequest,
     KeepsAccounts,
     Middleware,
-    NetworkRequest,
     Owned,
+    PlainRequest,
     Status,
     UnknownAccount,
     UnknownImage,
@@ -103,9 +103,9 @@ def keeps_accounts(middleware: Middleware) -> KeepsAccounts:
     return middleware
 
 
-def net(cidr: str = "10.8.0.0/24") -> NetworkRequest:
+def net(cidr: str = "10.8.0.0/24") -> PlainRequest:
     """An order for a network."""
-    return NetworkRequest(NetworkSpec(cidr=cidr), ACCOUNT)
+    return PlainRequest(NetworkSpec(cidr=cidr), ACCOUNT)
 
 
 @asynccontextmanager
