@@ -14,9 +14,8 @@ from typing import Any, Protocol
 
 from federation_member.orders.requirements import Requirement, parse
 from fedkit.mesh.api import Peer
-from fedkit.protocol.lending import ComputeSpec, Flavour, NetworkSpec, Offer
+from fedkit.protocol.lending import SNAPSHOT, Ability, AnySpec, ComputeSpec, Flavour, NetworkSpec, Offer, VolumeSpec
 
-Spec = ComputeSpec | NetworkSpec
 EXAMPLES = 3  # members that a refusal names one by one
 CACHE = 4096  # different questions remembered
 
@@ -89,17 +88,38 @@ def choose_flavour(member: KnownMember, spec: ComputeSpec) -> Flavour | str:
     return f"no flavour of {member.name} meets {refusals[-1]}"
 
 
-def misfit(member: KnownMember, spec: Spec) -> str | None:
+def requirement_of(spec: AnySpec) -> Requirement:
+    """What `spec` asks of a lender; nothing of its own, if it goes where what it uses is.
+
+    Raises `UnusableRequirements` or `UnknownRequirement`.
+    """
+    match spec:
+        case ComputeSpec():
+            return parse(spec.requirements, machine=True)
+        case NetworkSpec() | VolumeSpec():
+            return parse(spec.requirements, machine=False)
+        case _:
+            return parse("", machine=False)
+
+
+def misfit(member: KnownMember, spec: AnySpec) -> str | None:
     """Return None if `member` offers what `spec` asks for, else why not."""
     if spec.kind not in member.offer.kinds:
         return f"{member.name} does not lend the kind {spec.kind}"
-    if isinstance(spec, NetworkSpec):
-        refusal = parse(spec.requirements, machine=False).refusal(_names(member))
+    if not isinstance(spec, ComputeSpec):
+        refusal = requirement_of(spec).refusal(_names(member))
         return None if refusal is None else f"{member.name} does not meet {refusal}"
-    if spec.image not in _images(member):
-        return f"{member.name} has no image {spec.image}"
+    if not _has_image(member, spec):
+        return f"{member.name} {'does not fetch images' if spec.from_url else f'has no image {spec.image}'}"
     chosen = choose_flavour(member, spec)
     return chosen if isinstance(chosen, str) else None
+
+
+def _has_image(member: KnownMember, spec: ComputeSpec) -> bool:
+    """Snapshots are not on offer: whoever names one is sent to its lender, who knows it."""
+    if spec.from_url:
+        return Ability.IMAGE_URLS in member.offer.abilities
+    return spec.image.startswith(SNAPSHOT) or spec.image in _images(member)
 
 
 def is_at(member: KnownMember, location: str | None) -> bool:
@@ -119,7 +139,7 @@ class Snapshot:
     members: tuple[KnownMember, ...]
     _cache: dict[Any, Any] = field(default_factory=dict)
 
-    def fitting(self, spec: Spec, location: str | None) -> list[KnownMember]:
+    def fitting(self, spec: AnySpec, location: str | None) -> list[KnownMember]:
         """Members that offer what is asked for, alive or not."""
         found: list[KnownMember] = self._cached(
             ("fitting", _question(spec, location)),
@@ -127,7 +147,7 @@ class Snapshot:
         )
         return found
 
-    def why_none(self, spec: Spec, location: str | None) -> str:
+    def why_none(self, spec: AnySpec, location: str | None) -> str:
         """Say which part of the request nobody meets; for a request that `fitting` finds nobody for."""
         sentence: str = self._cached(("why", _question(spec, location)), lambda: self._why_none(spec, location))
         return sentence
@@ -140,7 +160,7 @@ class Snapshot:
             return answer
         return self._cache[key]
 
-    def _why_none(self, spec: Spec, location: str | None) -> str:
+    def _why_none(self, spec: AnySpec, location: str | None) -> str:
         members = [m for m in self.members if is_at(m, location)]
         if not members:
             return f"no member {location} is known; {_nearest(str(location), [m.name for m in self.members], 'known')}"
@@ -148,9 +168,8 @@ class Snapshot:
         if not any(spec.kind in m.offer.kinds for m in members):
             return f"the kind {spec.kind} is not lent by {who}"
         if isinstance(spec, ComputeSpec):
-            images = sorted({image for m in members for image in _images(m)})
-            if spec.image not in images:
-                return f"the image {spec.image} is not offered by {who}; {_nearest(spec.image, images, 'offered')}"
+            if not any(_has_image(m, spec) for m in members):
+                return _no_image(spec, members, who)
             flavours = sorted({f.name for m in members for f in m.offer.flavours})
             if spec.flavour and spec.flavour not in flavours:
                 return (
@@ -163,8 +182,8 @@ class Snapshot:
         return f"nobody meets all of it: {'; '.join(reasons[:EXAMPLES])}{'; …' if len(reasons) > EXAMPLES else ''}"
 
     @staticmethod
-    def _unmet_clauses(members: list[KnownMember], spec: Spec) -> list[str]:
-        requirement: Requirement = parse(spec.requirements, machine=isinstance(spec, ComputeSpec))
+    def _unmet_clauses(members: list[KnownMember], spec: AnySpec) -> list[str]:
+        requirement = requirement_of(spec)
         worlds: list[dict[str, Any]]
         if isinstance(spec, ComputeSpec):
             worlds = [_names(m, spec.image, flavour) for m in members for flavour in m.offer.flavours]
@@ -173,10 +192,22 @@ class Snapshot:
         return [c.source for c in requirement.clauses if all(c.refusal(world) is not None for world in worlds)]
 
 
-def _question(spec: Spec, location: str | None) -> tuple[object, ...]:
-    if isinstance(spec, ComputeSpec):
-        return (spec.kind, spec.requirements, location, spec.image, spec.flavour)
-    return (spec.kind, spec.requirements, location)
+def _question(spec: AnySpec, location: str | None) -> tuple[object, ...]:
+    """What of a request the answer depends on."""
+    match spec:
+        case ComputeSpec():
+            return (spec.kind, location, spec.requirements, spec.image, spec.flavour)
+        case NetworkSpec() | VolumeSpec():
+            return (spec.kind, location, spec.requirements)
+        case _:
+            return (spec.kind, location)
+
+
+def _no_image(spec: ComputeSpec, members: Sequence[KnownMember], who: str) -> str:
+    if spec.from_url:
+        return f"images are not fetched by {who}"
+    images = sorted({image for member in members for image in _images(member)})
+    return f"the image {spec.image} is not offered by {who}; {_nearest(spec.image, images, 'offered')}"
 
 
 def _names(member: KnownMember, image: str = "", flavour: Flavour | None = None) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from fedkit.policy import compact
 from fedkit.policy.model import Credential
 from fedkit.policy.revocation import RevocationList
 from fedkit.protocol.lending import (
+    AnySpec,
     ComputeSpec,
     Flavour,
     LeaseChanged,
@@ -46,7 +47,6 @@ from fedkit.protocol.lending import (
     LeaseSync,
     LeaseSynced,
     LeaseView,
-    NetworkSpec,
     TunnelClose,
     TunnelOpen,
 )
@@ -261,7 +261,7 @@ class Lending:
 
     # Details
 
-    def _fit(self, spec: ComputeSpec | NetworkSpec) -> Flavour | None:
+    def _fit(self, spec: AnySpec) -> Flavour | None:
         me = self._me()
         refusal = misfit(me, spec)
         if refusal is not None:
@@ -271,7 +271,7 @@ class Lending:
         return chosen
 
     @staticmethod
-    def _check_networks(tx: Tx, borrower: Peer, name: Name, spec: ComputeSpec | NetworkSpec) -> None:
+    def _check_networks(tx: Tx, borrower: Peer, name: Name, spec: AnySpec) -> None:
         for lease_id in spec.networks if isinstance(spec, ComputeSpec) else ():
             network = leases.load(tx.conn, lease_id, lock=True)
             owner = None if network is None else (network.borrower.fedid, network.project, network.user)

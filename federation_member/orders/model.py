@@ -28,10 +28,14 @@ MAX_COUNT = 100
 
 
 class OrderKind(StrEnum):
-    """What may be ordered in this version."""
+    """What may be ordered."""
 
     COMPUTE = "compute"
     NETWORK = "network"
+    VOLUME = "volume"
+    ATTACHMENT = "attachment"
+    PUBLIC_IP = "public_ip"
+    SNAPSHOT = "snapshot"
 
 
 class OrderType(StrEnum):

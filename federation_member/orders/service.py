@@ -32,7 +32,7 @@ from federation_member.errors import (
     UnusableCursor,
 )
 from federation_member.middleware.contract import Middleware
-from federation_member.orders.candidates import Directory
+from federation_member.orders.candidates import Directory, requirement_of
 from federation_member.orders.engine import Engine
 from federation_member.orders.identities import Identities
 from federation_member.orders.model import (
@@ -45,7 +45,6 @@ from federation_member.orders.model import (
     User,
 )
 from federation_member.orders.picker import Picker
-from federation_member.orders.requirements import parse
 from federation_member.orders.scheduler import new_record
 from federation_member.orders.store import (
     Record,
@@ -140,7 +139,7 @@ class OrderService:
 
         Raises `NotYourProject`, `UnusableRequirements`, `UnknownRequirement`, `UnknownNetwork` or `IdempotencyConflict`.
         """
-        parse(new.spec.requirements, machine=isinstance(new.spec, ComputeSpec))
+        requirement_of(new.spec)
         user = User(user.project if new.project is None else new.project, user.name)
         try:
             return await self._db.run(lambda tx: self._create(tx, user, new, idempotency_key))
@@ -190,7 +189,7 @@ class OrderService:
         for network_id in networks:
             record = load(tx.conn, network_id, lock=True)
             usable = {OrderState.OPEN, OrderState.PENDING, OrderState.FULFILLED}
-            if record is None or record.order.owner.name != user.name or isinstance(record.order.spec, ComputeSpec):
+            if record is None or record.order.owner.name != user.name or record.order.spec.kind != "network":
                 raise UnknownNetwork(f"You have no network order {network_id}.")
             if record.order.state not in usable:
                 raise UnknownNetwork(f"The network {network_id} is {record.order.state.value}.")

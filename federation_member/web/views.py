@@ -8,10 +8,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
 from federation_member.orders.model import Attempt, AttemptState, Explanation, Order, OrderEvent, OrderState, OrderType
-from fedkit.protocol.lending import ComputeSpec, Flavour, Image, Instance, NetworkSpec, Tunnel
+from fedkit.protocol.lending import AnySpec, ComputeSpec, Flavour, Image, Instance, SecurityRule, Tunnel
 
 SSH = "ssh"  # the name of the tunnel that every machine opens by itself
 
@@ -27,7 +27,8 @@ class ComputeView(View):
 
     kind: Literal["compute"]
     name: str
-    image: str
+    image: str = Field(description="a name, a URL, or `snapshot:` and the order of a snapshot")
+    image_sha256: str | None
     flavour: str | None
     requirements: str
     user_data_octets: int
@@ -43,10 +44,49 @@ class NetworkView(View):
     name: str
     cidr: str
     gateway: str | None
+    rules: list[SecurityRule]
     requirements: str
 
 
-SpecView = Annotated[ComputeView | NetworkView, Field(discriminator="kind")]
+class VolumeView(View):
+    """The disk that was asked for."""
+
+    kind: Literal["volume"]
+    name: str
+    size_gb: int = Field(description="GiB")
+    requirements: str
+
+
+class AttachmentView(View):
+    """Which disk is to be in which machine."""
+
+    kind: Literal["attachment"]
+    name: str
+    machine: str = Field(description="its order")
+    volume: str = Field(description="its order")
+    device: str | None
+
+
+class PublicIpView(View):
+    """Which machine is to have a public address."""
+
+    kind: Literal["public_ip"]
+    name: str
+    machine: str = Field(description="its order")
+    rules: list[SecurityRule]
+
+
+class SnapshotView(View):
+    """The machine whose disk is kept."""
+
+    kind: Literal["snapshot"]
+    name: str
+    machine: str = Field(description="its order")
+
+
+AnySpecView = ComputeView | NetworkView | VolumeView | AttachmentView | PublicIpView | SnapshotView
+SpecView = Annotated[AnySpecView, Field(discriminator="kind")]
+SPEC_VIEW: TypeAdapter[AnySpecView] = TypeAdapter(SpecView)
 
 
 class TunnelView(View):
@@ -214,11 +254,11 @@ def tunnel_view(order: Order, tunnel: Tunnel) -> TunnelView:
     return TunnelView(name=tunnel.name, host=tunnel.host, port=tunnel.port, up=tunnel.up, command=command)
 
 
-def _spec_view(spec: ComputeSpec | NetworkSpec) -> ComputeView | NetworkView:
-    if isinstance(spec, NetworkSpec):
-        return NetworkView.model_validate(spec.model_dump())
+def _spec_view(spec: AnySpec) -> AnySpecView:
     shown = spec.model_dump()
-    return ComputeView(user_data_octets=len(shown.pop("user_data").encode()), **shown)
+    if isinstance(spec, ComputeSpec):
+        shown["user_data_octets"] = len(shown.pop("user_data").encode())
+    return SPEC_VIEW.validate_python(shown)
 
 
 def order_view(order: Order) -> OrderView:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from fedkit.protocol.lending import ComputeSpec
 from tests.component.web.conftest import PASSWORD, Site
 from tests.support.browser import Browser, installed, open_browser
 
@@ -34,6 +35,7 @@ async def test_an_order_from_sign_in_to_deletion(site: Site, browser: Browser) -
     await browser.click("#order-form button")
     await browser.find("tr[data-state=open]")
     (order,) = site.book.orders.values()
+    assert isinstance(order.spec, ComputeSpec)
     assert (order.spec.name, order.spec.requirements) == ("worker", "vcpu >= 2")
 
     site.book.fulfil(order.id)
