@@ -22,8 +22,8 @@ from federation_member.middleware.containers import oci
 from federation_member.middleware.containers.cgroups import Cgroups
 from federation_member.middleware.containers.ids import RANGE, Ids
 from federation_member.middleware.containers.network import Plug, batches
-from federation_member.middleware.containers.seed import Files
 from federation_member.middleware.contract import MiddlewareError, Unavailable
+from federation_member.middleware.inside.files import Files
 
 LAUNCHER = Path(__file__).with_name("launch.py")
 LAUNCH_TIMEOUT = 30.0  # seconds, on a machine under heavy load

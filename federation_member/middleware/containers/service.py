@@ -26,7 +26,7 @@ from federation_member.middleware.containers.config import ContainersConfig
 from federation_member.middleware.containers.ids import IdSpace
 from federation_member.middleware.containers.network import Plug
 from federation_member.middleware.containers.runtime import Launch, Runtime
-from federation_member.middleware.containers.seed import ACCOUNT, HostKey, Machine, seed
+from federation_member.middleware.containers.seed import Machine, seed
 from federation_member.middleware.contract import (
     AccountSpec,
     ComputeRequest,
@@ -41,6 +41,8 @@ from federation_member.middleware.contract import (
     UnknownImage,
     UnusableSpec,
 )
+from federation_member.middleware.inside.files import ACCOUNT
+from federation_member.middleware.inside.host_key import HostKey
 from federation_member.middleware.user_data import UserData, parse
 from fedkit.protocol.lending import Flavour, Image, Instance, NetworkSpec
 
