@@ -17,7 +17,8 @@ from deploy.commands.output import Format, OutputOption, say, show
 if TYPE_CHECKING:
     from fedkit.topology.errors import Problem
     from fedkit.topology.model import Described
-    from fedkit.topology.split import Piece
+    from fedkit.topology.split import Piece, Split
+    from fedkit.topology.sub_experiment import Manner
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,12 +36,21 @@ experiment = typer.Typer(
     fed experiment check exp.ns
 
     fed experiment split exp.ns -o json
+
+    fed experiment split exp.ns --to ns2 --testbed ucb > ucb.ns
 """,
 )
 
 
 class Source(StrEnum):
     """A form that can be read."""
+
+    NS2 = "ns2"
+    TOPDL = "topdl"
+
+
+class PieceForm(StrEnum):
+    """A form that a testbed takes its piece in."""
 
     NS2 = "ns2"
     TOPDL = "topdl"
@@ -57,6 +67,10 @@ class Target(StrEnum):
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="An ns2 program or a topdl file.")]
 WithOption = Annotated[list[Path], typer.Option("--with", help="A file that the program sources; repeatable.")]
 NONE: list[Path] = []
+ProjectOption = Annotated[
+    list[str], typer.Option(help="With --to: the project that it runs in, of a testbed if TESTBED=PROJECT; repeatable.")
+]
+NO_PROJECTS: list[str] = []
 FromOption = Annotated[Source | None, typer.Option("--from", help="What FILE is; found out if it is not said.")]
 
 
@@ -113,16 +127,29 @@ def split(
     portals: Annotated[int, typer.Option(min=1, max=64, help="Portals between two testbeds, at most.")] = 1,
     source: FromOption = None,
     sent: WithOption = NONE,
+    to: Annotated[
+        PieceForm | None,
+        typer.Option("--to", help="Write each piece in this form, with portals and the federation kit."),
+    ] = None,
+    testbed: Annotated[str | None, typer.Option(help="With --to: this piece only.")] = None,
+    project: ProjectOption = NO_PROJECTS,
+    name: Annotated[str, typer.Option(help="With --to: what the experiment is called at its testbeds.")] = "experiment",
+    master: Annotated[str | None, typer.Option(help="With --to: the testbed that exports to the others.")] = None,
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Show the piece that each testbed would get, and the portals that join them.
 
     Example: `fed experiment split exp.ns -o json`
+
+    Example: `fed experiment split exp.ns --to ns2 --name bwfed --project deter=emulab-ops --project ucb=Deter`
     """
     from fedkit.topology import split as splitting
 
     described = _read(file, source, sent, as_data=output is not Format.TABLE)
     done = splitting.split(described.topology, portals)
+    if to is not None:
+        _write_pieces(done, to, testbed, _manner(project, name, master))
+        return
     if output is not Format.TABLE:
         show(done.as_json(), output, {})
         return
@@ -130,6 +157,32 @@ def split(
         [_row(piece) for piece in done.pieces], output, {name: name for name in ("testbed", "computers", "connectors")}
     )
     say(f"cut: {', '.join(done.crossings) or 'nothing'}")
+
+
+def _manner(projects: Sequence[str], name: str, master: str | None) -> Manner:
+    from fedkit.topology.sub_experiment import Manner
+
+    by_testbed = dict(text.split("=", 1) for text in projects if "=" in text)
+    general = [text for text in projects if "=" not in text]
+    return Manner(name, by_testbed, general[-1] if general else Manner.project, master)
+
+
+def _write_pieces(done: Split, to: PieceForm, testbed: str | None, manner: Manner) -> None:
+    """Print the pieces one after the other, each after a comment that names its testbed."""
+    from fedkit.topology import topdl
+    from fedkit.topology.ns2 import writer
+    from fedkit.topology.sub_experiment import sub_experiments
+
+    pieces = sub_experiments(done, manner)
+    for asked in (testbed, manner.master):
+        if asked is not None and asked not in pieces:
+            raise UnusableFile(f"No piece is for {asked}; there are pieces for {', '.join(pieces)}.")
+    for name, topology in pieces.items():
+        if testbed is None:
+            print(f"# {name}" if to is PieceForm.NS2 else f"<!-- {name} -->")
+        if testbed in (None, name):
+            text = writer.write(topology, as_piece=True) if to is PieceForm.NS2 else topdl.write(topology).decode()
+            print(text, end="")
 
 
 def _row(piece: Piece) -> dict[str, Any]:

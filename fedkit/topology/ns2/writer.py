@@ -19,21 +19,32 @@ _NOTED = ("console", "add-desire", "topography")
 _DEFAULT_RATE = 100_000.0  # kb/s
 
 
-def write(topology: Topology) -> str:
-    """The whole program."""
+def write(topology: Topology, *, as_piece: bool = False) -> str:
+    """The whole program.
+
+    `as_piece` writes what one testbed is given: the testbed is told in a comment only, and what each member of a LAN does to
+    frames is told in full (D41, D42).
+    """
     lines = ["set ns [new Simulator]", "source tb_compat.tcl", ""]
     lines += [f"# SERVICE: {write_service(service)}" for service in topology.services]
     for computer in topology.computers:
-        lines += ["", *_computer(computer)]
+        told = _computer(computer)
+        lines += ["", *(map(_told_in_comment, told) if as_piece else told)]
     for substrate in topology.substrates:
         ends = [(e, i) for e, i in topology.ends[substrate.name] if isinstance(e, Computer)]
         if len(ends) > 1:
-            lines += ["", *_wire(topology, substrate, ends)]
+            lines += ["", *_wire(topology, substrate, ends, in_full=as_piece)]
     routes = [line for computer in topology.computers for line in _routes(topology, computer)]
     lines += ["", *routes, *_settings(topology), *agent_lines(topology)]
     if topology.routing:
         lines.append(f"$ns rtproto {topology.routing}")
     return "\n".join([*lines, "$ns run", ""])
+
+
+def _told_in_comment(line: str) -> str:
+    """What concerns the federation alone, and would mean nothing to a testbed."""
+    is_ours = line.startswith("tb-set-node-testbed ") or " federation:" in line
+    return f"# {line}" if is_ours else line
 
 
 def _computer(computer: Computer) -> Iterator[str]:
@@ -71,7 +82,9 @@ def _computer(computer: Computer) -> Iterator[str]:
             yield f"tb-add-node-attribute {node} {word(attribute.name)} {word(attribute.value)}"
 
 
-def _wire(topology: Topology, substrate: Substrate, ends: list[tuple[Computer, Interface]]) -> Iterator[str]:
+def _wire(
+    topology: Topology, substrate: Substrate, ends: list[tuple[Computer, Interface]], *, in_full: bool
+) -> Iterator[str]:
     kind = topology.kind_of(substrate)
     rate = (
         substrate.get("bandwidth") or f"{_figure(substrate.capacity.rate if substrate.capacity else _DEFAULT_RATE)}kb"
@@ -94,7 +107,7 @@ def _wire(topology: Topology, substrate: Substrate, ends: list[tuple[Computer, I
         for attribute in interface.attributes:
             if attribute.name == "ip4_alias":
                 yield f"tb-add-ip-alias-{kind} {reference(computer.name)} {wire} {attribute.value}"
-    yield from (_link_sides if kind == "link" else _lan_sides)(wire, substrate, ends)
+    yield from _link_sides(wire, substrate, ends) if kind == "link" else _lan_sides(wire, substrate, ends, in_full)
     yield from _queues(kind, wire, ends)
     for attribute in substrate.attributes:
         if attribute.name == "failureaction":
@@ -103,12 +116,14 @@ def _wire(topology: Topology, substrate: Substrate, ends: list[tuple[Computer, I
             yield f"{attribute.name} {wire} {attribute.value}".rstrip()
 
 
-def _lan_sides(wire: str, substrate: Substrate, ends: Iterable[tuple[Computer, Interface]]) -> Iterator[str]:
-    """What each member does to frames, where it is not what the LAN as a whole does."""
+def _lan_sides(
+    wire: str, substrate: Substrate, ends: Iterable[tuple[Computer, Interface]], in_full: bool
+) -> Iterator[str]:
+    """What each member does to frames, where it is not what the LAN as a whole does, or of all of them."""
     whole = (*_hop(substrate), 0.0)
     for computer, interface in ends:
         to, back = _side(interface, "to"), _side(interface, "from")
-        if (to, back) != (whole, whole) and not interface.get("bandwidth"):
+        if (in_full or (to, back) != (whole, whole)) and not interface.get("bandwidth"):
             yield f"tb-set-lan-simplex-params {wire} {reference(computer.name)} {_way(*to)} {_way(*back)}"
 
 
