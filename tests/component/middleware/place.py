@@ -20,9 +20,11 @@ from typing import Any
 from federation_member.middleware.containers import ContainersMiddleware
 from federation_member.middleware.containers.cgroups import Cgroups
 from federation_member.middleware.containers.config import ContainersConfig
+from federation_member.middleware.contract import Account
 from fedkit.protocol.lending import Flavour
 from tests.component.middleware.contract import USED_KEYS
 
+ACCOUNT = Account("tests")
 CLONE_NEWNET = 0x40000000
 GATEWAY = "10.77.0.1"
 FLAVOUR = Flavour(name="tiny", vcpu=1, ram_mb=96, disk_gb=0)
@@ -53,6 +55,10 @@ class ContainersSite:
     kind: str = "federation_member.middleware.containers:ContainersMiddleware"
     flavour: Flavour = FLAVOUR
     image: str = "debian"
+    account: Account = ACCOUNT
+    crowd: int = 8
+    stride: int = 7
+    moments: tuple[float, ...] = tuple(hundredths / 100 for hundredths in range(1, 17))
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -13,7 +13,8 @@ import pytest
 from federation_member.middleware.containers.cgroups import Cgroups
 from federation_member.middleware.contract import ComputeRequest, Middleware, TunnelAccess, Unavailable
 from fedkit.protocol.lending import Instance
-from tests.component.middleware.contract import compute, eventually, new_key, prints, run, running
+from tests.component.middleware.contract import compute, eventually, new_key, running
+from tests.component.middleware.machines import prints, run
 from tests.component.middleware.place import GATEWAY, ContainersSite
 
 
