@@ -34,6 +34,7 @@ class Kind(StrEnum):
     RENEWAL = "renewal"  # a grant was proved again, or could not be
     RELEASE = "release"
     REVOCATION = "revocation"  # an issuer's list was taken in
+    USAGE = "usage"  # what a lease holds changed: a spell began or ended
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from enum import StrEnum
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, model_validator
 
 from fedkit.protocol import Body
 
@@ -42,6 +42,7 @@ RULES_LIMIT = 64  # security rules of one network or public address
 SNAPSHOT = "snapshot:"  # before the id of a snapshot, where an image is named
 Line = Annotated[str, StringConstraints(min_length=1, max_length=16 * 1024, pattern=r"^[ -~]*$")]
 CONSOLE_LIMIT = 32 * 1024
+SPELL_LIMIT = 2**31 - 1  # of each number in a spell
 SshKey = Annotated[str, StringConstraints(max_length=4096, pattern=r"^(ssh-|ecdsa-|sk-)[^\n\r]+$")]
 
 
@@ -332,15 +333,21 @@ class Grounds(Body):
 class Spell(Body):
     """A time in which a lease held the same: what accounts are made of. A stopped machine holds its disk alone.
 
-    Spells of a lease are numbered from 1 and follow one another without gap or overlap.
+    Spells of a lease are numbered from 1 and follow one another; there is none while the lease does not run.
     """
 
-    number: int = Field(ge=1)
-    vcpu: int = Field(ge=0)
-    ram_mb: int = Field(ge=0)
-    disk_gb: int = Field(ge=0)
-    began: datetime
-    ended: datetime | None = None
+    number: Annotated[int, Field(ge=1, le=SPELL_LIMIT)]
+    vcpu: Annotated[int, Field(ge=0, le=SPELL_LIMIT)]
+    ram_mb: Annotated[int, Field(ge=0, le=SPELL_LIMIT, description="MiB")]
+    disk_gb: Annotated[int, Field(ge=0, le=SPELL_LIMIT, description="GiB")]
+    began: AwareDatetime
+    ended: AwareDatetime | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.ended is not None and self.ended < self.began:
+            raise ValueError("a spell ends after it began")
+        return self
 
 
 class LeaseView(Body):
