@@ -1,0 +1,1 @@
+"""Images from servers that behave, and from those that do not."""

@@ -1,0 +1,1 @@
+"""What is decided about images before anything is fetched."""
