@@ -14,9 +14,15 @@ class Why(StrEnum):
     UNMET_REQUIREMENTS = "orders.unmet_requirements"  # nobody that we know offers what is asked for
     REFUSED_BY_ALL = "orders.refused_by_all"  # for different reasons, each told
     WAITS_FOR_NETWORK = "orders.waits_for_network"
+    WAITS_FOR_MACHINE = "orders.waits_for_machine"
+    WAITS_FOR_VOLUME = "orders.waits_for_volume"
+    WAITS_FOR_SNAPSHOT = "orders.waits_for_snapshot"
+    APART = "orders.apart"  # what it uses is at different members, or lent to its user under different names
+    USED_ENDED = "orders.used_ended"  # an order that it uses has ended for good
     VALIDITY_ENDED = "orders.validity_ended"
     LEASE_LOST = "lease.lost"  # the instance vanished at its lender
     LEASE_EXPIRED = "lease.expired"  # its borrower did not renew it
+    LEASE_USED_ENDED = "lease.used_ended"  # a lease that it uses ends
     REVOKED = "member.revoked"  # a credential on which it rested was revoked
     LEASE_ENDED = "lease.ended"  # its lender gave no other reason
     MIDDLEWARE_TIMEOUT = "middleware.timeout"
@@ -39,8 +45,8 @@ class IdempotencyConflict(FedError):
     exit = Exit.REFUSED
 
 
-class NetworkInUse(FedError):
-    """A network that machines are joined to cannot be deleted."""
+class InUse(FedError):
+    """An order that others use cannot be deleted before them; `users` in the details are their ids."""
 
     code = "orders.in_use"
     http = 409
@@ -48,15 +54,21 @@ class NetworkInUse(FedError):
 
 
 class NotRunning(FedError):
-    """The order has no running machine, so there is nothing to open a tunnel to."""
+    """Nothing of the order runs, so there is nothing to change, to look at, or to open a tunnel to."""
 
     code = "orders.not_running"
     http = 409
     exit = Exit.REFUSED
 
 
-class UnknownNetwork(InputError):
-    """A machine names a network that is not an order of its user, or that has ended."""
+class UnknownReference(InputError):
+    """An order names another that is not of its user, not of the right kind, or has ended."""
+
+    code = "orders.unknown_reference"
+
+
+class UnknownNetwork(UnknownReference):
+    """What is named as a network is none of its user's."""
 
     code = "orders.unknown_network"
 
@@ -109,6 +121,14 @@ class NotLent(FedError):
     exit = Exit.REFUSED
 
 
+class Cannot(FedError):
+    """What was lent cannot be changed or looked at in this way; the message names what can be done here."""
+
+    code = "lease.cannot"
+    http = 409
+    exit = Exit.REFUSED
+
+
 class NoTunnel(FedError):
     """No tunnel can be had: none is configured here, the order's share is used up, or the name is not open."""
 
@@ -123,6 +143,14 @@ class NotAllowed(RecordedRefusal):
     code = "member.not_allowed"
     http = 403
     exit = Exit.REFUSED
+
+
+class NotYet(FedError):
+    """The lender has not answered in time; it may have done what was asked."""
+
+    code = "orders.not_yet"
+    http = 504
+    exit = Exit.TIMED_OUT
 
 
 class TunnelNotYet(FedError):

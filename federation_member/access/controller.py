@@ -25,6 +25,7 @@ from federation_member.access.certificates import Handed, certify, holder, opens
 from federation_member.access.compile import Member
 from federation_member.access.decision import Held
 from federation_member.access.grants import Grant, LocalAccount, action_json
+from federation_member.access.mapping import MACHINE, lending_machines
 from federation_member.access.model import Action, How
 from federation_member.access.rules import Rule, Rules
 from federation_member.access.tables import revocations
@@ -103,6 +104,21 @@ class Controller:
         grants.add(tx.conn, grant, verdict.credentials, now)
         self._tell_account(tx, grant)
         return grant
+
+    def account_of(
+        self, conn: Connection, applicant: Applicant, flavours: Sequence[str], images: Sequence[str]
+    ) -> LocalAccount:
+        """The account that somebody's machine would get, had they one of these; grants nothing. Raises `NotAllowed`."""
+        now = self._clock()
+        with self._world.still() as state:
+            rules = lending_machines(state.policy.rules, flavours, images)
+            verdict = self._judge(rules, applicant, MACHINE, now, _nothing)
+        if verdict.rule is None:
+            raise NotAllowed(verdict.reason, missing=[list(texts) for texts in verdict.missing])
+        account = self._account(conn, state, verdict.rule, applicant, now)
+        if isinstance(account, str):
+            raise NotAllowed(account)
+        return account
 
     def _judge(self, rules: Rules, applicant: Applicant, action: Action, at: datetime, held: Held) -> Verdict:
         return judge(rules, self._world.prover, self._world.own, applicant, action, at, held)

@@ -30,7 +30,7 @@ Told = Callable[[str, FedError | None], None]
 class Borrowing:
     """Serves the borrower's operations.
 
-    `told(request_id, error)` hears how requests for tunnels ended, `silent(fedid)` who left an order without an answer.
+    `told(request_id, error)` hears how requests ended for which a user waits, `silent(fedid)` who left an order without an answer.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class Borrowing:
         """Register with the mesh."""
         mesh.on_answer("lease.create", self._created)
         mesh.on_answer("lease.release", self._released)
-        mesh.on_answer("tunnel.open", self._tunnel_changed)
-        mesh.on_answer("tunnel.close", self._tunnel_changed)
+        for operation in ("tunnel.open", "tunnel.close", "lease.change"):
+            mesh.on_answer(operation, self._asked_for)
         mesh.on_command("lease.changed", LeaseChanged, self._changed)
         mesh.on_command("lease.room", Empty, self._has_room)
 
@@ -108,7 +108,7 @@ class Borrowing:
 
         self._scheduler.heard(tx, lease_id, outcome.peer.fedid, judge)
 
-    def _tunnel_changed(self, tx: Tx, outcome: Outcome) -> None:
+    def _asked_for(self, tx: Tx, outcome: Outcome) -> None:
         answer = _answer(outcome)
         if isinstance(answer, LeaseView):
             self._apply(tx, outcome.peer.fedid, answer)

@@ -28,6 +28,7 @@ from federation_member.orders import leases
 from federation_member.orders.borrowing import Borrowing
 from federation_member.orders.candidates import Directory, KnownMember, OwnMember, Snapshot
 from federation_member.orders.identities import Identities
+from federation_member.orders.inspection import Inspection
 from federation_member.orders.keeper import ACCOUNT, SWEEP, Keeper
 from federation_member.orders.lenders import Lenders
 from federation_member.orders.lending import Lending
@@ -92,7 +93,8 @@ class Engine:
             self._lease_queue = WorkQueue("leases", keeper.look, clock, LEASE_WORKERS)
         self._access = access
         access.connect(lambda name: self._wake_lease(ACCOUNT + name, clock()))
-        self.lenders = Lenders(db, mesh, self.lending, clock)
+        self._inspection = Inspection(db, access, middleware, lambda: self._me.offer)
+        self.lenders = Lenders(db, mesh, self.lending, self._inspection, clock)
         self.store = OrderStore(clock, self._order_changed)
         self.progress = Progress(self.store, self.lenders, clock, self._wake_renewal)
         self.scheduler = Scheduler(
@@ -112,6 +114,7 @@ class Engine:
         self.lending.connect_own(lambda tx, view: borrowing.own_changed(tx, view, own), borrowing.lock_order_of)
         self.lending.turned_away.connect_own(lambda: self._has_room(own))
         LendingWire(self._db, self.lending, self._tunnels, self.offer).serve(self._mesh)
+        self._inspection.serve(self._mesh)
         self._mesh.on_peer_alive(lambda peer: self._news_queue.wake(PEER + peer.fedid))
         self._directory.on_change(lambda: self._news_queue.wake(DIRECTORY))
 
@@ -237,6 +240,10 @@ class Engine:
                 future.set_exception(error)
 
     # The world around us
+
+    def members(self) -> tuple[KnownMember, ...]:
+        """Everybody that we know of, ourselves first."""
+        return self._world.snapshot.members
 
     async def offer(self) -> Offer:
         """What this member lends now."""

@@ -14,7 +14,10 @@ whenever a grant is released.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -34,10 +37,11 @@ from federation_member.middleware.contract import (
     Status,
     Unavailable,
 )
-from federation_member.orders import leases
+from federation_member.orders import lease_uses, leases
 from federation_member.orders.leases import ENDED, LIVE, Lease
 from federation_member.orders.lending import Lending
 from federation_member.orders.tunnels import Tunnels
+from federation_member.orders.wishes import fulfil
 from fedkit.clock import Clock
 from fedkit.errors import FedError
 from fedkit.mesh.errors import MeshError
@@ -47,11 +51,24 @@ from fedkit.store import Database, Tx
 log = structlog.get_logger()
 
 SWEEP = ""  # the key under which the queue holds the comparison with `list_owned`
+ORPHAN = "orphan "  # before the key of an instance that stands in no book
 ACCOUNT = "account "  # before a local account's name: the key of looking at it
 PATIENCE = timedelta(seconds=60)  # how long a middleware or tunnel server may be unavailable before a lease fails
-CALL_LIMIT = timedelta(minutes=15)  # how long one call may take
+CALL_LIMIT = timedelta(
+    minutes=3
+)  # how long one call may take; what takes longer answers `creating` and is called again
 CLAIM = timedelta(seconds=15)  # how long others wait for a process that died at work; it says so often that it lives
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between two looks at what is not finished
+
+
+@asynccontextmanager
+async def _in_time() -> AsyncIterator[None]:
+    """A call to the middleware; one that takes too long counts as not answered."""
+    try:
+        async with asyncio.timeout(CALL_LIMIT.total_seconds()):
+            yield
+    except TimeoutError as error:
+        raise Unavailable(f"The lender's middleware did not answer within {CALL_LIMIT}.") from error
 
 
 class Keeper:
@@ -73,6 +90,8 @@ class Keeper:
         if lease_id == SWEEP:
             await self._sweep()
             return None
+        if lease_id.startswith(ORPHAN):
+            return await self._remove(lease_id.removeprefix(ORPHAN))
         if lease_id.startswith(ACCOUNT):
             return await self._settle(lease_id.removeprefix(ACCOUNT))
         lease = await self._take(lease_id)
@@ -189,27 +208,45 @@ class Keeper:
         if lease.tunnel is None or lease.tunnel.revision > 0:
             return self._lending.made(tx, lease, instance=instance).due
         if now - lease.created < PATIENCE:
-            return leases.save(tx.conn, lease, now, quiet=True, instance=instance, due=lease.created + PATIENCE).due
+            return leases.save(tx, lease, now, quiet=True, instance=instance, due=lease.created + PATIENCE).due
         reason = "the tunnel server does not answer, so nobody could reach the machine"
         return self._lending.change(tx, lease, state=LeaseState.FAILING, code=NoTunnel.code, reason=reason, due=now).due
 
     async def _check(self, lease: Lease) -> datetime | None:
-        owned = await self._middleware.get(lease.id)
+        async with _in_time():
+            owned = await self._middleware.get(lease.id)
         if owned is None:
             return await self._fail(lease, Why.LEASE_LOST, "the instance is gone at its lender")
         if owned.status is Status.FAILED:
             return await self._fail(lease, Why.LEASE_LOST, owned.reason or "the instance failed at its lender")
-        if owned.instance != lease.instance and owned.status is Status.RUNNING:
-            return await self._write(lease, instance=owned.instance)
-        return lease.expires
+        changes: dict[str, Any] = {}
+        wishes = lease.wishes
+        if owned.status is Status.RUNNING:
+            changes["instance"] = owned.instance
+            if wishes:
+                wishes, done = await fulfil(self._middleware, lease.id, wishes, owned)
+                changes |= done
+        if wishes != lease.wishes or any(getattr(lease, name) != value for name, value in changes.items()):
+            return await self._write(lease, wishes=wishes, **changes)
+        return self._later(lease) if wishes else lease.expires
 
     async def _delete(self, lease: Lease) -> datetime | None:
+        if not await self._is_free(lease):
+            return self._later(lease)
         try:
-            await self._middleware.delete(lease.id)
+            async with _in_time():
+                await self._middleware.delete(lease.id)
         except FedError as error:
             log.warning("not_deleted", lease=lease.id, code=error.code, reason=error.message)
             return self._later(lease)
         return await self._db.run(lambda tx: self._deleted(tx, lease.id))
+
+    async def _is_free(self, lease: Lease) -> bool:
+        """Whether nothing uses it any more; whatever does is ended first."""
+        users = await self._db.read(lambda conn: lease_uses.users_of(conn, lease.id))
+        for user in users:
+            await self._db.run(partial(self._lending.end_user, lease_id=user, used=lease))
+        return not users
 
     def _deleted(self, tx: Tx, lease_id: str) -> datetime | None:
         lease = self._lending.locked(tx, lease_id)
@@ -228,8 +265,12 @@ class Keeper:
             lease = self._lending.locked(tx, seen.id)
             if lease is None or lease.state is not seen.state:
                 return None if lease is None else self._clock()
+            if "wishes" in changes:
+                changes["wishes"] = lease.wishes.without(seen.wishes, changes["wishes"])
             state = changes.get("state", lease.state)
-            due = lease.expires if state is LeaseState.RUNNING else self._clock()
+            due = self._clock()
+            if state is LeaseState.RUNNING:
+                due = self._later(lease) if changes.get("wishes", lease.wishes) else lease.expires
             return self._lending.change(tx, lease, due=due, **changes).due
 
         return await self._db.run(write)
@@ -252,13 +293,24 @@ class Keeper:
 
     # All of them
 
+    async def _remove(self, key: str) -> datetime | None:
+        """Delete what the middleware holds and the book does not."""
+        try:
+            async with _in_time():
+                await self._middleware.delete(key)
+        except MiddlewareError as error:
+            log.warning("orphan_not_deleted", key=key, code=error.code, reason=error.message)
+            return self._clock() + timedelta(seconds=LONGEST_PAUSE)
+        log.warning("orphan_deleted", key=key)
+        return None
+
     async def _sweep(self) -> None:
-        """Delete what the middleware holds and the book does not; look at what the book holds and it does not."""
-        owned = {instance.key for instance in await self._middleware.list_owned()}
+        """Have deleted what the middleware holds and the book does not, and looked at what the book holds and it does not."""
+        async with _in_time():
+            owned = {instance.key for instance in await self._middleware.list_owned()}
         held = await self._db.read(leases.held)  # read later than the list: whatever is made stands in the book first
         for key in sorted(owned - held.keys()):
-            log.warning("orphan_deleted", key=key)
-            await self._middleware.delete(key)
+            self._lending.wake(ORPHAN + key)
         for key in sorted(held.keys() - owned):
             self._lending.wake(key)
         for account in sorted(await self._accounts.all()):

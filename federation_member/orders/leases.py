@@ -17,12 +17,17 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 from federation_member.access.certificates import Handed
 from federation_member.orders.store import REASON_LENGTH, SPEC, TUNNELS
 from federation_member.orders.tables import EPOCH, leases
+from federation_member.orders.wishes import NOTHING, RuleList, Wishes, as_columns, of_columns
+from federation_member.usage import book
+from federation_member.usage.model import Party, Sizes, follow, sizes_of
 from fedkit.mesh.api import Peer
-from fedkit.protocol.lending import Flavour, Instance, LeaseState, LeaseView, Spec, Tunnel
+from fedkit.protocol.lending import Flavour, Instance, LeaseState, LeaseView, Spec, Spell, Tunnel, first_rules
+from fedkit.store import Tx
 
 ENDED = frozenset({LeaseState.FAILED, LeaseState.RELEASED})
 LIVE = frozenset({LeaseState.ACCEPTED, LeaseState.RUNNING})
 HANDED: TypeAdapter[Handed] = TypeAdapter(Handed)
+SPELLS: TypeAdapter[tuple[Spell, ...]] = TypeAdapter(tuple[Spell, ...])
 RETENTION = timedelta(days=1)  # how long an ended lease is remembered: longer than any request for it can be under way
 
 
@@ -60,6 +65,21 @@ class Lease:
     tunnel: TunnelLease | None
     tunnels: tuple[Tunnel, ...]
     handed: Handed | None = None  # while its grant is used
+    wishes: Wishes = NOTHING
+    rules: RuleList | None = None  # that are in force; none: those that it was made with
+    spells: tuple[Spell, ...] = ()  # the last ones: when it held what
+
+    @property
+    def party(self) -> Party:
+        """Whose account it goes to."""
+        return Party(self.borrower.fedid, self.borrower.address, self.project, self.user, self.spec.kind)
+
+    @property
+    def holds(self) -> Sizes | None:
+        """What it holds now; None while it does not run."""
+        if self.state is not LeaseState.RUNNING:
+            return None
+        return sizes_of(self.spec, self.flavour, self.instance)
 
     def view(self) -> LeaseView:
         """What the borrower may see."""
@@ -75,6 +95,10 @@ class Lease:
             allocation=None if self.handed is None else self.handed.allocation,
             certificates=[] if self.handed is None else list(self.handed.certificates),
             credentials=[] if self.handed is None else list(self.handed.credentials),
+            wanted_power=self.wishes.power,
+            rules=list(first_rules(self.spec) if self.rules is None else self.rules),
+            wanted_rules=None if self.wishes.rules is None else list(self.wishes.rules),
+            spells=list(self.spells),
         )
 
 
@@ -108,12 +132,15 @@ def add(conn: Connection, lease: Lease) -> None:
     )
 
 
-def save(conn: Connection, lease: Lease, now: datetime, *, quiet: bool = False, **changes: Any) -> Lease:
-    """Write changes to a lease and return it; `quiet` ones are not worth a new revision."""
+def save(tx: Tx, lease: Lease, now: datetime, *, quiet: bool = False, **changes: Any) -> Lease:
+    """Write changes to a lease, and what they mean for its account, and return it; `quiet` ones are not worth a new revision."""
     if not quiet:
         changes["revision"] = lease.revision + 1
     new = replace(lease, changed=now, **changes)
-    conn.execute(update(leases).where(leases.c.id == lease.id).values(**_columns(new)))
+    new = replace(new, spells=follow(new.spells, new.holds, now))
+    tx.conn.execute(update(leases).where(leases.c.id == lease.id).values(**_columns(new)))
+    if new.spells != lease.spells:
+        book.lent(tx, lease.id, lease.party, lease.spells, new.spells)
     return new
 
 
@@ -137,6 +164,12 @@ def held(conn: Connection) -> dict[str, LeaseState]:
     """Every lease under which the middleware may hold something."""
     query = select(leases.c.id, leases.c.state).where(leases.c.state.not_in(_values(ENDED)))
     return {row.id: LeaseState(row.state) for row in conn.execute(query)}
+
+
+def under(conn: Connection, account: str) -> list[Lease]:
+    """The leases of a local account under which the middleware may hold something."""
+    query = select(leases).where(leases.c.account == account, leases.c.state.not_in(_values(ENDED)))
+    return [_lease(row) for row in conn.execute(query)]
 
 
 def claim(conn: Connection, lease_id: str, worker: str, now: datetime, until: datetime) -> bool:
@@ -179,6 +212,8 @@ def _columns(lease: Lease) -> dict[str, Any]:
         "tunnel_revision": 0 if tunnel is None else tunnel.revision,
         "tunnels": TUNNELS.dump_json(lease.tunnels).decode(),
         "handed": None if lease.handed is None else HANDED.dump_json(lease.handed).decode(),
+        **as_columns(lease.wishes, lease.rules),
+        "spells": SPELLS.dump_json(lease.spells).decode(),
     }
 
 
@@ -187,6 +222,7 @@ def _lease(row: Row[Any]) -> Lease:
     if row.tunnel_fedid is not None:
         server = Peer(row.tunnel_fedid, row.tunnel_address)
         tunnel = TunnelLease(server, row.tunnel_key, row.tunnel_public, row.tunnel_expires, row.tunnel_revision)
+    wishes, rules = of_columns(row)
     return Lease(
         id=row.id,
         borrower=Peer(row.borrower, row.address),
@@ -207,4 +243,7 @@ def _lease(row: Row[Any]) -> Lease:
         tunnel=tunnel,
         tunnels=TUNNELS.validate_json(row.tunnels),
         handed=None if row.handed is None else HANDED.validate_json(row.handed),
+        wishes=wishes,
+        rules=rules,
+        spells=SPELLS.validate_json(row.spells),
     )

@@ -12,11 +12,16 @@ from typing import Protocol
 from fedkit.clock import Clock
 from fedkit.mesh.api import Mesh, Peer, RecordedRefusal
 from fedkit.protocol.lending import (
+    Console,
+    LeaseChange,
+    LeaseConsole,
     LeaseCreate,
     LeaseRelease,
     LeaseSync,
     LeaseSynced,
     LeaseView,
+    QuotaGet,
+    QuotaView,
     TunnelClose,
     TunnelOpen,
 )
@@ -24,6 +29,7 @@ from fedkit.store import Database, Tx
 
 ANSWER_WITHIN = timedelta(seconds=2.5)  # a candidate that takes longer costs the order its turn there
 SYNC_TIMEOUT = 5.0  # seconds
+QUESTION_TIMEOUT = 6.0  # seconds; longer than a lender gives its own cloud
 
 
 class Lender(Protocol):
@@ -38,6 +44,9 @@ class Lender(Protocol):
     def sync(self, tx: Tx, borrower: Peer, body: LeaseSync) -> LeaseSynced:
         """Renew leases and tell their states."""
 
+    def wish(self, tx: Tx, borrower: Peer, body: LeaseChange) -> LeaseView:
+        """Have a lease be otherwise from now on."""
+
     def open_tunnel(self, tx: Tx, borrower: Peer, body: TunnelOpen) -> LeaseView:
         """Reserve a port."""
 
@@ -45,10 +54,21 @@ class Lender(Protocol):
         """Give a port back."""
 
 
+class Teller(Protocol):
+    """What this member tells of what it lends; see `inspection.Inspection`."""
+
+    async def console(self, borrower: Peer, body: LeaseConsole) -> Console:
+        """The end of what a machine wrote."""
+
+    async def quota(self, borrower: Peer, body: QuotaGet) -> QuotaView:
+        """What a user may have and has."""
+
+
 class Lenders:
     """All members as lenders."""
 
-    def __init__(self, db: Database, mesh: Mesh, own: Lender, clock: Clock) -> None:
+    def __init__(self, db: Database, mesh: Mesh, own: Lender, teller: Teller, clock: Clock) -> None:
+        self._teller = teller
         self._db = db
         self._mesh = mesh
         self._own = own
@@ -84,6 +104,12 @@ class Lenders:
         self._mesh.enqueue(tx, peer, "lease.release", body)
         return None
 
+    def change(self, tx: Tx, peer: Peer, body: LeaseChange) -> LeaseView | str:
+        """Have a lease be otherwise from now on; returns the view, or the id of the request under way."""
+        if self.is_own(peer):
+            return self._own.wish(tx, peer, body)
+        return self._mesh.enqueue(tx, peer, "lease.change", body, deadline=self._clock() + ANSWER_WITHIN)
+
     def open_tunnel(self, tx: Tx, peer: Peer, body: TunnelOpen) -> LeaseView | str:
         """Reserve a port; returns the view, or the id of the request under way."""
         if self.is_own(peer):
@@ -101,3 +127,15 @@ class Lenders:
         if self.is_own(peer):
             return await self._db.run(lambda tx: self._own.sync(tx, peer, body))
         return await self._mesh.ask(peer, "lease.sync", body, LeaseSynced, timeout=SYNC_TIMEOUT)
+
+    async def console(self, peer: Peer, body: LeaseConsole) -> Console:
+        """What a machine wrote; raises what the lender answers, or the mesh's errors if it does not."""
+        if self.is_own(peer):
+            return await self._teller.console(peer, body)
+        return await self._mesh.ask(peer, "lease.console", body, Console, timeout=QUESTION_TIMEOUT)
+
+    async def quota(self, peer: Peer, body: QuotaGet) -> QuotaView:
+        """What a user may have there; raises as `console` does."""
+        if self.is_own(peer):
+            return await self._teller.quota(peer, body)
+        return await self._mesh.ask(peer, "quota.get", body, QuotaView, timeout=QUESTION_TIMEOUT)

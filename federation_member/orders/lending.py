@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import delete, insert, select
@@ -22,14 +23,16 @@ from federation_member.access.controller import Controller, Ended, proof_to_tell
 from federation_member.access.grants import Grant
 from federation_member.access.model import Action
 from federation_member.access.verdict import Applicant
-from federation_member.errors import LeaseGone, NotAllowed, NotLent, NoTunnel, UnknownLease, Why
-from federation_member.orders import leases
+from federation_member.errors import LeaseGone, NotAllowed, NotLent, NotRunning, NoTunnel, UnknownLease, Why
+from federation_member.orders import lease_uses, leases, wishes
 from federation_member.orders.candidates import KnownMember, choose_flavour, misfit
 from federation_member.orders.leases import LIVE, RETENTION, Lease, TunnelLease
+from federation_member.orders.model import NOUNS
 from federation_member.orders.room import NO_ROOM, TurnedAway
 from federation_member.orders.store import REASON_LENGTH
 from federation_member.orders.tables import lease_tombstones
 from federation_member.orders.tunnels import SPARE, Tunnels
+from federation_member.orders.wishes import NOTHING
 from fedkit.clock import Clock
 from fedkit.identity.names import Name
 from fedkit.mesh.api import Mesh, Peer
@@ -37,9 +40,11 @@ from fedkit.policy import compact
 from fedkit.policy.model import Credential
 from fedkit.policy.revocation import RevocationList
 from fedkit.protocol.lending import (
+    Ability,
     AnySpec,
     ComputeSpec,
     Flavour,
+    LeaseChange,
     LeaseChanged,
     LeaseCreate,
     LeaseRelease,
@@ -94,7 +99,7 @@ class Lending:
         name = Name.parse(body.name)
         applicant = Applicant(borrower, name, body.principal, _read(body.credentials))
         flavour = self._fit(body.spec)
-        self._check_networks(tx, borrower, name, body.spec)
+        lease_uses.check(tx.conn, borrower, name, body.spec)
         now = self._clock()
         grant = self._grant(tx, applicant, body, flavour, now + timedelta(seconds=body.seconds))
         expires = grant.until
@@ -115,11 +120,12 @@ class Lending:
             expires=expires,
             due=now,
             instance=None,
-            tunnel=self._tunnels.begin(expires) if isinstance(body.spec, ComputeSpec) else None,
+            tunnel=self._tunnel(body.spec, expires),
             tunnels=(),
             handed=self._access.handed(grant, None),
         )
         leases.add(tx.conn, lease)
+        lease_uses.add(tx.conn, lease)
         self._tunnels.grant(tx, lease)
         tx.after_commit(lambda: self._wake(lease.id, now))
         return lease.view().model_copy(update={"proof": proof_to_tell(grant)})
@@ -167,6 +173,16 @@ class Lending:
             found.append(lease.view())
         return LeaseSynced(leases=found, unknown=unknown)
 
+    def wish(self, tx: Tx, borrower: Peer, body: LeaseChange) -> LeaseView:
+        """Write down how a lease is to be from now on; raises `UnknownLease`, `NotRunning` or `Cannot`."""
+        lease = running(leases.load(tx.conn, body.lease_id, lock=True), borrower)
+        wishes.check(lease.spec.kind, body, self._me().offer.abilities)
+        wanted = lease.wishes.and_then(body)
+        if wanted == lease.wishes:
+            return lease.view()
+        told = {} if lease.code == NotAllowed.code else {"code": "", "reason": ""}
+        return self.change(tx, lease, tell=False, wishes=wanted, due=self._clock(), **told).view()
+
     def open_tunnel(self, tx: Tx, borrower: Peer, body: TunnelOpen) -> LeaseView:
         """Reserve a port for a machine under a name; its number comes with a later change of the lease."""
         lease, tunnel = self._with_tunnel(tx, borrower, body.lease_id)
@@ -211,7 +227,7 @@ class Lending:
 
     def change(self, tx: Tx, lease: Lease, *, tell: bool = True, **changes: Any) -> Lease:
         """Write a change, tell the borrower (unless the change is the answer to its request), wake the keeper."""
-        lease = leases.save(tx.conn, lease, self._clock(), **changes)
+        lease = leases.save(tx, lease, self._clock(), **changes)
         due = lease.due
         if due is not None:
             tx.after_commit(lambda: self._wake(lease.id, due))
@@ -251,11 +267,23 @@ class Lending:
             self.turned_away.add(lease.borrower)
         self._tunnels.revoke(tx, lease)
         self._access.release(tx, lease.id, lease.code, lease.reason)
-        nothing: dict[str, Any] = {"instance": None, "tunnel": None, "tunnels": (), "handed": None}
+        for used_id in lease_uses.used_by(tx.conn, lease.id):
+            tx.after_commit(partial(self.wake, used_id))  # it may wait for this to be gone
+        nothing: dict[str, Any] = {"instance": None, "tunnel": None, "tunnels": (), "handed": None, "wishes": NOTHING}
         return self.change(tx, lease, state=state, due=self._clock() + RETENTION, **nothing)
+
+    def end_user(self, tx: Tx, lease_id: str, used: Lease) -> None:
+        """End a lease because one that it uses ends."""
+        lease = self.locked(tx, lease_id)
+        if lease is not None and lease.state in LIVE:
+            reason = f"the {NOUNS[used.spec.kind]} that it uses ends: {used.reason}"
+            self.change(
+                tx, lease, state=LeaseState.FAILING, code=Why.LEASE_USED_ENDED, reason=reason, due=self._clock()
+            )
 
     def forget(self, tx: Tx, lease_id: str) -> None:
         """Forget an ended lease and its grant."""
+        lease_uses.forget(tx.conn, lease_id)
         leases.forget(tx.conn, lease_id)
         grants.forget(tx.conn, lease_id)
 
@@ -270,15 +298,11 @@ class Lending:
         assert not isinstance(chosen, str)
         return chosen
 
-    @staticmethod
-    def _check_networks(tx: Tx, borrower: Peer, name: Name, spec: AnySpec) -> None:
-        for lease_id in spec.networks if isinstance(spec, ComputeSpec) else ():
-            network = leases.load(tx.conn, lease_id, lock=True)
-            owner = None if network is None else (network.borrower.fedid, network.project, network.user)
-            if network is None or owner != (borrower.fedid, name.project, name.user):
-                raise UnknownLease(f"The network {lease_id} is not a lease of this user.")
-            if network.spec.kind != "network" or network.state is not LeaseState.RUNNING:
-                raise UnknownLease(f"The lease {lease_id} is not a running network.")
+    def _tunnel(self, spec: AnySpec, expires: datetime) -> TunnelLease | None:
+        """Machines have tunnels, unless here they have public addresses."""
+        if not isinstance(spec, ComputeSpec) or Ability.ADDRESSES in self._me().offer.abilities:
+            return None
+        return self._tunnels.begin(expires)
 
     def _renew(self, tx: Tx, lease: Lease, borrower: Peer, expires: datetime, fresh: Sequence[Credential]) -> Lease:
         """Let a lease last as long as its grant; where that ends, say why."""
@@ -290,11 +314,11 @@ class Lending:
         if tunnel is not None and tunnel.expires < expires:
             tunnel = TunnelLease(tunnel.server, tunnel.private_key, tunnel.public_key, expires + SPARE, tunnel.revision)
         changes: dict[str, Any] = {"borrower": borrower, "expires": expires, "tunnel": tunnel}
-        changes["due"] = expires if lease.state is LeaseState.RUNNING else lease.due
+        changes["due"] = expires if lease.state is LeaseState.RUNNING and not lease.wishes else lease.due
         if grant is not None:
             changes["handed"] = self._access.handed(grant, lease.instance.user if lease.instance else None)
         changes |= _told(lease, problem)
-        renewed = leases.save(tx.conn, lease, now, quiet="code" not in changes, **changes)
+        renewed = leases.save(tx, lease, now, quiet="code" not in changes, **changes)
         if tunnel is not lease.tunnel:
             self._tunnels.grant(tx, renewed)
         return renewed
@@ -305,9 +329,11 @@ class Lending:
             raise UnknownLease("No such lease of yours.")
         if lease.state is not LeaseState.RUNNING:
             raise UnknownLease(f"The lease is {lease.state.value}; tunnels need a running machine.")
-        if lease.tunnel is None:
-            raise NoTunnel("This site has no tunnel server for its machines.")
-        return lease, lease.tunnel
+        if lease.tunnel is not None:
+            return lease, lease.tunnel
+        if lease.instance is not None and lease.instance.public_address is not None:
+            raise NoTunnel(f"The machine needs no tunnel: it is reachable at {lease.instance.public_address}.")
+        raise NoTunnel("This site has no tunnel server for its machines.")
 
     def _is_tombstone(self, tx: Tx, lease_id: str) -> bool:
         query = select(lease_tombstones.c.id).where(lease_tombstones.c.id == lease_id)
@@ -321,6 +347,15 @@ class Lending:
             tx.conn.execute(insert(t).values(id=lease_id, borrower=borrower.fedid, until=now + RETENTION))
         reason = "it was never made here"
         return LeaseView(lease_id=lease_id, state=LeaseState.RELEASED, revision=1, reason=reason, expires=now)
+
+
+def running(lease: Lease | None, borrower: Peer) -> Lease:
+    """The borrower's own lease, if it runs; raises `UnknownLease` or `NotRunning`."""
+    if lease is None or lease.borrower.fedid != borrower.fedid:
+        raise UnknownLease("No such lease of yours.")
+    if lease.state is not LeaseState.RUNNING:
+        raise NotRunning(f"The lease is {lease.state.value}; only what runs can be changed or looked at.")
+    return lease
 
 
 def _read(credentials: Sequence[str]) -> tuple[Credential, ...]:

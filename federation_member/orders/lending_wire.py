@@ -16,6 +16,7 @@ from fedkit.errors import RemoteError
 from fedkit.mesh.api import Mesh, Outcome, Request
 from fedkit.protocol import Empty
 from fedkit.protocol.lending import (
+    LeaseChange,
     LeaseCreate,
     LeaseRelease,
     LeaseState,
@@ -45,6 +46,7 @@ class LendingWire:
         """Register with the mesh."""
         mesh.on_command("lease.create", LeaseCreate, self._create)
         mesh.on_command("lease.release", LeaseRelease, self._release)
+        mesh.on_command("lease.change", LeaseChange, self._change)
         mesh.on_command("tunnel.open", TunnelOpen, self._open_tunnel)
         mesh.on_command("tunnel.close", TunnelClose, self._close_tunnel)
         mesh.on_query("lease.sync", LeaseSync, self._sync)
@@ -59,6 +61,9 @@ class LendingWire:
 
     def _release(self, tx: Tx, request: Request[LeaseRelease]) -> LeaseView:
         return self._lending.release(tx, request.sender, request.body)
+
+    def _change(self, tx: Tx, request: Request[LeaseChange]) -> LeaseView:
+        return self._lending.wish(tx, request.sender, request.body)
 
     def _open_tunnel(self, tx: Tx, request: Request[TunnelOpen]) -> LeaseView:
         return self._lending.open_tunnel(tx, request.sender, request.body)

@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
+from federation_member.orders.wishes import NOTHING, RuleList, Wishes
 from fedkit.protocol.lending import Instance, Name, Spec, Tunnel
 
 LEASE_SECONDS = 600  # default: how long a lender cut off from us keeps the machine
@@ -36,6 +37,17 @@ class OrderKind(StrEnum):
     ATTACHMENT = "attachment"
     PUBLIC_IP = "public_ip"
     SNAPSHOT = "snapshot"
+
+
+NOUNS = {
+    "compute": "machine",
+    "network": "network",
+    "volume": "volume",
+    "attachment": "attachment",
+    "public_ip": "public address",
+    "snapshot": "snapshot",
+}
+"""What people call one of a kind."""
 
 
 class OrderType(StrEnum):
@@ -104,10 +116,13 @@ class Order:
     tunnels: tuple[Tunnel, ...]
     code: str = ""  # stable error code that belongs to `reason`; empty where nothing is wrong
     handle: Handle | None = None
+    wishes: Wishes = NOTHING  # what its lender is making of it now
+    rules: RuleList | None = None  # that are in force, or were before its instance was lost; none: those of its spec
+    used_by: tuple[str, ...] = ()  # ids of orders that it cannot be deleted before; looked up where an order is shown
 
 
 class NewOrder(BaseModel):
-    """What a user asks for. `spec.networks` names the user's network *orders*; the member turns them into leases."""
+    """What a user asks for. Where `spec` names others it names the user's *orders*; the member turns them into leases."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -16,12 +16,13 @@ from pydantic import ValidationError
 from federation_member.errors import UnknownLease, Why
 from federation_member.orders.identities import Shown
 from federation_member.orders.lenders import Lenders
-from federation_member.orders.model import Access, AttemptState, Handle, OrderState, OrderType
+from federation_member.orders.model import Access, AttemptState, Handle, Order, OrderState, OrderType
 from federation_member.orders.store import HELD, MISSING, AttemptRecord, OrderStore, Record
+from federation_member.orders.wishes import DONE, NOTHING, wishes_of
 from fedkit.clock import Clock
 from fedkit.errors import FedError
 from fedkit.mesh.api import Peer
-from fedkit.protocol.lending import LeaseState, LeaseView
+from fedkit.protocol.lending import ComputeSpec, LeaseState, LeaseView, Power
 from fedkit.store import Tx
 
 RENEWALS_PER_LEASE = 3
@@ -38,6 +39,7 @@ NOTHING_HELD: dict[str, Any] = {
     "instance": None,
     "tunnels": (),
     "handle": None,
+    "wishes": NOTHING,
 }
 
 
@@ -92,7 +94,7 @@ class Progress:
         if attempt.state is not AttemptState.ASKED:
             return record
         code, reason = refusal.code, refusal.message
-        values = {"code": code, "reason": reason, "access": Access(missing=_missing(refusal.details))}
+        values = {"code": code, "reason": reason, "access": Access(missing=missing_of(refusal.details))}
         self._store.change_attempt(tx.conn, attempt.lease_id, AttemptState.REFUSED, **values)
         return self._lost(tx, record, attempt, code, reason)
 
@@ -137,12 +139,14 @@ class Progress:
         self._note(tx, attempt, view, AttemptState.RUNNING)
         if record.order.lease_id != attempt.lease_id:
             return record
-        reason = f"runs at {attempt.attempt.member}"
+        reason = f"{_how(view)} at {attempt.attempt.member}{_reachable(record.order, view)}"
         fields = {
             "lease_expires": view.expires,
             "instance": view.instance,
             "tunnels": tuple(view.tunnels),
             "handle": _handle(view),
+            "wishes": wishes_of(view),
+            "rules": tuple(view.rules),
         }
         return self._store.change(
             tx,
@@ -198,6 +202,21 @@ class Progress:
         self._store.change_attempt(tx.conn, attempt.lease_id, state, **values)
 
 
+def _how(view: LeaseView) -> str:
+    """What it does at its lender, and what it is about to do."""
+    power = None if view.instance is None else view.instance.power
+    does = "runs" if power in (None, Power.RUNNING) else f"is {power}"
+    return does if view.wanted_power is None else f"{does}, is being {DONE[view.wanted_power]}"
+
+
+def _reachable(order: Order, view: LeaseView) -> str:
+    """Where machines have public addresses, none has a tunnel, and its user should know why."""
+    address = None if view.instance is None else view.instance.public_address
+    if not isinstance(order.spec, ComputeSpec) or address is None or view.tunnels:
+        return ""
+    return f", reachable at its public address {address} without a tunnel"
+
+
 def next_sync(seconds: int, fresh_due: datetime | None, now: datetime) -> datetime:
     """When a lease of so many seconds is renewed next, its lender being shown fresh credentials at `fresh_due`."""
     regular = now + renewal_pause(seconds)
@@ -212,7 +231,7 @@ def fresh_due(shown: Iterable[Shown], now: datetime) -> datetime | None:
     return max(ends - FRESH_MARGIN, now + (ends - now) / 2, now + FRESH_PAUSE)
 
 
-def _missing(details: dict[str, Any]) -> tuple[tuple[str, ...], ...]:
+def missing_of(details: dict[str, Any]) -> tuple[tuple[str, ...], ...]:
     """The sets of statements that a lender names; a lender that names nonsense names nothing."""
     try:
         sets = MISSING.validate_python(details.get("missing", ()))

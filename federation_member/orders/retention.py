@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from federation_member.orders.model import OrderState
 from federation_member.orders.store import FINAL
-from federation_member.orders.tables import order_attempts, order_events, order_networks, order_requests, orders
+from federation_member.orders.tables import order_attempts, order_events, order_requests, order_uses, orders
 from fedkit.clock import Clock
 from fedkit.store import Database
 
@@ -88,16 +88,16 @@ def forget_orders(conn: Connection, before: datetime) -> int:
     held = select(order_attempts.c.lease_id).where(
         order_attempts.c.order_id == orders.c.id, order_attempts.c.state.not_in(final)
     )
-    joined = select(order_networks.c.order_id).where(order_networks.c.network_id == orders.c.id)
+    used = select(order_uses.c.order_id).where(order_uses.c.used_id == orders.c.id)
     query = (
         select(orders.c.id)
         .where(orders.c.state.in_(ENDED), orders.c.created < before, orders.c.changed < before)
-        .where(~held.exists(), ~joined.exists())
+        .where(~held.exists(), ~used.exists())
         .limit(BATCH)
         .with_for_update(skip_locked=True)
     )
     ids = list(conn.execute(query).scalars())
-    for column in (order_attempts.c.order_id, order_networks.c.order_id, orders.c.id):
+    for column in (order_attempts.c.order_id, order_uses.c.order_id, orders.c.id):
         conn.execute(delete(column.table).where(column.in_(ids)))
     return len(ids)
 

@@ -36,13 +36,13 @@ from federation_member.orders.store import (
     load,
     load_attempt,
     load_attempts,
-    machines_on,
-    networks_of,
 )
-from federation_member.orders.turns import Turn, next_turn, user_of
+from federation_member.orders.turns import Turn, next_turn
+from federation_member.orders.uses import Obstacle, Place, names_of, place, users_of
+from federation_member.orders.wishes import with_rules
 from fedkit.clock import Clock
 from fedkit.errors import FedError
-from fedkit.protocol.lending import ComputeSpec, LeaseCreate, Spec
+from fedkit.protocol.lending import AnySpec, LeaseCreate
 from fedkit.store import Tx
 
 FIRST_PAUSE = 5.0  # seconds after the first round that found nobody; doubles with each
@@ -161,14 +161,14 @@ class Scheduler:
             if attempt.state in HELD:
                 self._progress.release(tx, attempt, "", "the order is being deleted")
         awaited = [attempt.attempt for attempt in load_attempts(tx.conn, record.order.id) if not attempt.final]
-        machines = machines_on(tx.conn, record.order.id)
-        if not awaited and not machines:
+        users = users_of(tx.conn, record.order.id)
+        if not awaited and not users:
             reason = "every lender confirmed that nothing is left"
             return self._store.change(tx, record, state=OrderState.DELETED, code="", reason=reason, order=NOTHING_HELD)
         if awaited:
             last = {attempt.fedid: attempt for attempt in awaited}  # several may be under way at one member
             return self._store.change(tx, record, reason=f"waits for {'; '.join(map(_awaited, last.values()))}")
-        return self._store.change(tx, record, reason=f"waits for the machines that it joins: {_ids(machines)}")
+        return self._store.change(tx, record, reason=f"waits for what uses it: {names_of(users)}")
 
     # Finding a lender
 
@@ -177,28 +177,28 @@ class Scheduler:
         if record.order.valid_from is not None and record.order.valid_from > now:
             reason = f"waits for its validity, from {_when(record.order.valid_from)}"
             return self._store.change(tx, record, reason=reason), False
-        placed = self._place_networks(tx, record)
-        if isinstance(placed, str):
-            return self._store.change(tx, record, code=Why.WAITS_FOR_NETWORK, reason=placed), False
-        spec, place = placed
+        placed = place(tx.conn, record.order)
+        if isinstance(placed, Obstacle):
+            return self._held_up(tx, record, placed), False
         if record.next_try is not None and record.next_try <= now:
             record = self._store.change(tx, record, round=record.round + 1, next_try=None)
             forget_rounds(tx.conn, record.order.id, record.round - 1)
         try:
-            names = self._names(tx, record.order)
+            names = self._identities.names(tx.conn, record.order.owner)
         except FedError as error:
             return self._store.change(tx, record, code=error.code, reason=error.message, next_try=None), False
+        names = names if placed.name is None else (placed.name,)
         attempts = [a for a in load_attempts(tx.conn, record.order.id) if a.round == record.round]
         world = self._world()
-        fitting = [m for m in world.snapshot.fitting(spec, record.order.location) if is_at(m, place)]
-        turns = {m.fedid: self._turn(tx, m, names, attempts, world) for m in fitting}
+        fitting = [m for m in world.snapshot.fitting(placed.spec, record.order.location) if is_at(m, placed.fedid)]
+        turns = {m.fedid: self._turn(tx, m, names, attempts, world, placed.since) for m in fitting}
         candidates = [m for m in fitting if turns[m.fedid] is not None]
         if not candidates:
-            return self._give_up_for_now(tx, record, attempts, fitting, spec), False
+            return self._give_up_for_now(tx, record, attempts, fitting, placed), False
         chosen = self._choose(record.order, candidates, attempts, world)
         turn = turns[chosen.fedid]
         assert turn is not None
-        return self._ask(tx, record, chosen, spec, turn, len(attempts))
+        return self._ask(tx, record, chosen, placed.spec, turn, len(attempts))
 
     def _choose(
         self, order: Order, candidates: list[KnownMember], attempts: list[AttemptRecord], world: World
@@ -213,47 +213,27 @@ class Scheduler:
         speaking = [m for m in candidates if m.fedid not in world.silent]
         return self._picker.rank(order, speaking or candidates)[0]
 
-    def _names(self, tx: Tx, order: Order) -> tuple[User, ...]:
-        """The user's names in turn; a machine that joins networks is asked for under the name that these are lent to."""
-        names = self._identities.names(tx.conn, order.owner)
-        networks = networks_of(tx.conn, order.id)
-        held = [found for network in networks if (found := self._held_as(tx, network)) is not None]
-        return (held[0],) if held else names
-
-    @staticmethod
-    def _held_as(tx: Tx, order_id: str) -> User | None:
-        order = load(tx.conn, order_id)
-        attempt = None if order is None or order.order.lease_id is None else load_attempt(tx.conn, order.order.lease_id)
-        return None if attempt is None or not attempt.attempt.name else user_of(attempt.attempt.name)
-
-    def _place_networks(self, tx: Tx, record: Record) -> tuple[Spec, str | None] | str:
-        """Turn network orders into leases: the spec for the lender and its fedid, or what must be waited for."""
-        spec = record.order.spec
-        if not isinstance(spec, ComputeSpec) or not spec.networks:
-            return spec, None
-        orders = [
-            found.order for found in (load(tx.conn, id_) for id_ in networks_of(tx.conn, record.order.id)) if found
-        ]
-        for network in orders:
-            if network.state is not OrderState.FULFILLED:
-                return f"waits for the network {network.id}, which is {network.state.value}"
-        places = {str(network.member_fedid) for network in orders}
-        if len(places) > 1:
-            names = ", ".join(sorted(str(network.member) for network in orders))
-            return f"its networks are at different members ({names}); a machine can only join networks of one"
-        leases = {network.id: str(network.lease_id) for network in orders}
-        return spec.model_copy(update={"networks": [leases[id_] for id_ in spec.networks]}), places.pop()
+    def _held_up(self, tx: Tx, record: Record, obstacle: Obstacle) -> Record:
+        """It waits for what it uses, or ends, because that has ended for good."""
+        state = OrderState.CLOSED if obstacle.final else None
+        return self._store.change(tx, record, state=state, code=obstacle.code, reason=obstacle.reason, next_try=None)
 
     def _turn(
-        self, tx: Tx, member: KnownMember, names: tuple[User, ...], attempts: list[AttemptRecord], world: World
+        self,
+        tx: Tx,
+        member: KnownMember,
+        names: tuple[User, ...],
+        attempts: list[AttemptRecord],
+        world: World,
+        since: datetime | None,
     ) -> Turn | None:
-        """How a member may be asked now, if it may; what it said before it changed counts no more."""
+        """How a member may be asked now, if it may; what it said before it, or what is used, changed counts no more."""
         if not member.alive or self._lenders.silent(peer(member)):
             return None
         asked = [a for a in attempts if a.attempt.fedid == member.fedid]
-        changed = world.changed.get(member.fedid)
-        if changed is not None:
-            asked = [a for a in asked if a.attempt.started >= changed]
+        for changed in (world.changed.get(member.fedid), since):
+            if changed is not None:
+                asked = [a for a in asked if a.attempt.started >= changed]
 
         def complete(name: User, missing: Sequence[Sequence[str]]) -> tuple[Shown, ...]:
             asked_last = attempts[-1].attempt.fedid == member.fedid  # whoever else refused was completed in its turn
@@ -262,7 +242,7 @@ class Scheduler:
         return next_turn(names, asked, complete)
 
     def _ask(
-        self, tx: Tx, record: Record, member: KnownMember, spec: Spec, turn: Turn, number: int
+        self, tx: Tx, record: Record, member: KnownMember, spec: AnySpec, turn: Turn, number: int
     ) -> tuple[Record, bool]:
         now = self._clock()
         order = record.order
@@ -298,7 +278,7 @@ class Scheduler:
             name=identity.name,
             principal=identity.principal,
             credentials=[credential.text for credential in shown],
-            spec=spec,
+            spec=with_rules(spec, order.rules),  # as they were changed, if it is made anew
             seconds=order.lease_seconds,
         )
         fields = {"lease_id": attempt.lease_id, "member": member.name, "member_fedid": member.fedid}
@@ -314,11 +294,11 @@ class Scheduler:
         return self._store.change(tx, record, code="", reason=f"asks {member.name}", order=fields), False
 
     def _give_up_for_now(
-        self, tx: Tx, record: Record, attempts: list[AttemptRecord], fitting: list[KnownMember], spec: Spec
+        self, tx: Tx, record: Record, attempts: list[AttemptRecord], fitting: list[KnownMember], placed: Place
     ) -> Record:
         """Say why nobody can be asked; what somebody offers is asked for again after a pause, the rest when that changes."""
         if not fitting:
-            reason = self._world().snapshot.why_none(spec, record.order.location)
+            reason = self._why_none(placed, record.order.location)
             return self._store.change(tx, record, code=Why.UNMET_REQUIREMENTS, reason=reason, next_try=None)
         code, reason = self._refusals(attempts, fitting)
         if record.next_try is not None:
@@ -326,6 +306,15 @@ class Scheduler:
         pause = min(FIRST_PAUSE * 2 ** min(record.failures, 20), LONGEST_PAUSE) * self._chance.uniform(0.8, 1.2)
         again = self._clock() + timedelta(seconds=pause)
         return self._store.change(tx, record, code=code, reason=reason, next_try=again, failures=record.failures + 1)
+
+    def _why_none(self, placed: Place, location: str | None) -> str:
+        snapshot = self._world().snapshot
+        if placed.member is None:
+            return snapshot.why_none(placed.spec, location)
+        there = [m for m in snapshot.members if is_at(m, placed.fedid)]
+        if there and not any(is_at(member, location) for member in there):
+            return f"what it uses is at {placed.member}, and it may only be at {location}"
+        return snapshot.why_none(placed.spec, placed.member)
 
     def _refusals(self, attempts: list[AttemptRecord], fitting: list[KnownMember]) -> tuple[str, str]:
         last = {a.attempt.fedid: a.attempt for a in attempts}
@@ -355,7 +344,3 @@ def _awaited(attempt: Attempt) -> str:
 
 def _when(time: datetime) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def _ids(orders: list[Order]) -> str:
-    return ", ".join(order.id for order in orders)

@@ -13,29 +13,33 @@ import re
 import uuid
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import and_, insert, or_, select
+from sqlalchemy import Connection, and_, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from federation_member.access.controller import Controller
 from federation_member.errors import (
     IdempotencyConflict,
-    NetworkInUse,
+    InUse,
     NotRunning,
     NotYourProject,
     TunnelNotYet,
     UnknownNetwork,
     UnknownOrder,
+    UnknownReference,
     UnusableCursor,
 )
 from federation_member.middleware.contract import Middleware
+from federation_member.orders import uses
 from federation_member.orders.candidates import Directory, requirement_of
 from federation_member.orders.engine import Engine
 from federation_member.orders.identities import Identities
 from federation_member.orders.model import (
+    NOUNS,
     Explanation,
     NewOrder,
     Order,
@@ -44,6 +48,8 @@ from federation_member.orders.model import (
     OrderState,
     User,
 )
+from federation_member.orders.operations import Operations, OrderChange, QuotaAt
+from federation_member.orders.operations import own as _own
 from federation_member.orders.picker import Picker
 from federation_member.orders.scheduler import new_record
 from federation_member.orders.store import (
@@ -52,14 +58,12 @@ from federation_member.orders.store import (
     load,
     load_attempts,
     load_many,
-    machines_on,
     read_events,
 )
 from federation_member.orders.tables import (
     EPOCH,
     MICROSECOND,
     order_events,
-    order_networks,
     order_requests,
     orders,
 )
@@ -67,7 +71,7 @@ from fedkit.clock import Clock, now
 from fedkit.errors import RemoteError
 from fedkit.mesh.api import Mesh, Peer
 from fedkit.policy.revocation import RevocationList
-from fedkit.protocol.lending import ComputeSpec, LeaseView, Offer, TunnelClose, TunnelOpen
+from fedkit.protocol.lending import ComputeSpec, LeaseView, Offer, TunnelClose, TunnelOpen, references
 from fedkit.store import Database, Tx
 
 HISTORY = 1000  # events that an explanation shows
@@ -114,6 +118,8 @@ class OrderService:
             chance=chance or random.SystemRandom(),
         )
 
+        self._operations = Operations(db, self.engine, identities)
+
     async def __aenter__(self) -> Self:
         self._stack = AsyncExitStack()
         await self._stack.enter_async_context(self.engine.running())
@@ -137,7 +143,7 @@ class OrderService:
     async def create(self, user: User, new: NewOrder, idempotency_key: str | None) -> list[Order]:
         """Make `new.count` orders, or return those that the same key made before.
 
-        Raises `NotYourProject`, `UnusableRequirements`, `UnknownRequirement`, `UnknownNetwork` or `IdempotencyConflict`.
+        Raises `NotYourProject`, `UnusableRequirements`, `UnknownRequirement`, `UnknownReference` or `IdempotencyConflict`.
         """
         requirement_of(new.spec)
         user = User(user.project if new.project is None else new.project, user.name)
@@ -152,16 +158,15 @@ class OrderService:
             known = self._remember(tx, user, new, key, batch)
             if known is not None:
                 query = select(orders).where(orders.c.batch == known).order_by(orders.c.created, orders.c.id)
-                return load_many(tx.conn, query)
+                return _shown(tx.conn, load_many(tx.conn, query))
         self._check_project(tx, user, new)
-        networks = self._check_networks(tx, user, new)
+        used = self._check_used(tx, user, new)
         made = sorted(str(uuid.uuid4()) for _ in range(new.count))
         for order_id in made:
             self.engine.store.add(tx, new_record(self._new_order(user, new, batch, order_id)))
-            for network in networks:
-                tx.conn.execute(insert(order_networks).values(order_id=order_id, network_id=network))
+            uses.add(tx.conn, order_id, used)
             self.engine.scheduler.step(tx, order_id)
-        return [record.order for order_id in made if (record := load(tx.conn, order_id))]
+        return _shown(tx.conn, [record.order for order_id in made if (record := load(tx.conn, order_id))])
 
     def _remember(self, tx: Tx, user: User, new: NewOrder, key: str, batch: str) -> str | None:
         """Return the batch that this key made before; else note the key for `batch`."""
@@ -184,16 +189,19 @@ class OrderService:
         if new.project not in projects:
             raise NotYourProject(f"You are not in project {new.project}; yours: {', '.join(projects) or 'none'}.")
 
-    def _check_networks(self, tx: Tx, user: User, new: NewOrder) -> list[str]:
-        networks = sorted(set(new.spec.networks)) if isinstance(new.spec, ComputeSpec) else []
-        for network_id in networks:
-            record = load(tx.conn, network_id, lock=True)
-            usable = {OrderState.OPEN, OrderState.PENDING, OrderState.FULFILLED}
-            if record is None or record.order.owner.name != user.name or record.order.spec.kind != "network":
-                raise UnknownNetwork(f"You have no network order {network_id}.")
-            if record.order.state not in usable:
-                raise UnknownNetwork(f"The network {network_id} is {record.order.state.value}.")
-        return networks
+    @staticmethod
+    def _check_used(tx: Tx, user: User, new: NewOrder) -> list[str]:
+        """Lock what a new order uses, so that it cannot be deleted meanwhile."""
+        needed = references(new.spec)
+        for order_id in sorted(needed):
+            kind, noun = needed[order_id], NOUNS[needed[order_id]]
+            unknown = UnknownNetwork if kind == "network" else UnknownReference
+            record = load(tx.conn, order_id, lock=True)
+            if record is None or record.order.owner.name != user.name or record.order.spec.kind != kind:
+                raise unknown(f"You have no {noun} order {order_id}.")
+            if record.order.state not in uses.ALIVE:
+                raise unknown(f"The {noun} {order_id} is {record.order.state.value}.")
+        return sorted(needed)
 
     def _new_order(self, user: User, new: NewOrder, batch: str, order_id: str) -> Order:
         time = self._clock()
@@ -222,7 +230,7 @@ class OrderService:
 
     async def get(self, user: User, order_id: str) -> Order:
         """One order; raises `UnknownOrder`."""
-        return _own(await self._db.read(lambda conn: load(conn, order_id)), user).order
+        return await self._db.read(lambda conn: _get(conn, user, order_id))
 
     async def page(
         self,
@@ -244,37 +252,38 @@ class OrderService:
             created, order_id = _parse_cursor(after)
             where.append(or_(t.created < created, and_(t.created == created, t.id < order_id)))
         query = select(orders).where(*where).order_by(t.created.desc(), t.id.desc()).limit(limit + 1)
-        found = await self._db.read(lambda conn: load_many(conn, query))
+        found = await self._db.read(lambda conn: _shown(conn, load_many(conn, query)))
         more = len(found) > limit
         found = found[:limit]
         return found, _cursor(found[-1]) if more and found else None
 
     async def delete(self, user: User, order_id: str) -> Order:
-        """Start to give back what the order holds; raises `UnknownOrder` or `NetworkInUse`."""
+        """Start to give back what the order holds; raises `UnknownOrder` or `InUse`."""
         return await self._db.run(lambda tx: self._delete(tx, user, order_id))
 
     def _delete(self, tx: Tx, user: User, order_id: str) -> Order:
         record = _own(load(tx.conn, order_id, lock=True), user)
         if record.order.state in (OrderState.DELETING, OrderState.DELETED):
             return record.order
-        joined = [machine for machine in machines_on(tx.conn, order_id) if machine.state is not OrderState.DELETING]
-        if joined:
-            ids = [machine.id for machine in joined]
-            raise NetworkInUse(f"Machines join this network; delete them first: {', '.join(ids)}.", machines=ids)
+        users = [order for order in uses.users_of(tx.conn, order_id) if order.state in uses.ALIVE]
+        if users:
+            ids = [order.id for order in users]
+            raise InUse(f"It is in use; delete first: {uses.names_of(users)}.", users=ids)
         self.engine.store.change(
             tx, record, state=OrderState.DELETING, code="", reason="is being deleted", next_try=None
         )
         self.engine.scheduler.step(tx, order_id)
-        return _own(load(tx.conn, order_id), user).order
+        return _get(tx.conn, user, order_id)
 
     async def why(self, user: User, order_id: str) -> Explanation:
         """Why an order is where it is; raises `UnknownOrder`."""
 
         def read(conn: Any) -> Explanation:
             record = _own(load(conn, order_id), user)
+            (order,) = _shown(conn, [record.order])
             events = read_events(conn, [order_events.c.order_id == order_id], HISTORY)
             attempts = tuple(attempt.attempt for attempt in load_attempts(conn, order_id))
-            return Explanation(record.order, attempts, tuple(events), record.next_try)
+            return Explanation(order, attempts, tuple(events), record.next_try)
 
         return await self._db.read(read)
 
@@ -297,6 +306,20 @@ class OrderService:
     def on_event(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back when there are new events, until the returned function is called."""
         return self.engine.listen(callback)
+
+    # What runs
+
+    async def change(self, user: User, order_id: str, wanted: OrderChange) -> Order:
+        """See `Operations.change`."""
+        return await self._operations.change(user, order_id, wanted)
+
+    async def console(self, user: User, order_id: str) -> str:
+        """See `Operations.console`."""
+        return await self._operations.console(user, order_id)
+
+    async def quota(self, user: User, member: str | None = None) -> list[QuotaAt]:
+        """See `Operations.quota`."""
+        return await self._operations.quota(user, member)
 
     # Tunnels
 
@@ -369,10 +392,14 @@ class OrderService:
             await news.wait()
 
 
-def _own(record: Record | None, user: User) -> Record:
-    if record is None or record.order.owner.name != user.name:
-        raise UnknownOrder("You have no such order.")
-    return record
+def _get(conn: Connection, user: User, order_id: str) -> Order:
+    return _shown(conn, [_own(load(conn, order_id), user).order])[0]
+
+
+def _shown(conn: Connection, orders: list[Order]) -> list[Order]:
+    """The same with what people want to see besides: who uses each."""
+    users = uses.users_of_each(conn, [order.id for order in orders])
+    return [replace(order, used_by=users.get(order.id, ())) for order in orders]
 
 
 def _cursor(order: Order) -> str:

@@ -28,7 +28,8 @@ from federation_member.orders.model import (
     Sent,
     User,
 )
-from federation_member.orders.tables import EPOCH, order_attempts, order_counter, order_events, order_networks, orders
+from federation_member.orders.tables import EPOCH, order_attempts, order_counter, order_events, order_uses, orders
+from federation_member.orders.wishes import as_columns, of_columns
 from fedkit.clock import Clock
 from fedkit.protocol.lending import Instance, Line, Spec, Tunnel
 from fedkit.store import Tx
@@ -152,10 +153,10 @@ class OrderStore:
         return record
 
     def _wake_related(self, tx: Tx, order_id: str) -> None:
-        """Machines wait for their networks to run, networks to be deleted wait for their machines to go."""
-        machines = select(order_networks.c.order_id).where(order_networks.c.network_id == order_id)
-        networks = select(order_networks.c.network_id).where(order_networks.c.order_id == order_id)
-        related = list(tx.conn.execute(machines.union(networks)).scalars())
+        """Who uses it waits until it runs; what it uses and is to be deleted waits until it is gone."""
+        users = select(order_uses.c.order_id).where(order_uses.c.used_id == order_id)
+        used = select(order_uses.c.used_id).where(order_uses.c.order_id == order_id)
+        related = list(tx.conn.execute(users.union(used)).scalars())
         if related:
             tx.after_commit(lambda: self._wake(related))
 
@@ -228,7 +229,7 @@ class OrderStore:
 
 
 def _told(order: Order) -> tuple[object, ...]:
-    return (order.state, order.code, order.reason, order.instance, order.tunnels)
+    return (order.state, order.code, order.reason, order.instance, order.tunnels, order.wishes, order.rules)
 
 
 def load(conn: Connection, order_id: str, *, lock: bool = False) -> Record | None:
@@ -265,29 +266,6 @@ def forget_rounds(conn: Connection, order_id: str, before: int) -> None:
             order_attempts.c.state.in_([state.value for state in FINAL]),
         )
     )
-
-
-def networks_of(conn: Connection, order_id: str) -> list[str]:
-    """Ids of the network orders that a machine joins."""
-    query = select(order_networks.c.network_id).where(order_networks.c.order_id == order_id)
-    return list(conn.execute(query).scalars())
-
-
-def machines_on(conn: Connection, network_id: str) -> list[Order]:
-    """Orders that join a network and may still hold a machine there."""
-    unfinished = [state.value for state in AttemptState if state not in FINAL]
-    holds = (
-        select(order_attempts.c.lease_id)
-        .where(order_attempts.c.order_id == orders.c.id, order_attempts.c.state.in_(unfinished))
-        .exists()
-    )
-    ended = orders.c.state.in_([OrderState.CLOSED.value, OrderState.DELETED.value])
-    query = (
-        select(orders)
-        .join(order_networks, order_networks.c.order_id == orders.c.id)
-        .where(order_networks.c.network_id == network_id, ~ended | holds)
-    )
-    return load_many(conn, query)
 
 
 def waiting(conn: Connection) -> Iterable[tuple[str, datetime | None]]:
@@ -339,10 +317,12 @@ def _columns(record: Record) -> dict[str, Any]:
         "instance": None if order.instance is None else order.instance.model_dump_json(),
         "tunnels": TUNNELS.dump_json(order.tunnels).decode(),
         "handle": None if order.handle is None else HANDLE.dump_json(order.handle).decode(),
+        **as_columns(order.wishes, order.rules),
     }
 
 
 def _record(row: Row[Any]) -> Record:
+    wishes, rules = of_columns(row)
     order = Order(
         id=row.id,
         owner=User(row.project, row.owner),
@@ -366,6 +346,8 @@ def _record(row: Row[Any]) -> Record:
         tunnels=TUNNELS.validate_json(row.tunnels),
         code=row.code,
         handle=None if row.handle is None else HANDLE.validate_json(row.handle),
+        wishes=wishes,
+        rules=rules,
     )
     return Record(order, row.round, row.failures, row.next_try, row.due)
 

@@ -76,18 +76,21 @@ orders = Table(
     Column("instance", Text),
     Column("tunnels", Text, nullable=False),
     Column("handle", Text),
+    Column("wanted_power", Text),  # how its lender is making it now
+    Column("wanted_rules", Text),
+    Column("rules", Text),  # that are in force
     Index("orders_by_due", "due"),
     Index("orders_by_batch", "batch"),
     Index("orders_by_owner", "owner", "created", "id"),
     Index("orders_by_state", "state", "created", "id"),
 )
 
-order_networks = Table(
-    "order_networks",
+order_uses = Table(
+    "order_uses",
     metadata,
     Column("order_id", String(36), ForeignKey("orders.id"), primary_key=True),
-    Column("network_id", String(36), ForeignKey("orders.id"), primary_key=True),
-    Index("order_networks_by_network", "network_id"),
+    Column("used_id", String(36), ForeignKey("orders.id"), primary_key=True),
+    Index("order_uses_by_used", "used_id"),
 )
 
 order_attempts = Table(
@@ -184,8 +187,20 @@ leases = Table(
     Column("tunnel_revision", Integer, nullable=False),
     Column("tunnels", Text, nullable=False),
     Column("handed", Text),  # what its grant hands to the borrower, while it is used
+    Column("wanted_power", Text),  # what the keeper has to make it
+    Column("wanted_rules", Text),
+    Column("rules", Text),  # that are in force; none: those that it was made with
+    Column("spells", Text, nullable=False, server_default="[]"),  # the last ones, as JSON
     Index("leases_by_due", "due"),
     Index("leases_by_borrower", "borrower", "state"),
+)
+
+lease_uses = Table(
+    "lease_uses",
+    metadata,
+    Column("lease_id", String(36), primary_key=True),
+    Column("used_id", String(36), primary_key=True),
+    Index("lease_uses_by_used", "used_id"),
 )
 
 lease_tombstones = Table(

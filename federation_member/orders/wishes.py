@@ -26,7 +26,7 @@ from federation_member.middleware.contract import (
     SetsRules,
     Unavailable,
 )
-from fedkit.protocol.lending import Ability, LeaseChange, LeaseView, Power, SecurityRule
+from fedkit.protocol.lending import Ability, AnySpec, LeaseChange, LeaseView, NetworkSpec, Power, PublicIpSpec, SecurityRule
 
 log = structlog.get_logger()
 
@@ -64,6 +64,13 @@ NOTHING = Wishes()
 def wishes_of(view: LeaseView) -> Wishes:
     """What a lender is still doing, by its word."""
     return Wishes(view.wanted_power, None if view.wanted_rules is None else tuple(view.wanted_rules))
+
+
+def with_rules(spec: AnySpec, rules: RuleList | None) -> AnySpec:
+    """What is asked for so that it has these rules from the start; None changes nothing."""
+    if rules is None or not isinstance(spec, NetworkSpec | PublicIpSpec):
+        return spec
+    return spec.model_copy(update={"rules": list(rules)})
 
 
 def as_columns(wishes: Wishes, rules: RuleList | None) -> dict[str, str | None]:

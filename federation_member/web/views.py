@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
 from federation_member.orders.model import Attempt, AttemptState, Explanation, Order, OrderEvent, OrderState, OrderType
-from fedkit.protocol.lending import AnySpec, ComputeSpec, Flavour, Image, Instance, SecurityRule, Tunnel
+from fedkit.protocol.lending import AnySpec, ComputeSpec, Flavour, Image, Instance, SecurityRule, Tunnel, references
 
 SSH = "ssh"  # the name of the tunnel that every machine opens by itself
 
@@ -127,6 +127,11 @@ class OrderView(View):
     allocation: str | None = Field(description="fedid of the lender's grant, while there is one")
     certificates: list[str] = Field(description="OpenSSH certificates over the user's keys, for this machine only")
     credentials: list[str] = Field(description="what the lender says of who handles the machine; compact")
+    uses: list[str] = Field(
+        description="orders that it needs: it goes where they are, and they cannot be deleted before it"
+    )
+    used_by: list[str] = Field(description="orders that need this one")
+    command: str | None = Field(description="how to sign in to the machine, where that can be said")
 
 
 class OrderPage(View):
@@ -247,11 +252,24 @@ class TunnelPage(View):
 def tunnel_view(order: Order, tunnel: Tunnel) -> TunnelView:
     """Show one tunnel with the command that uses it."""
     user = order.instance.user if order.instance else None
-    command = None
-    if tunnel.name == SSH and user:
-        port = f" -p {tunnel.port}" if tunnel.port != 22 else ""
-        command = f"ssh{port} {user}@{tunnel.host}"
+    command = _ssh_command(user, tunnel.host, tunnel.port) if tunnel.name == SSH and user else None
     return TunnelView(name=tunnel.name, host=tunnel.host, port=tunnel.port, up=tunnel.up, command=command)
+
+
+def _command(order: Order) -> str | None:
+    """How to sign in to a machine: by its public address, else by its tunnel."""
+    machine = order.instance
+    if machine is None or machine.user is None:
+        return None
+    if machine.public_address is not None:
+        return _ssh_command(machine.user, machine.public_address, 22)
+    tunnel = next((tunnel for tunnel in order.tunnels if tunnel.name == SSH), None)
+    return None if tunnel is None else _ssh_command(machine.user, tunnel.host, tunnel.port)
+
+
+def _ssh_command(user: str, host: str, port: int) -> str:
+    """What to type."""
+    return f"ssh{'' if port == 22 else f' -p {port}'} {user}@{host}"
 
 
 def _spec_view(spec: AnySpec) -> AnySpecView:
@@ -289,6 +307,9 @@ def order_view(order: Order) -> OrderView:
         allocation=order.handle.allocation if order.handle else None,
         certificates=list(order.handle.certificates) if order.handle else [],
         credentials=list(order.handle.credentials) if order.handle else [],
+        uses=list(references(order.spec)),
+        used_by=list(order.used_by),
+        command=_command(order),
     )
 
 

@@ -7,16 +7,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from federation_member.errors import (
     IdempotencyConflict,
-    NetworkInUse,
+    InUse,
     NotRunning,
     NoTunnel,
     NotYourProject,
+    UnknownNetwork,
     UnknownOrder,
+    UnknownReference,
     UnknownRequirement,
     UnusableCursor,
     UnusableRequirements,
 )
-from federation_member.errors import UnknownNetwork as UnknownNetworkOrder
 from federation_member.orders.model import NewOrder, OrderKind, OrderState
 from federation_member.web.errors import TooManyStreams
 from federation_member.web.routing import Call, Routes
@@ -104,10 +105,21 @@ class StreamHeader(BaseModel):
     "/orders",
     status=201,
     makes=("order_id", "$response.body#/items/0/id"),
-    errors=(IdempotencyConflict, NotYourProject, UnknownNetworkOrder, UnusableRequirements, UnknownRequirement),
+    errors=(
+        IdempotencyConflict,
+        NotYourProject,
+        UnknownNetwork,
+        UnknownReference,
+        UnusableRequirements,
+        UnknownRequirement,
+    ),
 )
 async def create_orders(call: Call[Services], body: NewOrder, headers: IdempotencyHeader) -> OrderPage:
-    """Order machines or networks."""
+    """Order machines, networks, volumes, attachments, public addresses or snapshots.
+
+    Where a `spec` names others (`networks`, `machine`, `volume`, an image `snapshot:ID`), it names the caller's orders. Such
+    an order goes to their lender as soon as they run, and they cannot be deleted before it.
+    """
     made = await call.services.orders.create(call.user, body, headers.idempotency_key)
     return OrderPage(items=[order_view(order) for order in made])
 
@@ -124,11 +136,12 @@ async def get_order(call: Call[Services], path: OrderPath) -> OrderView:
     return order_view(await call.services.orders.get(call.user, path.order_id))
 
 
-@routes.add("DELETE", "/orders/{order_id}", status=202, errors=(UnknownOrder, NetworkInUse))
+@routes.add("DELETE", "/orders/{order_id}", status=202, errors=(UnknownOrder, InUse))
 async def delete_order(call: Call[Services], path: OrderPath) -> OrderView:
     """Give back what an order holds.
 
     The order is `deleting` until its lender confirms that the instance is gone, then `deleted`. Repeating is harmless.
+    What others use is refused; `users` in the details are the orders to delete first.
     """
     return order_view(await call.services.orders.delete(call.user, path.order_id))
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from federation_member.errors import IdempotencyConflict, NetworkInUse, UnknownNetwork, UnknownOrder, UnknownRequirement
+from federation_member.errors import IdempotencyConflict, InUse, UnknownNetwork, UnknownOrder, UnknownRequirement
 from federation_member.middleware.contract import NoCapacity
 from federation_member.orders.leases import held
 from federation_member.orders.model import AttemptState, OrderState, OrderType, User
@@ -205,7 +205,7 @@ async def test_machines_join_networks_of_one_lender(world: Federation) -> None:
     assert joined.member == lan.member == "b.test"
     request = b.cloud.instances[str(joined.lease_id)]
     assert request.networks == (lan.lease_id,)  # type: ignore[union-attr]
-    with pytest.raises(NetworkInUse):
+    with pytest.raises(InUse):
         await a.orders.delete(USER, lan.id)
     await a.orders.delete(USER, joined.id)
     await a.orders.delete(USER, lan.id)

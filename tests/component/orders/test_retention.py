@@ -14,7 +14,7 @@ from federation_member.orders.model import Attempt, AttemptState, OrderState
 from federation_member.orders.retention import Retention
 from federation_member.orders.scheduler import new_record
 from federation_member.orders.store import AttemptRecord, OrderStore
-from federation_member.orders.tables import order_attempts, order_events, order_networks, order_requests, orders
+from federation_member.orders.tables import order_attempts, order_events, order_requests, order_uses, orders
 from fedkit.migrations import upgrade
 from fedkit.store import Database, Tx
 from tests.unit.orders.examples import START, an_order
@@ -76,7 +76,7 @@ async def test_ended_orders_are_forgotten_when_nobody_holds_anything(db: Databas
 async def test_a_network_is_forgotten_after_the_machines_that_joined_it(db: Database) -> None:
     def join(tx: Tx, state: OrderState) -> tuple[str, str]:
         network, machine = order(tx, OrderState.DELETED), order(tx, state)
-        tx.conn.execute(insert(order_networks).values(order_id=machine, network_id=network))
+        tx.conn.execute(insert(order_uses).values(order_id=machine, used_id=network))
         return network, machine
 
     await db.run(lambda tx: join(tx, OrderState.DELETED))
