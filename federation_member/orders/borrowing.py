@@ -15,6 +15,7 @@ from federation_member.orders.model import AttemptState
 from federation_member.orders.progress import Progress
 from federation_member.orders.scheduler import Scheduler
 from federation_member.orders.store import AttemptRecord, Record, load, load_attempt
+from federation_member.usage import book
 from fedkit.errors import FedError, RemoteError
 from fedkit.mesh.api import Mesh, Outcome, Peer, Request
 from fedkit.mesh.errors import BadAnswer
@@ -72,7 +73,10 @@ class Borrowing:
         def judge(tx: Tx, record: Record, attempt: AttemptRecord) -> Record:
             return self._progress.view(tx, record, attempt, view)
 
-        return self._scheduler.heard(tx, view.lease_id, fedid, judge)
+        known = self._scheduler.heard(tx, view.lease_id, fedid, judge)
+        if not known:
+            book.borrowed_before(tx, fedid, view)
+        return known
 
     def _created(self, tx: Tx, outcome: Outcome) -> None:
         lease_id = str(outcome.sent["lease_id"])

@@ -18,7 +18,10 @@ from federation_member.orders.identities import Shown
 from federation_member.orders.lenders import Lenders
 from federation_member.orders.model import Access, AttemptState, Handle, Order, OrderState, OrderType
 from federation_member.orders.store import HELD, MISSING, AttemptRecord, OrderStore, Record
+from federation_member.orders.turns import user_of
 from federation_member.orders.wishes import DONE, NOTHING, wishes_of
+from federation_member.usage import book
+from federation_member.usage.model import Party
 from fedkit.clock import Clock
 from fedkit.errors import FedError
 from fedkit.mesh.api import Peer
@@ -61,6 +64,7 @@ class Progress:
 
     def view(self, tx: Tx, record: Record, attempt: AttemptRecord, view: LeaseView) -> Record:
         """Apply a lender's view of a lease."""
+        self._account(tx, record, attempt, view)
         if view.revision < attempt.revision:
             return record
         held = attempt.state in HELD
@@ -132,7 +136,10 @@ class Progress:
         """Have the lender take back whatever it holds under this attempt."""
         self._store.change_attempt(tx.conn, attempt.lease_id, state, code=code, reason=reason)
         view = self._lenders.release(tx, lender_of(attempt), attempt.lease_id)
-        if view is not None and view.state in ENDED:
+        if view is None:
+            return
+        book.borrowed_before(tx, attempt.attempt.fedid, view)
+        if view.state in ENDED:
             self._note(tx, attempt, view, AttemptState.RELEASED)
 
     def _running(self, tx: Tx, record: Record, attempt: AttemptRecord, view: LeaseView) -> Record:
@@ -190,6 +197,13 @@ class Progress:
             what = f"{attempt.attempt.member}: {reason}"
             return self._store.change(tx, record, state=OrderState.OPEN, code=code, reason=what, order=NOTHING_HELD)
         return self._store.change(tx, record, order=NOTHING_HELD)
+
+    def _account(self, tx: Tx, record: Record, attempt: AttemptRecord, view: LeaseView) -> None:
+        """Note what the lender says of who used how much, also in a late view."""
+        owner = user_of(attempt.attempt.name) if attempt.attempt.name else record.order.owner
+        lender = lender_of(attempt)
+        party = Party(lender.fedid, lender.address, owner.project, owner.name, record.order.spec.kind)
+        book.borrowed(tx, party, view)
 
     def _note(self, tx: Tx, attempt: AttemptRecord, view: LeaseView, state: AttemptState) -> None:
         now = self._clock()

@@ -3,7 +3,8 @@
 `OrderStore.change` is the only way in which an order changes: row and event are written together, and whoever must look next
 is told after the commit. Functions take the connection of the caller's transaction; the caller holds the order's
 row lock (`load(…, lock=True)`) before it decides anything. Events are numbered by one counter row whose lock lasts until
-the commit, so their numbers become visible in order and a reader that remembers the last one misses none.
+the commit, so their numbers become visible in order and a reader that remembers the last one misses none. That lock is the last
+one that a transaction takes.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ class OrderStore:
             "created": order.created,
         }
         tx.conn.execute(insert(orders).values(type=order.type.value, **values, **_columns(record)))
-        self._add_event(tx.conn, order)
+        tx.at_the_end(lambda: self._add_event(tx.conn, order))
         tx.after_commit(lambda: self._changed(order.id, record.due))
 
     def change(
@@ -146,7 +147,7 @@ class OrderStore:
             return record
         tx.conn.execute(update(orders).where(orders.c.id == new.id).values(**_columns(record)))
         if told:
-            self._add_event(tx.conn, new)
+            tx.at_the_end(lambda: self._add_event(tx.conn, new))
         tx.after_commit(lambda: self._changed(new.id, record.due))
         if new.state is not old.state:
             self._wake_related(tx, new.id)

@@ -9,7 +9,7 @@ the wrong order. What it said once it cannot unsay: a later word can only end wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ from federation_member.access import audit
 from federation_member.access.audit import Kind
 from federation_member.usage.model import Party, Role
 from federation_member.usage.tables import usage
-from fedkit.protocol.lending import Spell
+from fedkit.protocol.lending import LeaseView, Spell
 from fedkit.store import Tx
 
 log = structlog.get_logger()
@@ -39,23 +39,25 @@ def lent(tx: Tx, lease_id: str, party: Party, before: Iterable[Spell], after: It
             _tell(tx, lease_id, party, spell, "ended", spell.ended)
 
 
-def borrowed(tx: Tx, lease_id: str, party: Party, spells: Sequence[Spell], until: datetime) -> None:
-    """Write what a lender tells of a lease that ends by itself at `until`, if it is not renewed."""
+def borrowed(tx: Tx, party: Party, view: LeaseView) -> None:
+    """Write what a lender tells of a lease that we have of it."""
+    if not view.spells:
+        return
     t = usage.c
-    numbers = [spell.number for spell in spells]
-    query = select(usage).where(t.role == Role.BORROWED.value, t.lease_id == lease_id, t.number.in_(numbers))
-    known = {row.number: row for row in tx.conn.execute(query)} if spells else {}
-    for spell in spells:
-        _learn(tx.conn, lease_id, party, known.get(spell.number), spell, until)
+    numbers = [spell.number for spell in view.spells]
+    query = select(usage).where(t.role == Role.BORROWED.value, t.lease_id == view.lease_id, t.number.in_(numbers))
+    known = {row.number: row for row in tx.conn.execute(query)}
+    for spell in view.spells:
+        _learn(tx.conn, party, known.get(spell.number), spell, view)
 
 
-def borrowed_before(tx: Tx, lender: str, lease_id: str, spells: Sequence[Spell], until: datetime) -> None:
-    """Write what a lender tells of a lease whose order is forgotten already, if we know that we had it there."""
+def borrowed_before(tx: Tx, lender: str, view: LeaseView) -> None:
+    """Write what a lender tells of a lease whose order may be forgotten, if our book says that we had it of that lender."""
     t = usage.c
-    query = select(usage).where(t.role == Role.BORROWED.value, t.lease_id == lease_id, t.member == lender)
+    query = select(usage).where(t.role == Role.BORROWED.value, t.lease_id == view.lease_id, t.member == lender)
     row = tx.conn.execute(query.limit(1)).one_or_none()
     if row is not None:
-        borrowed(tx, lease_id, Party(row.member, row.address, row.project, row.owner, row.kind), spells, until)
+        borrowed(tx, Party(row.member, row.address, row.project, row.owner, row.kind), view)
 
 
 def forget(conn: Connection, before: datetime, limit: int) -> int:
@@ -68,16 +70,14 @@ def forget(conn: Connection, before: datetime, limit: int) -> int:
     return len(rows)
 
 
-def _learn(
-    conn: Connection, lease_id: str, party: Party, known: Row[Any] | None, spell: Spell, until: datetime
-) -> None:
-    still = None if spell.ended else until
+def _learn(conn: Connection, party: Party, known: Row[Any] | None, spell: Spell, view: LeaseView) -> None:
+    until = None if spell.ended else view.expires
     if known is None:
-        _add(conn, Role.BORROWED, lease_id, party, spell, still)
+        _add(conn, Role.BORROWED, view.lease_id, party, spell, until)
     elif not _says_the_same(known, spell):
-        log.warning("lender_contradicts_itself", lease=lease_id, lender=party.address, spell=spell.number)
+        log.warning("lender_contradicts_itself", lease=view.lease_id, lender=party.address, spell=spell.number)
     elif known.ended is None and (spell.ended is not None or known.until != until):
-        _end(conn, Role.BORROWED, lease_id, spell.number, spell.ended, still)
+        _end(conn, Role.BORROWED, view.lease_id, spell.number, spell.ended, until)
 
 
 def _says_the_same(row: Row[Any], spell: Spell) -> bool:

@@ -90,6 +90,7 @@ class InlineDatabase(Database):
             tx = Tx(conn)
             try:
                 result = function(tx)
+                tx.finish()
                 self.on_commit("before")
             except BaseException:
                 conn.exec_driver_sql("ROLLBACK")

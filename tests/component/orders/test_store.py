@@ -153,7 +153,7 @@ async def test_a_lease_is_read_as_it_was_written(db: Database) -> None:
     lease = a_lease("00000000-0000-4000-8000-000000000001")
     await db.run(lambda tx: leases.add(tx.conn, lease))
     assert await db.read(lambda conn: leases.load(conn, lease.id)) == lease
-    saved = await db.run(lambda tx: leases.save(tx.conn, lease, START, state=LeaseState.RUNNING))
+    saved = await db.run(lambda tx: leases.save(tx, lease, START, state=LeaseState.RUNNING))
     assert saved.revision == 2
     assert await db.read(lambda conn: leases.load(conn, lease.id)) == saved
     assert await db.read(leases.held) == {lease.id: LeaseState.RUNNING}
