@@ -132,7 +132,7 @@ class Unavailable(MiddlewareError):
 
 
 class Status(StrEnum):
-    """What the lender says of an instance."""
+    """What the lender says of an instance. One that was stopped or paused is there, so it is `running`; see `Instance.power`."""
 
     CREATING = "creating"
     RUNNING = "running"

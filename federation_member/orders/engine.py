@@ -23,7 +23,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from federation_member.access.controller import Controller
-from federation_member.middleware.contract import Middleware, Unavailable
+from federation_member.middleware.contract import Middleware, MiddlewareError, abilities
 from federation_member.orders import leases
 from federation_member.orders.borrowing import Borrowing
 from federation_member.orders.candidates import Directory, KnownMember, OwnMember, Snapshot
@@ -45,13 +45,14 @@ from federation_member.orders.workqueue import WorkQueue
 from fedkit.clock import Clock
 from fedkit.errors import FedError
 from fedkit.mesh.api import Mesh, Peer
-from fedkit.protocol.lending import Offer
+from fedkit.protocol.lending import Ability, Offer
 from fedkit.store import Database
 
 log = structlog.get_logger()
 
 ORDER_WORKERS, LEASE_WORKERS, RENEWAL_WORKERS = 4, 16, 8
 OFFER_LIFE = timedelta(minutes=5)  # a middleware cannot tell that its images changed, so it is asked again
+OFFER_LIMIT = 3.0  # seconds that anybody waits for the middleware to say what there is
 SHARE_EVERY = 1.0  # seconds between two looks at what other processes on the same database have left to do
 ROOM_PAUSE = timedelta(seconds=2)  # between two times that a lender's word of room is acted upon
 PACE = timedelta(milliseconds=2)  # between two waiting orders that a change of the directory wakes
@@ -81,7 +82,9 @@ class Engine:
         self._db, self._mesh, self._directory, self._middleware, self._clock = db, mesh, directory, middleware, clock
         self._attributes = attributes
         self._listeners: list[Callable[[], None]] = []
-        self._me = OwnMember(mesh.me.fedid, name, mesh.me.address, Offer(), clock())
+        able: list[Ability | str] = sorted(abilities(middleware)) if middleware is not None else []
+        self._me = OwnMember(mesh.me.fedid, name, mesh.me.address, Offer(abilities=able), clock())
+        self._refreshing = asyncio.Lock()
         self._world = World(Snapshot((self._me,)))
         self._order_queue = WorkQueue("orders", self._look_at_order, clock, ORDER_WORKERS)
         self._news_queue = WorkQueue("news", self._look_at_news, clock, 1)
@@ -246,7 +249,7 @@ class Engine:
         return self._world.snapshot.members
 
     async def offer(self) -> Offer:
-        """What this member lends now."""
+        """What this member lends now, or lent when its cloud last answered in time."""
         await self._refresh_offer()
         return self._me.offer
 
@@ -289,15 +292,18 @@ class Engine:
         if self._middleware is None:
             return
         try:
-            offer = Offer(
-                kinds=sorted(self._middleware.kinds()),
-                flavours=await self._middleware.flavours(),
-                images=await self._middleware.images(),
-                attributes=self._attributes,
-            )
-        except Unavailable as error:
-            log.warning("offer_unknown", reason=error.message)
+            async with asyncio.timeout(OFFER_LIMIT), self._refreshing:
+                flavours, images = await self._middleware.flavours(), await self._middleware.images()
+        except (MiddlewareError, TimeoutError) as error:
+            log.warning("offer_unknown", reason=str(error) or f"no answer within {OFFER_LIMIT:g} s")
             return
+        offer = Offer(
+            kinds=sorted(self._middleware.kinds()),
+            flavours=flavours,
+            images=images,
+            abilities=sorted(abilities(self._middleware)),
+            attributes=self._attributes,
+        )
         self._me = OwnMember(self._me.fedid, self._me.name, self._me.address, offer, self._clock())
         self._directory.set_offer(offer)
 

@@ -181,7 +181,8 @@ class Lending:
         if wanted == lease.wishes:
             return lease.view()
         told = {} if lease.code == NotAllowed.code else {"code": "", "reason": ""}
-        return self.change(tx, lease, tell=False, wishes=wanted, due=self._clock(), **told).view()
+        here = borrower.fedid == self._mesh.me.fedid  # whose order hears of it at once; others get it as their answer
+        return self.change(tx, lease, tell=here, wishes=wanted, due=self._clock(), **told).view()
 
     def open_tunnel(self, tx: Tx, borrower: Peer, body: TunnelOpen) -> LeaseView:
         """Reserve a port for a machine under a name; its number comes with a later change of the lease."""

@@ -29,7 +29,6 @@ from federation_member.errors import (
     NotYourProject,
     TunnelNotYet,
     UnknownNetwork,
-    UnknownOrder,
     UnknownReference,
     UnusableCursor,
 )
@@ -53,7 +52,6 @@ from federation_member.orders.operations import own as _own
 from federation_member.orders.picker import Picker
 from federation_member.orders.scheduler import new_record
 from federation_member.orders.store import (
-    Record,
     last_event,
     load,
     load_attempts,

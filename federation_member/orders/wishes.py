@@ -26,7 +26,16 @@ from federation_member.middleware.contract import (
     SetsRules,
     Unavailable,
 )
-from fedkit.protocol.lending import Ability, AnySpec, LeaseChange, LeaseView, NetworkSpec, Power, PublicIpSpec, SecurityRule
+from fedkit.protocol.lending import (
+    Ability,
+    AnySpec,
+    LeaseChange,
+    LeaseView,
+    NetworkSpec,
+    Power,
+    PublicIpSpec,
+    SecurityRule,
+)
 
 log = structlog.get_logger()
 

@@ -6,6 +6,7 @@
 A key says only *where* to look; what is to be done stands in the tables. So a key may be woken too often, or be lost in a
 crash (the owner fills the queue from its tables at start). One key is never looked at by two workers at once; if it is
 woken meanwhile, it is looked at again. When looking fails, it is repeated after a growing pause, and the rest goes on.
+A look that takes long (somebody does not answer) gives its worker's place away, so what hangs holds up nothing but itself.
 """
 
 from __future__ import annotations
@@ -23,8 +24,24 @@ log = structlog.get_logger()
 
 FIRST_PAUSE = 1.0  # seconds
 LONGEST_PAUSE = 300.0
+LONG = 2.0  # seconds after which a look counts as waiting for somebody
 
 Look = Callable[[str], Awaitable[datetime | None]]
+
+
+class _Place:
+    """A worker's place, taken; given back once, by who has it or because it takes too long."""
+
+    def __init__(self, free: asyncio.Semaphore) -> None:
+        self._free: asyncio.Semaphore | None = free
+        self._timer = asyncio.get_running_loop().call_later(LONG, self.give)
+
+    def give(self) -> None:
+        """Let somebody else have it."""
+        self._timer.cancel()
+        if self._free is not None:
+            self._free.release()
+            self._free = None
 
 
 class WorkQueue:
@@ -87,6 +104,7 @@ class WorkQueue:
                 pass
 
     async def _work(self, key: str, free: asyncio.Semaphore) -> None:
+        place = _Place(free)
         try:
             at = await self._look(key)
             self._failures.pop(key, None)
@@ -97,7 +115,7 @@ class WorkQueue:
             at = self._clock() + timedelta(seconds=pause)
         finally:
             self._busy.discard(key)
-            free.release()
+            place.give()
         woken = self._due.pop(key, None)  # by somebody else, while we were looking
         if at is not None or woken is not None:
             self.wake(key, min(time for time in (at, woken) if time is not None))

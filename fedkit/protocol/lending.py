@@ -203,6 +203,8 @@ class SnapshotSpec(Body):
     machine: Uuid
 
 
+SSH_AND_ICMP = (SecurityRule(protocol="tcp", ports=(22, 22)), SecurityRule(protocol="icmp"))
+
 AnySpec = ComputeSpec | NetworkSpec | VolumeSpec | AttachmentSpec | PublicIpSpec | SnapshotSpec
 Spec = Annotated[AnySpec, Field(discriminator="kind")]
 
@@ -237,6 +239,17 @@ def with_references(spec: AnySpec, named: Mapping[str, str]) -> AnySpec:
             return spec.model_copy(update={"machine": named[spec.machine]})
         case NetworkSpec() | VolumeSpec():
             return spec
+
+
+def first_rules(spec: AnySpec) -> tuple[SecurityRule, ...]:
+    """The rules that are in force once `spec` is made, until they are changed."""
+    match spec:
+        case NetworkSpec():
+            return tuple(spec.rules)
+        case PublicIpSpec():
+            return tuple(spec.rules) or SSH_AND_ICMP
+        case _:
+            return ()
 
 
 class LeaseState(StrEnum):
@@ -372,7 +385,8 @@ class LeaseView(Body):
     )
     proof: Grounds | None = Field(default=None, description="why it is lent; in the answer to lease.create alone")
     wanted_power: Power | None = Field(default=None, description="of a machine, while it is not yet so")
-    rules: Rules = Field(default_factory=list, description="as they are wanted now")
+    rules: Rules = Field(default_factory=list, description="of a network or public address, as they are in force")
+    wanted_rules: Rules | None = Field(default=None, description="while they are not yet in force")
     spells: list[Spell] = Field(
         default_factory=list, max_length=2, description="the last two; every change of one is told, none is left out"
     )
