@@ -1,0 +1,133 @@
+"""Attachments: a volume in a machine. Their mark stands in the metadata of the volume, which can be attached only once.
+
+    fedmesh_attachment=KEY       written before Nova is asked, removed after the volume is free again
+
+So an attachment is known whatever crashed: a volume with the mark that is attached runs; one with the mark that is not was either
+never attached (the order goes on with `create`) or was detached, or its machine went, behind our back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar
+
+from federation_member.middleware.contract import InstanceRequest, Owned, Status, StillUsed, UnusableSpec
+from federation_member.middleware.openstack import servers
+from federation_member.middleware.openstack.connection import Cloud, Empty
+from federation_member.middleware.openstack.errors import InConflict
+from federation_member.middleware.openstack.kinds import Context, until_gone
+from federation_member.middleware.openstack.marks import check
+from federation_member.middleware.openstack.volumes import (
+    Attached,
+    Volume,
+    all_volumes,
+    key_of,
+    volumes_with_key,
+    with_metadata,
+)
+from fedkit.protocol.lending import AttachmentSpec, Instance
+
+ATTACHMENT = "attachment"
+KEY = "fedmesh_attachment"  # of a volume's metadata
+UNDER_WAY = frozenset({"attaching", "reserved"})
+
+
+class AttachmentKind:
+    """Volumes in machines."""
+
+    name: ClassVar[str] = ATTACHMENT
+
+    def __init__(self, context: Context) -> None:
+        self._context, self._marks = context, context.marks
+        self._locks: dict[str, asyncio.Lock] = {}  # of volumes: two attachments must not mark one at the same time
+
+    async def create(self, cloud: Cloud, key: str, request: InstanceRequest) -> Owned:
+        """Attach it, or say how far it is."""
+        spec = request.spec
+        if not isinstance(spec, AttachmentSpec):
+            raise UnusableSpec("This is no attachment.")
+        async with self._locks.setdefault(spec.volume, asyncio.Lock()):
+            volume, server = await self._both(cloud, spec)
+            await self._mark(cloud, key, volume)
+            if volume.status == "available":
+                body = {"volumeId": volume.id} | ({"device": spec.device} if spec.device else {})
+                path = f"/servers/{server}/os-volume_attachments"
+                await cloud.post("compute", path, {"volumeAttachment": body}, Empty)
+                return _owned(key, volume.model_copy(update={"status": "attaching"}))
+        if volume.attachments and all(attached.server_id != server for attached in volume.attachments):
+            raise StillUsed("The volume is attached to another machine.")
+        return _owned(key, volume)
+
+    async def _both(self, cloud: Cloud, spec: AttachmentSpec) -> tuple[Volume, str]:
+        found, machines = await asyncio.gather(
+            volumes_with_key(cloud, self._marks, spec.volume), servers.with_key(cloud, self._marks, spec.machine)
+        )
+        server = servers.the_one(machines)
+        if not found:
+            raise UnusableSpec(f"There is no volume {spec.volume} here.")
+        if server is None:
+            raise UnusableSpec(f"There is no machine {spec.machine} here.")
+        return found[0], server.id
+
+    async def _mark(self, cloud: Cloud, key: str, volume: Volume) -> None:
+        holder = volume.metadata.get(KEY, "")
+        if holder not in ("", key):
+            raise StillUsed(f"The volume belongs to the attachment {holder}.")
+        if not holder:
+            body = {"metadata": {KEY: check(key)}}
+            await cloud.post("block_storage", f"/volumes/{volume.id}/metadata", body, Empty)
+
+    async def find(self, cloud: Cloud, key: str) -> Owned | None:
+        """As Cinder tells it."""
+        volume = next(iter(await with_metadata(cloud, KEY, check(key))), None)
+        return None if volume is None else _owned(key, volume)
+
+    async def delete(self, cloud: Cloud, key: str) -> None:
+        """Detach it, wait until the volume is free, then remove the mark."""
+
+        async def is_free() -> bool:
+            marked = await with_metadata(cloud, KEY, check(key))
+            for volume in marked:
+                await self._detach(cloud, volume)
+            return not marked
+
+        await until_gone(self._context, f"the attachment {key}", is_free)
+
+    async def _detach(self, cloud: Cloud, volume: Volume) -> None:
+        """One step towards a free volume without the mark."""
+        for attached in volume.attachments:
+            await self._end(cloud, volume, attached)
+        if not volume.attachments and volume.status not in UNDER_WAY:
+            await cloud.delete("block_storage", f"/volumes/{volume.id}/metadata/{KEY}")
+
+    async def _end(self, cloud: Cloud, volume: Volume, attached: Attached) -> None:
+        server = attached.server_id or ""
+        try:
+            there = await cloud.delete("compute", f"/servers/{server}/os-volume_attachments/{volume.id}")
+            if not there and await servers.show(cloud, server) is None:
+                # The machine went, and Cinder was not told.
+                await cloud.delete("block_storage", f"/attachments/{attached.attachment_id}")
+        except (InConflict, StillUsed, UnusableSpec):
+            return  # it is on its way in or out; the next look tells
+
+    async def owned(self, cloud: Cloud) -> list[Owned]:
+        """All volumes with the mark of an attachment."""
+        found = [volume for volume in await all_volumes(cloud) if KEY in volume.metadata]
+        return [_owned(volume.metadata[KEY], volume) for volume in found if self._is_ours(volume)]
+
+    def _is_ours(self, volume: Volume) -> bool:
+        return key_of(self._marks, volume) is not None
+
+
+def _owned(key: str, volume: Volume) -> Owned:
+    attached = next(iter(volume.attachments), None)
+    instance = Instance(
+        name=(volume.name or "")[:128], size_gb=volume.size, device=None if attached is None else attached.device
+    )
+    if attached is not None and volume.status == "in-use":
+        return Owned(key, ATTACHMENT, Status.RUNNING, instance)
+    if volume.status in UNDER_WAY:
+        return Owned(key, ATTACHMENT, Status.CREATING, instance, "The cloud is attaching the volume.")
+    return Owned(
+        key, ATTACHMENT, Status.FAILED, instance, f"The volume is not attached; the cloud calls it {volume.status}."
+    )
