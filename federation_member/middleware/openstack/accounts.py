@@ -36,6 +36,11 @@ class Accounts:
             self._projects = Projects(self._admin, context.config.admin, context.marks)
 
     @property
+    def static(self) -> list[Cloud]:
+        """Those of the configuration."""
+        return list(self._static.values())
+
+    @property
     def first(self) -> Cloud:
         """The one that is asked what the cloud offers."""
         cloud = self._admin or next(iter(self._static.values()), None)

@@ -26,13 +26,14 @@ from federation_member.middleware.contract import (
 from federation_member.middleware.guest import OPENSTACK_LIMIT, Guest, HostKey, render
 from federation_member.middleware.openstack import servers
 from federation_member.middleware.openstack.addresses import Addresses
-from federation_member.middleware.openstack.connection import Cloud
+from federation_member.middleware.openstack.connection import Cloud, Service
 from federation_member.middleware.openstack.errors import fault
 from federation_member.middleware.openstack.images import Chosen, Images
 from federation_member.middleware.openstack.kinds import Context, InProgress, Thing, until_gone
 from federation_member.middleware.openstack.lookups import Flavours, Networks
 from federation_member.middleware.openstack.networks import network_with_key
-from federation_member.middleware.openstack.ports import MachinePorts, Port
+from federation_member.middleware.openstack.ports import MachinePorts, Place, Port
+from federation_member.middleware.openstack.rules import Groups
 from federation_member.middleware.openstack.servers import ADDRESS, COMPUTE, HOST_KEY, PUBLIC_ADDRESS, Server, the_one
 from fedkit.protocol.lending import Instance
 
@@ -50,10 +51,15 @@ class Compute:
     """Servers."""
 
     name: ClassVar[str] = COMPUTE
+    services: ClassVar[tuple[Service, ...]] = ("compute", "network", "image")
 
-    def __init__(self, context: Context, images: Images, flavours: Flavours, networks: Networks) -> None:
+    def __init__(
+        self, context: Context, images: Images, flavours: Flavours, networks: Networks, groups: Groups
+    ) -> None:
+        """`groups` are the security groups of ordered networks."""
         self._context, self._marks = context, context.marks
         self._images, self._flavours, self._networks = images, flavours, networks
+        self._groups = groups
         self._ports = MachinePorts(context)
         self._addresses = Addresses(context, networks)
 
@@ -79,7 +85,7 @@ class Compute:
             )
         user_data = _user_data(request, image, host_key)
         flavour = await self._flavours.id_of(cloud, request.flavour)
-        ports = await self._ports.ensure(cloud, key, spec.name, await self._network_ids(cloud, request))
+        ports = await self._ports.ensure(cloud, key, spec.name, await self._places(cloud, request))
         public = await self._addresses.ensure(cloud, key, ports[0]) if self._context.config.public_addresses else None
         info = {ADDRESS: ports[0].address, PUBLIC_ADDRESS: public, HOST_KEY: host_key.public}
         body: dict[str, Any] = {
@@ -97,14 +103,17 @@ class Compute:
         instance = Instance(name=spec.name, flavour=request.flavour, address=ports[0].address, public_address=public)
         return Owned(key, COMPUTE, Status.CREATING, instance, "The cloud is making the machine.")
 
-    async def _network_ids(self, cloud: Cloud, request: ComputeRequest) -> list[str]:
-        """The site's, then those that were ordered."""
+    async def _places(self, cloud: Cloud, request: ComputeRequest) -> list[Place]:
+        """The site's network, then those that were ordered."""
         site = await self._networks.site(cloud)
-        joined = await asyncio.gather(*(network_with_key(cloud, self._marks, key) for key in request.networks))
-        for key, network in zip(request.networks, joined, strict=True):
-            if network is None or not network.subnets:
-                raise UnusableSpec(f"There is no network {key} here.")
-        return [site.id, *(network.id for network in joined if network is not None)]
+        joined = await asyncio.gather(*(self._joined(cloud, key) for key in request.networks))
+        return [Place(site.id), *joined]
+
+    async def _joined(self, cloud: Cloud, key: str) -> Place:
+        network, group = await asyncio.gather(network_with_key(cloud, self._marks, key), self._groups.id_of(cloud, key))
+        if network is None or not network.subnets:
+            raise UnusableSpec(f"There is no network {key} here.")
+        return Place(network.id, group)
 
     async def find(self, cloud: Cloud, key: str) -> Owned | None:
         """As Nova tells it; without a server, what was made for one."""

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from federation_member.middleware.contract import InstanceRequest, Owned, Unavailable
 from federation_member.middleware.openstack.config import OpenStackConfig
-from federation_member.middleware.openstack.connection import Cloud
+from federation_member.middleware.openstack.connection import Cloud, Service
 from federation_member.middleware.openstack.marks import Marks
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0  # seconds between two looks whether something is gone
@@ -35,6 +35,7 @@ class Kind(Protocol):
     """One kind of order. All calls are idempotent, and may run at the same time for different keys."""
 
     name: ClassVar[str]
+    services: ClassVar[tuple[Service, ...]]  # that the cloud must have for it
 
     async def create(self, cloud: Cloud, key: str, request: InstanceRequest) -> Owned:
         """Make it or go on making it, and say how it is; it may raise `InProgress`."""

@@ -1,6 +1,6 @@
 """Networks: a network with one subnet and, where the configuration says `routed`, a router to the outside.
 
-Made in this order, each with the mark: network, subnet, router, the router's place in the subnet. Removed the other way round; Neutron
+Made in this order, each with the mark: network, security group, subnet, router, the router's place in the subnet. Removed the other way round; Neutron
 removes the ports of its own (DHCP) with the network.
 """
 
@@ -12,11 +12,12 @@ from typing import ClassVar
 from pydantic import BaseModel, Field
 
 from federation_member.middleware.contract import InstanceRequest, Owned, Status, UnusableSpec
-from federation_member.middleware.openstack.connection import Cloud, Empty
+from federation_member.middleware.openstack.connection import Cloud, Empty, Service
 from federation_member.middleware.openstack.errors import InConflict, NotThere
 from federation_member.middleware.openstack.kinds import Context, Described, Thing, until_gone
 from federation_member.middleware.openstack.lookups import Network, Networks
 from federation_member.middleware.openstack.marks import Marks
+from federation_member.middleware.openstack.rules import Groups
 from fedkit.protocol.lending import Instance, NetworkSpec
 
 NETWORK = "network"
@@ -71,9 +72,11 @@ class NetworkKind:
     """Private networks."""
 
     name: ClassVar[str] = NETWORK
+    services: ClassVar[tuple[Service, ...]] = ("network",)
 
-    def __init__(self, context: Context, networks: Networks) -> None:
-        self._context, self._marks, self._networks = context, context.marks, networks
+    def __init__(self, context: Context, networks: Networks, groups: Groups) -> None:
+        """`groups` are the security groups of ordered networks."""
+        self._context, self._marks, self._networks, self._groups = context, context.marks, networks, groups
 
     async def create(self, cloud: Cloud, key: str, request: InstanceRequest) -> Owned:
         """Make what is missing of it."""
@@ -87,6 +90,7 @@ class NetworkKind:
             network = (await cloud.post("network", "/networks", body, OneNetwork)).network
         subnet = next(iter(await self._subnets(cloud, network_id=network.id)), None)
         if subnet is None:
+            await self._groups.ensure(cloud, key, spec.name, spec.rules, inside=True)
             subnet = await self._make_subnet(cloud, network, spec, mark)
         if self._context.config.routed and spec.gateway is not None:
             await self._ensure_router(cloud, subnet, spec, mark)
@@ -121,7 +125,8 @@ class NetworkKind:
         network = await network_with_key(cloud, self._marks, key)
         if network is not None:
             return _owned(key, network, next(iter(await self._subnets(cloud, network_id=network.id)), None))
-        return _unfinished(key) if await self._routers(cloud, self._marks.description(key)) else None
+        left = await self._routers(cloud, self._marks.description(key)) or await self._groups.id_of(cloud, key)
+        return _unfinished(key) if left else None
 
     async def delete(self, cloud: Cloud, key: str) -> None:
         """Remove all of it; raises `StillUsed` while something that is not ours stands in it."""
@@ -136,6 +141,7 @@ class NetworkKind:
             return not await networks_with_key(cloud, self._marks, key)
 
         await until_gone(self._context, f"the network {key}", is_gone)
+        await self._groups.remove(cloud, key)
 
     async def _unplug(self, cloud: Cloud, router: str, port: str) -> None:
         try:
@@ -144,15 +150,16 @@ class NetworkKind:
             return  # it went meanwhile, or is the gateway, which goes with the router
 
     async def owned(self, cloud: Cloud) -> list[Owned]:
-        """Networks, and routers without one."""
+        """Networks, and routers and security groups without one."""
         mine = {"project_id": await cloud.project_id()}
-        networks, subnets, routers = await asyncio.gather(
+        networks, subnets, routers, groups = await asyncio.gather(
             cloud.all("network", "/networks", "networks", Network, **mine),
             self._subnets(cloud, **mine),
             cloud.all("network", "/routers", "routers", Described, **mine),
+            self._groups.keys(cloud),
         )
         of_network = {subnet.network_id: subnet for subnet in subnets}
-        found: dict[str, Owned] = {}
+        found = {key: _unfinished(key) for key in groups}
         for router in routers:
             if (key := self._marks.key_of_description(router.description)) is not None:
                 found[key] = _unfinished(key)

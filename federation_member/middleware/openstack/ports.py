@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -58,6 +59,14 @@ class GroupAnswer(BaseModel):
     security_group: Thing
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a machine gets a port: the id of a network, and of its security group, if it is not the machines' own."""
+
+    network: str
+    group: str | None = None
+
+
 class MachinePorts:
     """Makes, finds and removes them."""
 
@@ -75,30 +84,35 @@ class MachinePorts:
         """The account's."""
         return await self._list(cloud, project_id=await cloud.project_id())
 
-    async def ensure(self, cloud: Cloud, key: str, name: str, networks: list[str]) -> list[Port]:
-        """One in each of `networks`, ids; in their order."""
+    async def ensure(self, cloud: Cloud, key: str, name: str, places: list[Place]) -> list[Port]:
+        """One in each of `places`, in their order."""
         there = {
             port.network_id: port for port in sorted(await self.of(cloud, key), key=lambda port: port.id, reverse=True)
         }
-        missing = [network for network in networks if network not in there]
+        missing = [place for place in places if place.network not in there]
         if missing:
             there |= {port.network_id: port for port in await self._make(cloud, key, name, missing)}
-        return [there[network] for network in networks]
+        return [there[place.network] for place in places]
 
-    async def _make(self, cloud: Cloud, key: str, name: str, networks: list[str]) -> list[Port]:
+    async def _make(self, cloud: Cloud, key: str, name: str, places: list[Place]) -> list[Port]:
         try:
-            return await self._post(cloud, key, name, networks)
+            return await self._post(cloud, key, name, places)
         except (NotThere, UnusableSpec):
             if self._groups.pop(cloud.account, None) is None:
                 raise
-        return await self._post(cloud, key, name, networks)  # the group had gone with the last machine
+        return await self._post(cloud, key, name, places)  # the group had gone with the last machine
 
-    async def _post(self, cloud: Cloud, key: str, name: str, networks: list[str]) -> list[Port]:
+    async def _post(self, cloud: Cloud, key: str, name: str, places: list[Place]) -> list[Port]:
         group = await self._group(cloud)
         mark = self._context.marks.description(key)
         ports = [
-            {"network_id": network, "name": name, "description": mark, "security_groups": [group]}
-            for network in networks
+            {
+                "network_id": place.network,
+                "name": name,
+                "description": mark,
+                "security_groups": [place.group or group],
+            }
+            for place in places
         ]
         return (await cloud.post("network", "/ports", {"ports": ports}, Ports)).ports
 

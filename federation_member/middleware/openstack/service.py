@@ -30,12 +30,13 @@ from federation_member.middleware.openstack import power
 from federation_member.middleware.openstack.accounts import Accounts
 from federation_member.middleware.openstack.compute import Compute
 from federation_member.middleware.openstack.config import OpenStackConfig
-from federation_member.middleware.openstack.connection import Cloud
+from federation_member.middleware.openstack.connection import Cloud, Service
 from federation_member.middleware.openstack.images import Images
 from federation_member.middleware.openstack.kinds import Context, Kind
 from federation_member.middleware.openstack.lookups import Flavours, Networks
 from federation_member.middleware.openstack.marks import Marks, check
-from federation_member.middleware.openstack.networks import NetworkKind
+from federation_member.middleware.openstack.networks import NETWORK, NetworkKind
+from federation_member.middleware.openstack.rules import Groups
 from federation_member.middleware.openstack.servers import COMPUTE, Server, owned
 from federation_member.middleware.openstack.watch import Watch
 from fedkit.protocol.lending import Flavour, Image, Power
@@ -43,6 +44,8 @@ from fedkit.protocol.lending import Flavour, Image, Power
 log = structlog.get_logger()
 LATE = 3600.0  # seconds for which something that appears under a deleted key is taken for a late answer, and deleted
 START = 10.0  # seconds that the first look at the cloud may take
+SERVICES: tuple[Service, ...] = ("compute", "network", "image", "block_storage")
+NEEDED: frozenset[Service] = frozenset({"compute", "network", "image"})
 
 
 class OpenStackMiddleware:
@@ -55,10 +58,13 @@ class OpenStackMiddleware:
         self._config = config
         context = Context(config, Marks(config.site))
         self._accounts = Accounts(context)
-        self._flavours, self._images, networks = Flavours(context), Images(context), Networks(context)
-        self._compute = Compute(context, self._images, self._flavours, networks)
-        kinds: tuple[Kind, ...] = (self._compute, NetworkKind(context, networks))
+        self._flavours, self._images, self._networks = Flavours(context), Images(context), Networks(context)
+        groups = Groups(context, NETWORK)
+        self._compute = Compute(context, self._images, self._flavours, self._networks, groups)
+        kinds: tuple[Kind, ...] = (self._compute, NetworkKind(context, self._networks, groups))
         self._kinds = {kind.name: kind for kind in kinds}
+        self._is_checked = False
+        self._missing: frozenset[Service] = frozenset()  # services that the cloud does not have
         self._places: dict[str, tuple[Cloud, Kind]] = {}  # where a key was seen last
         self._deleted: dict[str, float] = {}  # key to when
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
@@ -75,10 +81,14 @@ class OpenStackMiddleware:
     async def start(self, changed: Callable[[str], None]) -> None:
         """Look whether the cloud is there, say so if not, and watch it from now on."""
         self._changed = changed
-        self._task = asyncio.create_task(self._run(), name="openstack")
+        for cloud in self._accounts.static:
+            self._watch.follow(cloud)
         try:
             async with asyncio.timeout(START):
                 await self._check()
+                for cloud in await self._accounts.all():
+                    self._watch.follow(cloud)
+                await self._watch.look()
         except (MiddlewareError, TimeoutError) as error:
             reason = error.message if isinstance(error, MiddlewareError) else f"no answer within {START:g} s"
             log.error(
@@ -87,15 +97,20 @@ class OpenStackMiddleware:
                 reason=reason,
                 next="it is tried again with every call",
             )
+        self._task = asyncio.create_task(self._run(), name="openstack")
 
     async def _check(self) -> None:
         """Raise a `MiddlewareError` that says what is missing for machines to be made."""
         cloud = self._accounts.first
         await cloud.project_id()
-        for service in ("compute", "network", "image"):
-            if not await cloud.has(service):
-                raise MiddlewareError(f"The cloud's catalog has no {service} service in region {self._config.region}.")
-        await self._flavours.offered(cloud)
+        self._missing = frozenset([service for service in SERVICES if not await cloud.has(service)])
+        if needed := sorted(self._missing & NEEDED):
+            raise MiddlewareError(
+                f"The cloud's catalog has no service {', '.join(needed)} in region {self._config.region}; "
+                "check region and interface in [middleware.options]."
+            )
+        await asyncio.gather(self._flavours.offered(cloud), self._networks.site(cloud))
+        self._is_checked = True
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -110,11 +125,16 @@ class OpenStackMiddleware:
             self._task = None
 
     def kinds(self) -> frozenset[str]:
-        """What can be ordered."""
-        return frozenset(self._kinds)
+        """What can be ordered, of what the cloud has services for."""
+        return frozenset(name for name, kind in self._kinds.items() if not self._missing.intersection(kind.services))
+
+    def _usable(self) -> list[Kind]:
+        return [self._kinds[name] for name in sorted(self.kinds())]
 
     async def flavours(self) -> list[Flavour]:
         """As the cloud has them, and the configuration lends them."""
+        if not self._is_checked:
+            await self._check()
         return await self._flavours.offered(self._accounts.first)
 
     async def images(self) -> list[Image]:
@@ -125,7 +145,7 @@ class OpenStackMiddleware:
         """Make it, or go on making it; a machine is `creating` until the cloud says that it is active."""
         check(key)
         kind = self._kinds.get(request.spec.kind)
-        if kind is None:
+        if kind is None or kind.name not in self.kinds():
             raise UnusableSpec(f"Nothing of the kind {request.spec.kind} can be made here.")
         cloud = await self._accounts.get(request.account.name)
         async with self._lock(key):
@@ -143,8 +163,8 @@ class OpenStackMiddleware:
         if place is not None:
             return await place[1].find(place[0], key)
         for cloud in await self._accounts.all():
-            found = await asyncio.gather(*(kind.find(cloud, key) for kind in self._kinds.values()))
-            for kind, instance in zip(self._kinds.values(), found, strict=True):
+            found = await asyncio.gather(*(kind.find(cloud, key) for kind in self._usable()))
+            for kind, instance in zip(self._usable(), found, strict=True):
                 if instance is not None:
                     self._seen(cloud, kind, instance)
                     return instance
@@ -156,9 +176,7 @@ class OpenStackMiddleware:
         async with self._lock(key):
             place = self._places.get(key)
             places = (
-                [place]
-                if place
-                else [(one, kind) for one in await self._accounts.all() for kind in self._kinds.values()]
+                [place] if place else [(one, kind) for one in await self._accounts.all() for kind in self._usable()]
             )
             for cloud, kind in places:
                 await kind.delete(cloud, key)
@@ -168,7 +186,7 @@ class OpenStackMiddleware:
 
     async def list_owned(self) -> list[Owned]:
         """Everything with our mark, in all accounts; raises if one of them cannot be seen."""
-        places = [(cloud, kind) for cloud in await self._accounts.all() for kind in self._kinds.values()]
+        places = [(cloud, kind) for cloud in await self._accounts.all() for kind in self._usable()]
         lists = await asyncio.gather(*(kind.owned(cloud) for cloud, kind in places))
         for (cloud, kind), instances in zip(places, lists, strict=True):
             for instance in instances:

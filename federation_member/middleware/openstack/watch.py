@@ -69,14 +69,18 @@ class Watch:
         """Look until cancelled."""
         while True:
             self._woken.clear()
-            for account in list(self._accounts.values()):
-                await self._look(account)
+            await self.look()
             try:
                 async with asyncio.timeout(self._pause()):
                     await self._woken.wait()
                     await asyncio.sleep(SOONEST)
             except TimeoutError:
                 continue
+
+    async def look(self) -> None:
+        """Look once; the first look at an account only tells what is not well there."""
+        for account in list(self._accounts.values()):
+            await self._look(account)
 
     def _pause(self) -> float | None:
         begun = [moment for account in self._accounts.values() for moment in account.awaited.values()]
