@@ -60,6 +60,11 @@ def parse_network(cidr: str, gateway: str | None, intranet: IPv4Network) -> IPv4
     return network
 
 
+def hardware_address(address: IPv4Address) -> str:
+    """The MAC address, locally administered, of the interface with this address."""
+    return "02:fe:" + ":".join(f"{octet:02x}" for octet in address.packed)
+
+
 def free_address(pool: IPv4Network, taken: Iterable[IPv4Address]) -> IPv4Address:
     """The lowest address of `pool` that nobody has."""
     used = set(taken)
@@ -74,9 +79,8 @@ def batches(plugs: list[Plug]) -> tuple[str, str]:
     inside, outside = ["link set lo up"], []
     for index, plug in enumerate(plugs):
         name = f"eth{index}"
-        mac = "02:fe:" + ":".join(f"{octet:02x}" for octet in plug.address.ip.packed)
         inside += [
-            f"link add {name} address {mac} type veth peer name {plug.outside} netns @OUTSIDE@",
+            f"link add {name} address {hardware_address(plug.address.ip)} type veth peer name {plug.outside} netns @OUTSIDE@",
             f"address add {plug.address} dev {name}",
             f"link set {name} up",
         ]
