@@ -1,0 +1,120 @@
+"""What a site's administrator has set up before a federation comes: flavours, an image, a public network, and a project with a
+user for the federation.
+
+Everything is found by its name first, so it may be done again after it was interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from deploy.openstack.api import Administrator
+from deploy.openstack.config import PHYSICAL_NETWORK
+from deploy.openstack.layout import REGION, Cloud
+
+FLAVOURS = {"tiny": (1, 128, 1), "small": (1, 512, 5), "medium": (2, 2048, 10), "large": (4, 8192, 40)}
+HUGE = {"unplaceable": (2, 1 << 20, 10)}  # more memory than the one host has: what no valid host means
+IMAGE = "debian"
+PUBLIC = "public"
+PUBLIC_SUBNET = {"cidr": "203.0.113.0/24", "gateway_ip": "203.0.113.1", "enable_dhcp": False}  # TEST-NET-3 (RFC 5737)
+POOL = [{"start": "203.0.113.10", "end": "203.0.113.250"}]
+UNLIMITED = {
+    "nova": ("/v2.1/os-quota-sets/{}", "quota_set", ("instances", "cores", "ram", "key_pairs")),
+    "cinder": ("/v3/{0}/os-quota-sets/{0}", "quota_set", ("volumes", "gigabytes", "snapshots", "backups")),
+    "neutron": (
+        "/v2.0/quotas/{}",
+        "quota",
+        ("network", "subnet", "port", "router", "floatingip", "security_group", "security_group_rule"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Account:
+    """What a user needs to act in a project."""
+
+    project: str
+    user: str
+    password: str
+
+
+def set_up(cloud: Cloud) -> None:
+    """Set all of it up, and write `cloud.json`, which tells a client all that it needs."""
+    told = cloud.state / "cloud.json"
+    done = cloud.data / "set-up"
+    account = Account("federation", "federation", cloud.secret_file.read_text())
+    if not done.exists():
+        admin = Administrator(cloud)
+        _flavours(admin)
+        image(admin, IMAGE, b"\0" * (1 << 20), disk_format="raw", container_format="bare")
+        _public_network(admin)
+        project(cloud, account)
+        done.touch()
+    told.touch(mode=0o600)
+    told.write_text(json.dumps(describe(cloud, account), indent=2))
+
+
+def describe(cloud: Cloud, account: Account) -> dict[str, str]:
+    """What a client is told: address and credentials."""
+    return {
+        "auth_url": cloud.auth_url,
+        "region": REGION,
+        "admin_password": cloud.secret_file.read_text(),
+        "project": account.project,
+        "user": account.user,
+        "password": account.password,
+        "image": IMAGE,
+        "public_network": PUBLIC,
+    }
+
+
+def project(cloud: Cloud, account: Account, roles: tuple[str, ...] = ("member",), limit: int = -1) -> str:
+    """Make a project with a user of the given roles, and with `limit` as each of its quotas (-1: none); return its id."""
+    admin = Administrator(cloud)
+    made = _named(admin, "keystone", "/v3/projects", "project", {"name": account.project, "domain_id": "default"})
+    user = {"name": account.user, "domain_id": "default", "password": account.password}
+    person = _named(admin, "keystone", "/v3/users", "user", user)
+    known = {role["name"]: role["id"] for role in admin.get("keystone", "/v3/roles")["roles"]}
+    for role in roles:
+        admin.put("keystone", f"/v3/projects/{made}/users/{person}/roles/{known[role]}")
+    for service, (path, name, limits) in UNLIMITED.items():
+        admin.put(service, path.format(made), {name: dict.fromkeys(limits, limit)})
+    return made
+
+
+def image(admin: Administrator, name: str, content: bytes, **properties: str) -> str:
+    """Store an image that everybody may use, and return its id."""
+    found = admin.get("glance", f"/v2/images?name={name}")["images"]
+    made = (
+        found[0] if found else admin.post("glance", "/v2/images", {"name": name, "visibility": "public", **properties})
+    )
+    if made["status"] == "queued":
+        admin.upload(f"/v2/images/{made['id']}/file", content)
+    return str(made["id"])
+
+
+def _flavours(admin: Administrator) -> None:
+    known = {flavour["name"] for flavour in admin.get("nova", "/v2.1/flavors")["flavors"]}
+    for name, (vcpus, ram, disk) in {**FLAVOURS, **HUGE}.items():
+        if name not in known:
+            admin.post("nova", "/v2.1/flavors", {"flavor": {"name": name, "vcpus": vcpus, "ram": ram, "disk": disk}})
+
+
+def _public_network(admin: Administrator) -> None:
+    network = {
+        "name": PUBLIC,
+        "router:external": True,
+        "provider:network_type": "flat",
+        "provider:physical_network": PHYSICAL_NETWORK,
+    }
+    made = _named(admin, "neutron", "/v2.0/networks", "network", network)
+    subnet = {"name": PUBLIC, "network_id": made, "ip_version": 4, "allocation_pools": POOL, **PUBLIC_SUBNET}
+    _named(admin, "neutron", "/v2.0/subnets", "subnet", subnet)
+
+
+def _named(admin: Administrator, service: str, path: str, kind: str, fields: dict[str, Any]) -> str:
+    found = admin.get(service, f"{path}?name={fields['name']}")[f"{kind}s"]
+    made = found[0] if found else admin.post(service, path, {kind: fields})[kind]
+    return str(made["id"])
