@@ -1,4 +1,4 @@
-"""Which Debian packages make the base, and how they are fetched: with the machine's own apt, without installing anything.
+"""Which Debian packages make an image, and how they are fetched: with the machine's own apt, without installing anything.
 
 `apt-get download` needs no root, uses the mirror and the keys that the machine is set up with, and checks the
 archive's signature. Maintainer scripts never run, so what packages need only for those (debconf, perl, …) is left out:
@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from fedkit.errors import Exit, FedError
@@ -25,22 +26,23 @@ ROOTS = (
     "openssh-sftp-server",
 )
 NOT_NEEDED = frozenset({"libpam-modules", "libpam-runtime"})  # sshd is linked to PAM, and runs without it
+KERNEL = "linux-image-cloud-amd64"  # for virtual machines: small, and all their drivers are in it
 TRIES = 2
 PAUSE = 3.0  # seconds between two tries
 APT_TIMEOUT = 120.0  # seconds for one call
 
 
 class ImageError(FedError):
-    """The base cannot be built; the message says what to do."""
+    """An image cannot be built; the message says what to do."""
 
     code = "image.build_failed"
     exit = Exit.NOT_REACHABLE
 
 
-def closure() -> list[str]:
-    """Return `name=version` of every package that the base needs, sorted."""
+def closure(roots: Iterable[str] = ROOTS) -> list[str]:
+    """Return `name=version` of `roots` and every library that they need, sorted."""
     known: dict[str, str] = {}
-    wanted = set(ROOTS)
+    wanted = set(roots)
     while wanted:
         paragraphs = _show(sorted(wanted))
         if missing := wanted - paragraphs.keys():
@@ -48,6 +50,13 @@ def closure() -> list[str]:
         known |= {name: fields["Version"] for name, fields in paragraphs.items()}
         wanted = {library for fields in paragraphs.values() for library in _libraries(fields)} - known.keys()
     return [f"{name}={version}" for name, version in sorted(known.items())]
+
+
+def kernel() -> str:
+    """Return the package that holds the newest kernel; `KERNEL` only depends on it."""
+    if KERNEL not in (found := _show([KERNEL])):
+        raise ImageError(f"apt knows no package {KERNEL}; run `apt-get update` as root first.")
+    return re.split(r"[ ,|(]", found[KERNEL]["Depends"], maxsplit=1)[0]
 
 
 def fetch(packages: list[str], into: Path) -> list[Path]:
@@ -95,7 +104,7 @@ def _run(command: list[str], cwd: Path | None = None) -> subprocess.CompletedPro
         )
     except FileNotFoundError as error:
         raise ImageError(
-            f"{command[0]} is not here: the base is built on a machine with apt (Debian, Ubuntu)."
+            f"{command[0]} is not here: images are built on a machine with apt (Debian, Ubuntu)."
         ) from error
     except subprocess.TimeoutExpired as error:
         raise ImageError(

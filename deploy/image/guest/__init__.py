@@ -1,0 +1,5 @@
+"""Images of virtual machines, built from Debian packages alone: see `deploy.image.guest.build`."""
+
+from deploy.image.guest.build import GuestImage, build
+
+__all__ = ["GuestImage", "build"]
