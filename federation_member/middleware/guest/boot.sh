@@ -21,6 +21,7 @@ fi
 
 # serve_openssh: with the host key and the certificates of ours; an sshd that runs is told.
 serve_openssh() {
+    [ -e /etc/ssh/sshd_config ] || : >/etc/ssh/sshd_config
     if grep -qi '^[[:space:]]*Include[[:space:]]*/etc/ssh/sshd_config.d/' /etc/ssh/sshd_config; then
         mkdir -p /etc/ssh/sshd_config.d
         cp sshd_config /etc/ssh/sshd_config.d/10-fed.conf
@@ -31,7 +32,7 @@ serve_openssh() {
         systemctl --no-block try-reload-or-restart ssh.service sshd.service
     elif [ -e alone ]; then
         mkdir -p /run/sshd
-        forever sshd -D &
+        forever "$(command -v sshd)" -D & # which runs itself anew, so it wants its whole path
     fi
 }
 

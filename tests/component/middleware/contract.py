@@ -166,9 +166,9 @@ async def running(site: Site, changed: Callable[[str], None] = lambda key: None)
         await middleware.stop()
 
 
-async def eventually(what: Callable[[], bool | Awaitable[bool]]) -> None:
+async def eventually(what: Callable[[], bool | Awaitable[bool]], patience: float = PATIENCE) -> None:
     """Wait until `what()` is true."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(patience):
         while True:
             result = what()
             if result if isinstance(result, bool) else await result:
@@ -269,6 +269,7 @@ class MiddlewareContract:
 
     async def test_networks_may_use_the_same_addresses(self, site: Site) -> None:
         async with running(site) as middleware:
+            lends(middleware, "network")
             keys = [new_key(), new_key()]
             both = [await made(middleware, key, net(site)) for key in keys]
             assert [one.instance.cidr for one in both] == ["10.8.0.0/24"] * 2

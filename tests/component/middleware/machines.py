@@ -13,11 +13,13 @@ import pytest
 from fedkit.protocol.lending import Instance
 from tests.component.middleware.contract import (
     KEY,
+    MAKING,
     PUBLIC_KEY,
     Site,
     a_machine,
     compute,
     eventually,
+    lends,
     made,
     net,
     new_key,
@@ -41,8 +43,12 @@ runcmd:
 async def login(
     instance: Instance, key: LoginKey = KEY, user: str | None = None
 ) -> AsyncIterator[asyncssh.SSHClientConnection]:
-    """An ssh connection to the machine that trusts nothing but the host keys that `create` returned."""
+    """An ssh connection to the machine that trusts nothing but the host keys that `create` returned.
+
+    A machine that runs may still be starting, so its ssh server is waited for.
+    """
     assert instance.address
+    await eventually(lambda: answers(instance), MAKING)
     trusted = "".join(f"{instance.address} {line}\n" for line in instance.host_keys)
     async with asyncssh.connect(
         instance.address,
@@ -53,6 +59,15 @@ async def login(
         config=[],
     ) as connection:
         yield connection
+
+
+async def answers(instance: Instance) -> bool:
+    """Whether its ssh server speaks."""
+    try:
+        async with asyncio.timeout(5):
+            return (await banner(instance)).startswith("SSH-2.0")
+    except OSError:  # refused, unreachable, silent
+        return False
 
 
 async def banner(instance: Instance) -> str:
@@ -107,6 +122,7 @@ class MachineContract:
 
     async def test_networks_join_and_separate(self, site: Site) -> None:
         async with running(site) as middleware:
+            lends(middleware, "network")
             one, two = new_key(), new_key()
             await made(middleware, one, net(site))
             await made(middleware, two, net(site, "10.9.0.0/24"))
@@ -125,6 +141,7 @@ class MachineContract:
         )
         async with running(site) as middleware:
             owned = await made(middleware, new_key(), request)
+            await eventually(lambda: answers(owned.instance), MAKING)
             if "OpenSSH" not in await banner(owned.instance):
                 await middleware.delete(owned.key)
                 pytest.skip("the machine's ssh server knows no certificates")
