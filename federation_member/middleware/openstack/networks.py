@@ -1,7 +1,7 @@
 """Networks: a network with one subnet and, where the configuration says `routed`, a router to the outside.
 
-Made in this order, each with the mark: network, security group, subnet, router, the router's place in the subnet. Removed the other way round; Neutron
-removes the ports of its own (DHCP) with the network.
+Made in this order, each with the mark: network, security group, subnet, router, its place in the subnet. Removed the other way round;
+Neutron removes the ports of its own (DHCP) with the network.
 """
 
 from __future__ import annotations
