@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from federation_member.middleware.contract import InstanceRequest, Owned, Status, StillUsed, UnusableSpec
 from federation_member.middleware.openstack import servers
-from federation_member.middleware.openstack.connection import Cloud, Empty
+from federation_member.middleware.openstack.connection import Cloud, Empty, Service
 from federation_member.middleware.openstack.errors import InConflict
 from federation_member.middleware.openstack.kinds import Context, until_gone
 from federation_member.middleware.openstack.marks import check
@@ -36,6 +36,7 @@ class AttachmentKind:
     """Volumes in machines."""
 
     name: ClassVar[str] = ATTACHMENT
+    services: ClassVar[tuple[Service, ...]] = ("block_storage", "compute")
 
     def __init__(self, context: Context) -> None:
         self._context, self._marks = context, context.marks

@@ -78,7 +78,7 @@ class Compute:
         spec = request.spec
         host_key = HostKey.generate()
         try:
-            image = await self._images.choose(cloud, spec)
+            image = await self._images.choose(cloud, key, spec)
         except InProgress as progress:
             return Owned(
                 key, COMPUTE, Status.CREATING, Instance(name=spec.name, flavour=request.flavour), str(progress)
@@ -154,6 +154,7 @@ class Compute:
 
     async def delete(self, cloud: Cloud, key: str) -> None:
         """Remove the server, wait until it is gone, then remove its public address and its ports."""
+        self._images.release(key)
         found = await servers.with_key(cloud, self._marks, key)
         if (untagged := await self._untagged(cloud, await self._ports.of(cloud, key), key)) is not None:
             found.append(untagged)

@@ -21,6 +21,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from federation_member.middleware.guest import How
+from federation_member.middleware.images import ImagesConfig
 from fedkit.config import Section
 
 AccountName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_][a-z0-9_.-]{0,62}$")]
@@ -121,6 +122,10 @@ class OpenStackConfig(Section):
         default_factory=dict, max_length=1024, description="which are lent; without any, all that the accounts see"
     )
     user_data: How = Field(default=How.CLOUD_INIT, description="how images treat user data")
+    images_from_urls: ImagesConfig | None = Field(
+        default=None,
+        description="if given, users may name images by URL and checksum, and this is how they are fetched",
+    )
 
     connections: int = Field(default=8, ge=1, le=64, description="calls at the same time, all accounts together")
     timeouts: Timeouts = Timeouts()

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
@@ -37,6 +37,7 @@ NOVA = "2.52"  # microversion of every call to Nova: tags in the call that makes
 CINDER = "3.27"  # attachments and filters by metadata; Ocata (2017) has it
 MICROVERSIONS = {"compute": NOVA, "block_storage": CINDER}
 LARGEST = 64 << 20  # octets of one answer
+STORING = 300.0  # seconds that Glance may take to answer after the last octet of an image
 PIECE = 1 << 18
 MOST_PAGES = 1000
 Query = str | int | list[str]
@@ -93,6 +94,16 @@ class Cloud:
     async def patch(self, service: Service, path: str, body: Any, model: type[M], **headers: str) -> M:
         """What `PATCH path` answers."""
         return await self._call(service, "PATCH", path, model, json=body, headers=headers)
+
+    async def upload(self, path: str, source: Sized, threads: Threads) -> None:
+        """Have Glance store what `source`, a file of known length, reads. It takes as long as octets flow, in other threads."""
+        what = f"PUT {path} of image"
+        try:
+            await threads.run(lambda: self._send(path, source, what))
+        except MiddlewareError:
+            raise
+        except Exception as error:
+            raise translated(error, what) from error
 
     async def delete(self, service: Service, path: str) -> bool:
         """Ask for the end of something; whether it was there."""
@@ -180,6 +191,23 @@ class Cloud:
             raise Unavailable(
                 f"The cloud's answer makes no sense at {where}: {error.errors()[0]['msg']} ({what})"
             ) from error
+
+    def _send(self, path: str, source: Sized, what: str) -> None:
+        response = self._proxy("image").request(
+            path,
+            "PUT",
+            raise_exc=False,
+            data=source,
+            headers={"Content-Type": "application/octet-stream"},
+            timeout=(self._config.timeouts.answer, STORING),
+            stream=True,
+        )
+        try:
+            body = _read(response, time.monotonic() + self._config.timeouts.answer, what)
+        finally:
+            response.close()
+        if response.status_code >= 400:
+            raise refusal(response.status_code, body, what)
 
     def _proxy(self, service: Service) -> Proxy:
         connection = self._connected()

@@ -10,19 +10,18 @@ Neutron keeps the floating IP when the machine goes, with no port; the order the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import ClassVar
 
 from pydantic import BaseModel, Field
 
 from federation_member.middleware.contract import InstanceRequest, Owned, Status, UnusableSpec
-from federation_member.middleware.openstack.connection import Cloud, Empty
+from federation_member.middleware.openstack.connection import Cloud, Empty, Service
 from federation_member.middleware.openstack.errors import InConflict, NotThere
 from federation_member.middleware.openstack.kinds import Context, Described, until_gone
 from federation_member.middleware.openstack.lookups import Networks
 from federation_member.middleware.openstack.ports import MachinePorts, Port
 from federation_member.middleware.openstack.rules import Groups
-from fedkit.protocol.lending import Instance, PublicIpSpec, SecurityRule, first_rules
+from fedkit.protocol.lending import Instance, PublicIpSpec, first_rules
 
 PUBLIC_IP = "public_ip"
 UNFINISHED = "The address is not complete; create it again to go on, or delete it."
@@ -53,11 +52,13 @@ class PublicIpKind:
     """Floating IPs."""
 
     name: ClassVar[str] = PUBLIC_IP
+    services: ClassVar[tuple[Service, ...]] = ("network",)
 
-    def __init__(self, context: Context, networks: Networks, ports: MachinePorts) -> None:
+    def __init__(self, context: Context, networks: Networks, groups: Groups) -> None:
+        """`groups` are the security groups of public addresses."""
         self._context, self._marks = context, context.marks
-        self._networks, self._ports = networks, ports
-        self._groups = Groups(context, PUBLIC_IP)
+        self._networks, self._groups = networks, groups
+        self._ports = MachinePorts(context)
         self._locks: dict[str, asyncio.Lock] = {}  # of ports: their list of groups is read and written
 
     async def create(self, cloud: Cloud, key: str, request: InstanceRequest) -> Owned:
@@ -77,10 +78,6 @@ class PublicIpKind:
         except (NotThere, InConflict) as error:  # no router between the networks, or the machine has an address
             raise UnusableSpec(error.message) from error
         return _owned(key, made.floatingip)
-
-    async def set_rules(self, cloud: Cloud, key: str, rules: Sequence[SecurityRule]) -> bool:
-        """Let exactly this in from now on; whether there is such an address."""
-        return await self._groups.change(cloud, key, rules)
 
     async def find(self, cloud: Cloud, key: str) -> Owned | None:
         """As Neutron tells it."""

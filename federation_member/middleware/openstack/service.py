@@ -13,36 +13,45 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import structlog
 from pydantic import BaseModel
 
 from federation_member.middleware.contract import (
+    Account,
     AccountSpec,
     InstanceRequest,
     MiddlewareError,
     Owned,
+    Quota,
     UnusableSpec,
 )
 from federation_member.middleware.openstack import power
 from federation_member.middleware.openstack.accounts import Accounts
+from federation_member.middleware.openstack.attachments import AttachmentKind
 from federation_member.middleware.openstack.compute import Compute
 from federation_member.middleware.openstack.config import OpenStackConfig
 from federation_member.middleware.openstack.connection import Cloud, Service
+from federation_member.middleware.openstack.console import console
 from federation_member.middleware.openstack.images import Images
 from federation_member.middleware.openstack.kinds import Context, Kind
 from federation_member.middleware.openstack.lookups import Flavours, Networks
 from federation_member.middleware.openstack.marks import Marks, check
 from federation_member.middleware.openstack.networks import NETWORK, NetworkKind
+from federation_member.middleware.openstack.public_ips import PUBLIC_IP, PublicIpKind
+from federation_member.middleware.openstack.quota import quota
 from federation_member.middleware.openstack.rules import Groups
 from federation_member.middleware.openstack.servers import COMPUTE, Server, owned
+from federation_member.middleware.openstack.snapshots import SnapshotKind
+from federation_member.middleware.openstack.volumes import VolumeKind
 from federation_member.middleware.openstack.watch import Watch
-from fedkit.protocol.lending import Flavour, Image, Power
+from fedkit.protocol.lending import Flavour, Image, Power, SecurityRule
 
 log = structlog.get_logger()
 LATE = 3600.0  # seconds for which something that appears under a deleted key is taken for a late answer, and deleted
+TIDY = 3600.0  # seconds between two looks for images that nobody needs any more
 START = 10.0  # seconds that the first look at the cloud may take
 SERVICES: tuple[Service, ...] = ("compute", "network", "image", "block_storage")
 NEEDED: frozenset[Service] = frozenset({"compute", "network", "image"})
@@ -59,9 +68,17 @@ class OpenStackMiddleware:
         context = Context(config, Marks(config.site))
         self._accounts = Accounts(context)
         self._flavours, self._images, self._networks = Flavours(context), Images(context), Networks(context)
-        groups = Groups(context, NETWORK)
-        self._compute = Compute(context, self._images, self._flavours, self._networks, groups)
-        kinds: tuple[Kind, ...] = (self._compute, NetworkKind(context, self._networks, groups))
+        self._groups = {kind: Groups(context, kind) for kind in (NETWORK, PUBLIC_IP)}
+        self._compute = Compute(context, self._images, self._flavours, self._networks, self._groups[NETWORK])
+        kinds: list[Kind] = [
+            self._compute,
+            NetworkKind(context, self._networks, self._groups[NETWORK]),
+            VolumeKind(context),
+            AttachmentKind(context),
+            SnapshotKind(context),
+        ]
+        if config.public_network is not None:
+            kinds.append(PublicIpKind(context, self._networks, self._groups[PUBLIC_IP]))
         self._kinds = {kind.name: kind for kind in kinds}
         self._is_checked = False
         self._missing: frozenset[Service] = frozenset()  # services that the cloud does not have
@@ -74,6 +91,11 @@ class OpenStackMiddleware:
         self._task: asyncio.Task[None] | None = None
 
     @property
+    def fetches_images(self) -> bool:
+        """Whether an image may be named by its URL."""
+        return self._config.images_from_urls is not None
+
+    @property
     def gives_addresses(self) -> bool:
         """Whether every machine has a public address, and so needs no tunnel."""
         return self._config.public_addresses
@@ -81,6 +103,7 @@ class OpenStackMiddleware:
     async def start(self, changed: Callable[[str], None]) -> None:
         """Look whether the cloud is there, say so if not, and watch it from now on."""
         self._changed = changed
+        await self._images.start(changed)
         for cloud in self._accounts.static:
             self._watch.follow(cloud)
         try:
@@ -116,6 +139,7 @@ class OpenStackMiddleware:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch.run())
             group.create_task(self._remove_late())
+            group.create_task(self._remove_unused())
 
     async def stop(self) -> None:
         """Let go; what is in the cloud stays."""
@@ -123,6 +147,7 @@ class OpenStackMiddleware:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+            await self._images.stop()
 
     def kinds(self) -> frozenset[str]:
         """What can be ordered, of what the cloud has services for."""
@@ -222,6 +247,24 @@ class OpenStackMiddleware:
             server = await power.shown(cloud, server)
         return owned(key, server)
 
+    async def set_rules(self, key: str, rules: Sequence[SecurityRule]) -> None:
+        """Change the security group of a network or public address."""
+        if await self.get(key) is not None:
+            cloud, kind = self._places[key]
+            groups = self._groups.get(kind.name)
+            if groups is not None and await groups.change(cloud, key, rules):
+                return
+        raise UnusableSpec(f"There is no network or public address {key} here.")
+
+    async def console(self, key: str) -> str:
+        """What Nova has of it."""
+        cloud, server = await self._machine(key)
+        return await console(cloud, server.id)
+
+    async def quota(self, account: Account) -> Quota:
+        """As the cloud's services count it for the account's project."""
+        return await quota(await self._accounts.get(account.name))
+
     async def _machine(self, key: str) -> tuple[Cloud, Server]:
         if await self.get(key) is not None:
             cloud, kind = self._places[key]
@@ -247,6 +290,16 @@ class OpenStackMiddleware:
                 await self._compute.delete(cloud, key)
             except MiddlewareError as error:
                 log.warning("late_server_stays", key=key, reason=error.message)
+
+    async def _remove_unused(self) -> None:
+        """Remove images that were fetched for somebody, and that nobody needed for long."""
+        while True:
+            await asyncio.sleep(TIDY)
+            try:
+                for cloud in await self._accounts.all():
+                    await self._images.tidy(cloud)
+            except MiddlewareError as error:
+                log.warning("images_not_tidied", reason=error.message)
 
     def _note_deleted(self, key: str) -> None:
         now = time.monotonic()

@@ -19,7 +19,7 @@ from federation_member.middleware.contract import (
     StillUsed,
     UnusableSpec,
 )
-from federation_member.middleware.openstack.connection import Cloud
+from federation_member.middleware.openstack.connection import Cloud, Service
 from federation_member.middleware.openstack.errors import InConflict, fault
 from federation_member.middleware.openstack.kinds import Context, Thing, until_gone
 from federation_member.middleware.openstack.marks import Marks
@@ -88,6 +88,7 @@ class VolumeKind:
     """Volumes."""
 
     name: ClassVar[str] = VOLUME
+    services: ClassVar[tuple[Service, ...]] = ("block_storage",)
 
     def __init__(self, context: Context) -> None:
         self._context, self._marks = context, context.marks
