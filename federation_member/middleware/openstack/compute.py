@@ -67,14 +67,14 @@ class Compute:
         """Begin to make the server; the answer is `creating`, and `running` when it is called again later."""
         if not isinstance(request, ComputeRequest):
             raise UnusableSpec("A machine is ordered with a flavour.")
-        server = await self._the_server(cloud, key)
+        server, ports = await self._look(cloud, key)
         if server is None:
-            return await self._make(cloud, key, request)
+            return await self._make(cloud, key, request, ports)
         if server.status == "ERROR" and not server.is_going:
             raise fault(server.fault.message)
         return servers.owned(key, server)
 
-    async def _make(self, cloud: Cloud, key: str, request: ComputeRequest) -> Owned:
+    async def _make(self, cloud: Cloud, key: str, request: ComputeRequest, there: list[Port]) -> Owned:
         spec = request.spec
         host_key = HostKey.generate()
         try:
@@ -84,8 +84,10 @@ class Compute:
                 key, COMPUTE, Status.CREATING, Instance(name=spec.name, flavour=request.flavour), str(progress)
             )
         user_data = _user_data(request, image, host_key)
-        flavour = await self._flavours.id_of(cloud, request.flavour)
-        ports = await self._ports.ensure(cloud, key, spec.name, await self._places(cloud, request))
+        flavour, places = await asyncio.gather(
+            self._flavours.id_of(cloud, request.flavour), self._places(cloud, request)
+        )
+        ports = await self._ports.ensure(cloud, key, spec.name, places, there)
         public = await self._addresses.ensure(cloud, key, ports[0]) if self._context.config.public_addresses else None
         info = {ADDRESS: ports[0].address, PUBLIC_ADDRESS: public, HOST_KEY: host_key.public}
         body: dict[str, Any] = {
@@ -117,24 +119,22 @@ class Compute:
 
     async def find(self, cloud: Cloud, key: str) -> Owned | None:
         """As Nova tells it; without a server, what was made for one."""
-        server = await self._the_server(cloud, key)
+        server, ports = await self._look(cloud, key)
         if server is not None:
             return servers.owned(key, server)
-        if await self._ports.of(cloud, key) or await self._addresses.of(cloud, key):
-            return _leftover(key)
-        return None
+        return _leftover(key) if ports or await self._addresses.of(cloud, key) else None
 
     async def server(self, cloud: Cloud, key: str) -> Server | None:
         """The server itself."""
-        return await self._the_server(cloud, key)
+        return (await self._look(cloud, key))[0]
 
-    async def _the_server(self, cloud: Cloud, key: str) -> Server | None:
-        """The server under `key`; found by its port if somebody took its tags, which it then gets again."""
-        found = await servers.with_key(cloud, self._marks, key)
+    async def _look(self, cloud: Cloud, key: str) -> tuple[Server | None, list[Port]]:
+        """The server and the ports under `key`; a server whose tags somebody took is found by its port, and gets them again."""
+        found, ports = await asyncio.gather(servers.with_key(cloud, self._marks, key), self._ports.of(cloud, key))
         server = the_one(found)
         if server is not None and server.status not in servers.BEING_MADE:
             await self._remove_doubles(cloud, key, [one for one in found if one.id != server.id])
-        return server or await self._untagged(cloud, await self._ports.of(cloud, key), key)
+        return server or await self._untagged(cloud, ports, key), ports
 
     async def _remove_doubles(self, cloud: Cloud, key: str, doubles: list[Server]) -> None:
         for double in doubles:
@@ -155,8 +155,8 @@ class Compute:
     async def delete(self, cloud: Cloud, key: str) -> None:
         """Remove the server, wait until it is gone, then remove its public address and its ports."""
         self._images.release(key)
-        found = await servers.with_key(cloud, self._marks, key)
-        if (untagged := await self._untagged(cloud, await self._ports.of(cloud, key), key)) is not None:
+        found, ports = await asyncio.gather(servers.with_key(cloud, self._marks, key), self._ports.of(cloud, key))
+        if (untagged := await self._untagged(cloud, ports, key)) is not None:
             found.append(untagged)
         await asyncio.gather(*(self._end(cloud, server) for server in {one.id: one for one in found}.values()))
         await self._addresses.remove(cloud, key)

@@ -84,15 +84,13 @@ class MachinePorts:
         """The account's."""
         return await self._list(cloud, project_id=await cloud.project_id())
 
-    async def ensure(self, cloud: Cloud, key: str, name: str, places: list[Place]) -> list[Port]:
-        """One in each of `places`, in their order."""
-        there = {
-            port.network_id: port for port in sorted(await self.of(cloud, key), key=lambda port: port.id, reverse=True)
-        }
-        missing = [place for place in places if place.network not in there]
+    async def ensure(self, cloud: Cloud, key: str, name: str, places: list[Place], there: list[Port]) -> list[Port]:
+        """One in each of `places`, in their order; `there` are the key's ports so far."""
+        known = {port.network_id: port for port in sorted(there, key=lambda port: port.id, reverse=True)}
+        missing = [place for place in places if place.network not in known]
         if missing:
-            there |= {port.network_id: port for port in await self._make(cloud, key, name, missing)}
-        return [there[place.network] for place in places]
+            known |= {port.network_id: port for port in await self._make(cloud, key, name, missing)}
+        return [known[place.network] for place in places]
 
     async def _make(self, cloud: Cloud, key: str, name: str, places: list[Place]) -> list[Port]:
         try:
