@@ -43,7 +43,7 @@ class Accounts:
     @property
     def first(self) -> Cloud:
         """The one that is asked what the cloud offers."""
-        cloud = self._admin or next(iter(self._static.values()), None)
+        cloud = next(iter(self._static.values()), self._admin)
         if cloud is None:
             raise MiddlewareError("There is neither an account nor an admin in [middleware.options].")
         return cloud

@@ -21,13 +21,14 @@ from federation_member.middleware.contract import (
     InstanceRequest,
     Owned,
     Status,
+    Unavailable,
     UnusableSpec,
 )
 from federation_member.middleware.guest import OPENSTACK_LIMIT, Guest, HostKey, render
 from federation_member.middleware.openstack import servers
 from federation_member.middleware.openstack.addresses import Addresses
 from federation_member.middleware.openstack.connection import Cloud, Service
-from federation_member.middleware.openstack.errors import fault
+from federation_member.middleware.openstack.errors import NotThere, fault
 from federation_member.middleware.openstack.images import Chosen, Images
 from federation_member.middleware.openstack.kinds import Context, InProgress, Thing, until_gone
 from federation_member.middleware.openstack.lookups import Flavours, Networks
@@ -69,7 +70,12 @@ class Compute:
             raise UnusableSpec("A machine is ordered with a flavour.")
         server, ports = await self._look(cloud, key)
         if server is None:
-            return await self._make(cloud, key, request, ports)
+            try:
+                return await self._make(cloud, key, request, ports)
+            except NotThere as error:  # what we remember is no longer so
+                self._flavours.forget(cloud)
+                self._networks.forget(cloud)
+                raise Unavailable(f"The cloud has changed meanwhile: {error.message}") from error
         if server.status == "ERROR" and not server.is_going:
             raise fault(server.fault.message)
         return servers.owned(key, server)

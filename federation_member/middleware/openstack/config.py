@@ -117,7 +117,9 @@ class OpenStackConfig(Section):
         description="prefixes from which a machine's ssh and ping can be reached, as far as its network can",
     )
 
-    flavours: list[str] = Field(default=["*"], max_length=256, description="which are lent, by name; * and ? are wild")
+    flavours: list[str] = Field(
+        default=["*"], max_length=256, description="which are lent, by name; * and ? mean public ones"
+    )
     images: dict[CloudName, OfferedImage] = Field(
         default_factory=dict, max_length=1024, description="which are lent; without any, all that the accounts see"
     )

@@ -23,6 +23,7 @@ class NovaFlavour(Thing):
     vcpus: int
     ram: int
     disk: int
+    is_public: bool = Field(default=True, alias="os-flavor-access:is_public")
 
 
 class Network(Described):
@@ -59,6 +60,8 @@ class Flavours:
     def _is_usable(self, flavour: NovaFlavour) -> bool:
         if not any(fnmatchcase(flavour.name, pattern) for pattern in self._wanted):
             return False
+        if not flavour.is_public and flavour.name not in self._wanted:
+            return False  # a wild card means what everybody may have
         if flavour.vcpus >= 1 and flavour.ram >= 1 and flavour.disk >= 0 and len(flavour.name) <= 128:
             return True
         if flavour.name not in self._warned:
@@ -67,6 +70,10 @@ class Flavours:
                 "flavour_ignored", flavour=flavour.name, reason="it has no processor, no memory or too long a name"
             )
         return False
+
+    def forget(self, cloud: Cloud) -> None:
+        """They have changed."""
+        self._all.forget(cloud)
 
     async def _look(self, cloud: Cloud) -> list[NovaFlavour]:
         return await cloud.all("compute", "/flavors/detail", "flavors", NovaFlavour, limit=1000)
@@ -87,6 +94,11 @@ class Networks:
     async def public(self, cloud: Cloud) -> Network:
         """The one that public addresses come from."""
         return await self._public.get(cloud)
+
+    def forget(self, cloud: Cloud) -> None:
+        """They have changed."""
+        self._site.forget(cloud)
+        self._public.forget(cloud)
 
 
 async def _network(cloud: Cloud, name: str) -> Network:

@@ -24,6 +24,7 @@ from federation_member.middleware.contract import (
     AccountSpec,
     InstanceRequest,
     MiddlewareError,
+    NotAuthorised,
     Owned,
     Quota,
     UnusableSpec,
@@ -203,17 +204,31 @@ class OpenStackMiddleware:
             places = (
                 [place] if place else [(one, kind) for one in await self._accounts.all() for kind in self._usable()]
             )
+            barred: NotAuthorised | None = None
             for cloud, kind in places:
-                await kind.delete(cloud, key)
+                try:
+                    await kind.delete(cloud, key)
+                except NotAuthorised as error:  # it may be elsewhere
+                    barred = error
                 self._watch.forget(cloud, key)
+            if barred is not None:
+                raise barred
             self._places.pop(key, None)
             self._note_deleted(key)
 
     async def list_owned(self) -> list[Owned]:
-        """Everything with our mark, in all accounts; raises if one of them cannot be seen."""
-        places = [(cloud, kind) for cloud in await self._accounts.all() for kind in self._usable()]
-        lists = await asyncio.gather(*(kind.owned(cloud) for cloud, kind in places))
-        for (cloud, kind), instances in zip(places, lists, strict=True):
+        """Everything with our mark, in all accounts that let us in: one whose password is wrong must not hide the others."""
+        lists = await asyncio.gather(*(self._owned_by(cloud) for cloud in await self._accounts.all()))
+        return [instance for instances in lists for instance in instances]
+
+    async def _owned_by(self, cloud: Cloud) -> list[Owned]:
+        kinds = self._usable()
+        try:
+            lists = await asyncio.gather(*(kind.owned(cloud) for kind in kinds))
+        except NotAuthorised as error:
+            log.error("account_not_listed", account=cloud.account, reason=error.message)
+            return []
+        for kind, instances in zip(kinds, lists, strict=True):
             for instance in instances:
                 self._seen(cloud, kind, instance)
         return [instance for instances in lists for instance in instances]

@@ -1,7 +1,7 @@
 """Sees what changes in the cloud by itself: the cloud does not tell, so it is asked.
 
 One look for each account: which of its servers changed since the last look, by the cloud's own clock. Soon and often while
-something is being made, at a modest pace otherwise, and not at all in an account that has nothing of ours.
+something is being made, at a modest pace otherwise, and not at all in an account that has long had nothing of ours.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ log = structlog.get_logger()
 SOONEST = 0.25  # seconds between two looks while something is new
 SLOWING = 8  # the pause is this part of the time since something was begun
 OVERLAP = timedelta(seconds=2)  # servers change in the order of their `updated`, but only about
+LATE = 600.0  # seconds for which an account that has nothing of ours is looked at: answers get lost, and are carried out late
 Changed = Callable[[Cloud, str], None]
 State = tuple[str, bool, str]
 
@@ -36,6 +37,7 @@ class _Account:
     seen: dict[str, tuple[str, State]] = field(default_factory=dict)  # server's id to its key and how it was
     awaited: dict[str, float] = field(default_factory=dict)  # keys of what is being made, and since when
     since: datetime | None = None  # by the cloud's clock
+    busy: float = 0.0  # when there was something of ours in it last
 
 
 class Watch:
@@ -49,7 +51,7 @@ class Watch:
     def follow(self, cloud: Cloud) -> None:
         """There is something of ours in the account."""
         known = self._accounts.setdefault(cloud.account, _Account(cloud))
-        known.cloud = cloud
+        known.cloud, known.busy = cloud, time.monotonic()
         self._woken.set()
 
     def begun(self, cloud: Cloud, key: str) -> None:
@@ -102,7 +104,9 @@ class Watch:
             self._take(account, server, first)
         updated = [moment - OVERLAP for server in found if (moment := _moment(server.updated)) is not None]
         account.since = max(updated, default=account.since)
-        if not account.seen and not account.awaited:
+        if account.seen or account.awaited:
+            account.busy = time.monotonic()
+        elif time.monotonic() - account.busy > LATE:
             self._accounts.pop(account.cloud.account, None)
 
     def _take(self, account: _Account, server: Server, first: bool) -> None:
