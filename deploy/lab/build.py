@@ -28,7 +28,8 @@ class Lab:
     def __init__(self, plan: Plan, children: Children, *, can_drop: bool) -> None:
         self.plan = plan
         self.can_drop = can_drop
-        self.supervisor = Supervisor(children, services(plan, can_drop=can_drop))
+        self._services = services(plan, can_drop=can_drop)
+        self.supervisor = Supervisor(children, self._services)
         self._children = children
         self._authority = pki.Authority()
 
@@ -43,9 +44,11 @@ class Lab:
         report("certificates and configuration", loop.time() - begin)
         report("dns", await self.supervisor.start("dns"))
         async with asyncio.TaskGroup() as group:
-            for role in self.supervisor.roles:
-                if role != "dns":
-                    group.create_task(self._start(role, report))
+            starting: dict[str, asyncio.Task[None]] = {}
+            for service in self._services:
+                if service.role != "dns":
+                    before = [starting[role] for role in service.after]
+                    starting[service.role] = group.create_task(self._start(service.role, before, report))
 
     async def partition(self, site: str) -> None:
         """Cut a site off the internet: packets vanish without an answer."""
@@ -70,7 +73,9 @@ class Lab:
         await self.supervisor.stop(role)
         await self.supervisor.start(role)
 
-    async def _start(self, role: str, report: Report) -> None:
+    async def _start(self, role: str, before: list[asyncio.Task[None]], report: Report) -> None:
+        if before:
+            await asyncio.wait(before)
         report(role, await self.supervisor.start(role))
 
     async def _nft(self, host: str, rules: str) -> None:
@@ -103,7 +108,7 @@ class Lab:
                 _write(place, {"secret": passwords[domain], f"{kind}.toml": _config(federation, site, kind, place)})
                 keys[domain].save(place / "key.pem")
                 if kind == "member":
-                    _write(place, {components.POLICY: components.to_toml(components.policy(federation))})
+                    _write(place, {components.POLICY: components.to_toml(components.policy(federation, site))})
                 if kind == "tunnel":
                     _write(place, {"host_key": _ssh_key()})
                 world.give(place, self._user(kind))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.lab.places import BASE
+from deploy.lab.lenders import LENDERS
 from deploy.lab.topology import API_PORT, TUNNEL_PORT, TUNNEL_PORTS, Component, Plan, Site
 
 COMMANDS = {"member": ["member"], "rendezvous": ["rendezvous"], "tunnel": ["tunnel-server"]}
@@ -48,6 +48,7 @@ class Federation:
 
 def member(federation: Federation, site: Site, place: Path) -> dict[str, Any]:
     """The member's configuration."""
+    lender = LENDERS[federation.plan.lender(site)]
     config = {
         "name": site.domain,
         **_common(site, "member", place),
@@ -56,7 +57,7 @@ def member(federation: Federation, site: Site, place: Path) -> dict[str, Any]:
         "tunnel": federation.peer(federation.tunnel_of(site)),
         "offer": {"attributes": {"gpu": site.has_gpu}},
         "policy": {"file": str(place / POLICY)},
-        "middleware": {"kind": "containers", "options": _containers(site, place)},
+        "middleware": {"kind": lender.kind, "options": lender.options(site, place)},
     }
     if site.closed:
         # Others can reach it only over the connections that it holds open itself.
@@ -64,22 +65,20 @@ def member(federation: Federation, site: Site, place: Path) -> dict[str, Any]:
     return config
 
 
-def policy(federation: Federation) -> dict[str, Any]:
+def policy(federation: Federation, site: Site) -> dict[str, Any]:
     """A member's policy: it lends what it has to all users of the federation."""
     sites = federation.plan.sites
+    account = LENDERS[federation.plan.lender(site)].account
     return {
         "principals": {site.name: federation.fedids[site.component("fm").domain] for site in sites},
-        "rule": [{"name": "everybody", "who": [f"{site.name}/*/*" for site in sites], "may": ["*"]}],
-    }
-
-
-def _containers(site: Site, place: Path) -> dict[str, Any]:
-    return {
-        "base": str(BASE),
-        "state": str(place / "machines"),
-        "bridge": "machines",
-        "subnet": site.machines,
-        "gateway": site.machines_gateway,
+        "rule": [
+            {
+                "name": "everybody",
+                "who": [f"{site.name}/*/*" for site in sites],
+                "may": ["*"],
+                **({} if account is None else {"account": account}),
+            }
+        ],
     }
 
 

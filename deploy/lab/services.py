@@ -7,16 +7,19 @@ privilege. Only a member keeps root's, because its embedded middleware makes mac
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deploy.lab import components, xmpp
+from deploy.lab.lenders import LENDERS
 from deploy.lab.places import LOGS, NOTIFY, PATH, PYTHON, RUN, SOURCES, TEMPORARY, directory
 from deploy.lab.topology import INTERNET, Plan, Site, namespace
 
 # Users of the lab; they exist only in its own /etc/passwd. Kept below 65534 so that a range of subordinate ids holds them.
 USERS = {"dns": 64901, "xmpp": 64902, "tunnel": 64903, "rendezvous": 64904}
 MEMBER_USER = 0
+READY_TIMEOUT = 30.0  # seconds
+LENDER_TIMEOUT = 300.0  # seconds; half a minute where nothing else runs
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,12 @@ class Service:
     environment: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[int, ...] = ()
     udp: bool = False
+    after: tuple[str, ...] = ()
+    """Roles that are ready before it starts."""
+    patience: float = READY_TIMEOUT
+    """Seconds until it must be ready."""
+    whole: bool = False
+    """Whether a signal means all processes that it started as well."""
 
     @property
     def log(self) -> Path:
@@ -86,7 +95,9 @@ def services(plan: Plan, *, can_drop: bool) -> list[Service]:
         if "tunnel" in plan.services and site.has_tunnel_server:
             result.append(_fed(site, "tunnel", "dmz", users["tunnel"]))
         if "member" in plan.services:
-            result.append(_fed(site, "member", "lan", MEMBER_USER))
+            lender = _lender(plan, site)
+            result += lender
+            result.append(replace(_fed(site, "member", "lan", MEMBER_USER), after=tuple(each.role for each in lender)))
     return result
 
 
@@ -96,6 +107,14 @@ def _xmpp(site: Site, user: int) -> Service:
     environment = {"HOME": str(place), **server.environment(place)}
     ports = tuple(xmpp.ready_ports(site))
     return Service(f"{site.name}/xmpp", f"{site.name}/dmz", server.command(place), user, environment, ports)
+
+
+def _lender(plan: Plan, site: Site) -> list[Service]:
+    command = LENDERS[plan.lender(site)].command
+    if command is None:
+        return []
+    role, host = f"{site.name}/lender", f"{site.name}/lan"
+    return [Service(role, host, [str(PYTHON), *command(site)], MEMBER_USER, patience=LENDER_TIMEOUT, whole=True)]
 
 
 def _fed(site: Site, kind: str, zone: str, user: int) -> Service:

@@ -15,7 +15,6 @@ from deploy.lab.errors import LabFailed, Unknown
 from deploy.lab.readiness import Notification, listens
 from deploy.lab.services import Service
 
-READY_TIMEOUT = 30.0  # seconds
 STOP_TIMEOUT = 10.0  # seconds from SIGTERM to SIGKILL
 LOG_TAIL = 4000  # octets
 
@@ -71,7 +70,8 @@ class Supervisor:
     async def kill(self, role: str, number: int) -> int:
         """Send a signal to a service's process and, if that is SIGKILL, wait until it is gone."""
         child = self._running(role)
-        os.kill(child.pid, number)
+        send = os.killpg if self._find(role).service.whole else os.kill  # each leads a group of its own
+        send(child.pid, number)
         return await child.ended if number == signal.SIGKILL else 0
 
     def status(self) -> dict[str, dict[str, Any]]:
@@ -111,7 +111,7 @@ class Supervisor:
         ready = asyncio.ensure_future(answer)
         try:
             waiting: set[asyncio.Future[Any]] = {ready, child.ended}
-            await asyncio.wait(waiting, timeout=READY_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waiting, timeout=service.patience, return_when=asyncio.FIRST_COMPLETED)
             if child.ended.done() or not ready.done():
                 what = f"ended with status {child.ended.result()}" if child.ended.done() else "did not get ready"
                 raise LabFailed(f"{service.role} {what}:\n{self.log(service.role)}", role=service.role)

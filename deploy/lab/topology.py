@@ -14,7 +14,8 @@ is its name with `.test` (RFC 2606).
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
 from deploy.lab.errors import Unknown
@@ -32,6 +33,7 @@ TUNNEL_PORT = 2222
 TUNNEL_PORTS = (20000, 20099)
 API_PORT = 8080
 ZONES = ("rt", "dmz", "lan")
+LENDERS = ("containers", "openstack", "openstack-small")  # what a site can lend with; see deploy.lab.lenders
 
 
 @dataclass(frozen=True)
@@ -146,15 +148,21 @@ class Component:
 class Plan:
     """What a lab is made of: how many sites, and which kinds of service run beside the network and its DNS.
 
-    `services` holds any of `xmpp`, `rendezvous`, `tunnel`, `member`.
+    `services` holds any of `xmpp`, `rendezvous`, `tunnel`, `member`. `middleware` names, by site, what it lends with where
+    that is not the embedded `containers` (see `deploy.lab.lenders`).
     """
 
     count: int = 2
     services: tuple[str, ...] = ("xmpp", "rendezvous", "tunnel", "member")
+    middleware: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= MAXIMUM_SITES:
             raise Unknown(f"A lab has 1 to {MAXIMUM_SITES} sites, not {self.count}.")
+        for site, lender in self.middleware.items():
+            self.site(site)
+            if lender not in LENDERS:
+                raise Unknown(f"No site lends with {lender!r}; there is {', '.join(LENDERS)}.")
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
@@ -182,6 +190,10 @@ class Plan:
             raise Unknown(f"No host {name!r}; a site has {', '.join(ZONES)}.")
         return f"{self.site(site).name}/{zone or 'lan'}"
 
+    def lender(self, site: Site) -> str:
+        """What a site lends with."""
+        return self.middleware.get(site.name, LENDERS[0])
+
     def to_json(self) -> str:
         """One line, for `from_json`."""
         return json.dumps(asdict(self))
@@ -190,7 +202,7 @@ class Plan:
     def from_json(cls, text: str) -> Plan:
         """Read what `to_json` wrote."""
         data = json.loads(text)
-        return cls(data["count"], tuple(data["services"]))
+        return cls(data["count"], tuple(data["services"]), data["middleware"])
 
 
 def namespace(host: str) -> str:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from deploy.openstack.errors import CloudFailed
 
-READY_TIMEOUT = 180.0  # seconds; on a machine with nothing else to do all of it is up in a tenth of that
-STOP_TIMEOUT = 5.0  # seconds from SIGTERM to SIGKILL
+READY_TIMEOUT = 300.0  # seconds; on a machine with nothing else to do all of it is up in a tenth of that
+STOP_TIMEOUT = 3.0  # seconds from SIGTERM to SIGKILL
 LOOK_AGAIN = 0.05  # seconds
 LOG_TAIL = 3000  # octets
 DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")

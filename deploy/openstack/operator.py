@@ -1,5 +1,5 @@
-"""What a site's administrator has set up before a federation comes: flavours, an image, a public network, and a project with a
-user for the federation.
+"""What a site's administrator has set up before a federation comes: flavours, an image, a public network, a network that all
+machines stand in, with a router between the two, and a project with a user for the federation.
 
 Everything is found by its name first, so it may be done again after it was interrupted.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from deploy.openstack.api import Administrator
@@ -17,12 +18,16 @@ from deploy.openstack.layout import REGION, Cloud
 FLAVOURS = {"tiny": (1, 128, 1), "small": (1, 512, 5), "medium": (2, 2048, 10), "large": (4, 8192, 40)}
 HUGE = {"unplaceable": (2, 1 << 20, 10)}  # more memory than the one host has: what no valid host means
 IMAGE = "debian"
+FEDERATION = "federation"  # the project, and the user in it
 PUBLIC = "public"
+INTRANET = "intranet"
+ROUTER = "edge"
+INTRANET_SUBNET = {"cidr": "10.60.0.0/20", "dns_nameservers": []}
 PUBLIC_SUBNET = {"cidr": "203.0.113.0/24", "gateway_ip": "203.0.113.1", "enable_dhcp": False}  # TEST-NET-3 (RFC 5737)
 POOL = [{"start": "203.0.113.10", "end": "203.0.113.250"}]
 UNLIMITED = {
     "nova": ("/v2.1/os-quota-sets/{}", "quota_set", ("instances", "cores", "ram", "key_pairs")),
-    "cinder": ("/v3/{0}/os-quota-sets/{0}", "quota_set", ("volumes", "gigabytes", "snapshots", "backups")),
+    "cinder": ("/v3/os-quota-sets/{}", "quota_set", ("volumes", "gigabytes", "snapshots", "backups")),
     "neutron": (
         "/v2.0/quotas/{}",
         "quota",
@@ -44,16 +49,16 @@ def set_up(cloud: Cloud) -> None:
     """Set all of it up, and write `cloud.json`, which tells a client all that it needs."""
     told = cloud.state / "cloud.json"
     done = cloud.data / "set-up"
-    account = Account("federation", "federation", cloud.secret_file.read_text())
+    account = Account(FEDERATION, FEDERATION, cloud.secret_file.read_text())
     if not done.exists():
         admin = Administrator(cloud)
         _flavours(admin)
         image(admin, IMAGE, b"\0" * (1 << 20), disk_format="raw", container_format="bare")
-        _public_network(admin)
+        _networks(admin)
         project(cloud, account)
         done.touch()
-    told.touch(mode=0o600)
-    told.write_text(json.dumps(describe(cloud, account), indent=2))
+    _write_secret(told, json.dumps(describe(cloud, account), indent=2))
+    _write_secret(cloud.state / f"{FEDERATION}.password", account.password)
 
 
 def describe(cloud: Cloud, account: Account) -> dict[str, str]:
@@ -66,6 +71,7 @@ def describe(cloud: Cloud, account: Account) -> dict[str, str]:
         "user": account.user,
         "password": account.password,
         "image": IMAGE,
+        "network": INTRANET,
         "public_network": PUBLIC,
     }
 
@@ -102,7 +108,7 @@ def _flavours(admin: Administrator) -> None:
             admin.post("nova", "/v2.1/flavors", {"flavor": {"name": name, "vcpus": vcpus, "ram": ram, "disk": disk}})
 
 
-def _public_network(admin: Administrator) -> None:
+def _networks(admin: Administrator) -> None:
     network = {
         "name": PUBLIC,
         "router:external": True,
@@ -112,6 +118,18 @@ def _public_network(admin: Administrator) -> None:
     made = _named(admin, "neutron", "/v2.0/networks", "network", network)
     subnet = {"name": PUBLIC, "network_id": made, "ip_version": 4, "allocation_pools": POOL, **PUBLIC_SUBNET}
     _named(admin, "neutron", "/v2.0/subnets", "subnet", subnet)
+    inside = _named(admin, "neutron", "/v2.0/networks", "network", {"name": INTRANET, "shared": True})
+    subnet = {"name": INTRANET, "network_id": inside, "ip_version": 4, **INTRANET_SUBNET}
+    within = _named(admin, "neutron", "/v2.0/subnets", "subnet", subnet)
+    edge = {"name": ROUTER, "external_gateway_info": {"network_id": made}}
+    router = _named(admin, "neutron", "/v2.0/routers", "router", edge)
+    if not admin.get("neutron", f"/v2.0/ports?device_id={router}&network_id={inside}")["ports"]:
+        admin.put("neutron", f"/v2.0/routers/{router}/add_router_interface", {"subnet_id": within})
+
+
+def _write_secret(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text)
 
 
 def _named(admin: Administrator, service: str, path: str, kind: str, fields: dict[str, Any]) -> str:

@@ -14,16 +14,20 @@ from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.lab import components, pki
+from deploy.lab import components, lenders, pki
 from deploy.lab.errors import Unknown
 from deploy.lab.network import firewall
-from deploy.lab.topology import MAXIMUM_SITES, Plan, Site, namespace
+from deploy.lab.services import services
+from deploy.lab.topology import LENDERS, MAXIMUM_SITES, Plan, Site, namespace
 from federation_member.access.policy_file import read
 from federation_member.config import MemberConfig
+from federation_member.middleware.containers.config import ContainersConfig
+from federation_member.middleware.openstack.config import OpenStackConfig
 from fedkit.config import Section, load
 from rendezvous.config import RendezvousConfig
 from reverse_tunnel.config import TunnelConfig
 
+KINDS: dict[str, type[Section]] = {"containers": ContainersConfig, "openstack": OpenStackConfig}
 SITES = Plan(MAXIMUM_SITES).sites
 plain = st.one_of(
     st.booleans(),
@@ -119,8 +123,31 @@ def test_what_is_written_for_the_components_is_what_they_read(tmp_path: Path) ->
                 path = tmp_path / f"{site.name}-{kind}.toml"
                 path.write_text(components.to_toml(components.CONFIGS[kind](federation, site, tmp_path)))
                 load(path, model, "UNUSED")
-    policy = read(components.to_toml(components.policy(federation)).encode(), "policy.toml")
-    assert [rule.name for rule in policy.rules] == ["everybody"]
+        policy = read(components.to_toml(components.policy(federation, site)).encode(), "policy.toml")
+        assert [rule.name for rule in policy.rules] == ["everybody"]
     # A closed site's machines dial the first site, whose tunnel server must let its member grant.
     assert components.member(federation, plan.sites[2], tmp_path)["tunnel"]["address"] == "tunnel.site-a.test"
     assert fedids["fm.site-c.test"] in components.tunnel(federation, plan.sites[0], tmp_path)["tunnel"]["controllers"]
+
+
+def test_a_site_that_lends_with_a_cloud_is_told_of_it(tmp_path: Path) -> None:
+    plan = Plan(2, middleware={"site-b": "openstack-small"})
+    assert Plan.from_json(plan.to_json()) == plan
+    fedids = {c.domain: f"{i:040x}" for i, c in enumerate(c for site in plan.sites for c in site.components)}
+    federation = components.Federation(plan, fedids)
+    kinds = [components.member(federation, site, tmp_path)["middleware"]["kind"] for site in plan.sites]
+    assert kinds == ["containers", "openstack"]
+    (member,) = (each for each in services(plan, can_drop=True) if each.role == "site-b/member")
+    assert member.after == ("site-b/lender",)
+    with pytest.raises(Unknown):
+        Plan(2, middleware={"site-b": "punched cards"})
+    with pytest.raises(Unknown):
+        Plan(2, middleware={"site-c": "containers"})
+
+
+@pytest.mark.parametrize("lender", LENDERS)
+def test_what_a_site_lends_with_is_told_in_its_own_words(lender: str, tmp_path: Path) -> None:
+    site = Plan(1).sites[0]
+    found = lenders.LENDERS[lender]
+    KINDS[found.kind].model_validate(found.options(site, tmp_path))
+    assert set(lenders.LENDERS) == set(LENDERS)

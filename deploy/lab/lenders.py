@@ -1,0 +1,77 @@
+"""What a site lends with: the kinds of middleware, what each needs at its site, and what its member is told of it.
+
+    containers         the embedded kind: machines of namespaces, on the bridge `machines`
+    openstack          an OpenStack of the site's own with real guests (`deploy.openstack`, profile `full`)
+    openstack-small    the same with guests that Nova only pretends: for tests of everything that comes before a guest
+
+A cloud runs at the intranet's host and listens on its loopback address, so nobody but the member reaches it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploy.lab.places import BASE, directory
+from deploy.lab.topology import Site
+from deploy.openstack.layout import Profile
+from deploy.openstack.operator import FEDERATION, INTRANET, PUBLIC
+
+ADDRESS = "127.0.0.1"
+INTERNET_PREFIX = (
+    "198.51.100.0/24"  # the lab's internet is not a public one, so a fetcher of images must be allowed to it
+)
+
+
+@dataclass(frozen=True)
+class Lender:
+    """One kind."""
+
+    kind: str
+    options: Callable[[Site, Path], dict[str, Any]]
+    command: Callable[[Site], Sequence[str]] | None = None
+    """What must run and be ready before the member, beside it; it says so itself (sd_notify(3))."""
+    account: str | None = None
+    """The local account of everybody who is lent something."""
+
+
+def _containers(site: Site, place: Path) -> dict[str, Any]:
+    return {
+        "base": str(BASE),
+        "state": str(place / "machines"),
+        "bridge": "machines",
+        "subnet": site.machines,
+        "gateway": site.machines_gateway,
+    }
+
+
+def _openstack(site: Site, place: Path) -> dict[str, Any]:
+    password = directory(site, "lender") / "federation.password"
+    return {
+        "site": site.name,
+        "auth_url": f"http://{ADDRESS}:5000/v3",
+        "network": INTRANET,
+        "public_network": PUBLIC,
+        "routed": True,
+        "accounts": {FEDERATION: {"user": FEDERATION, "project": FEDERATION, "password_file": str(password)}},
+        "images_from_urls": {"folder": str(place / "images"), "allow": [INTERNET_PREFIX], "spare": 0},
+        "poll": 1.0,
+    }
+
+
+def _cloud(profile: Profile) -> Callable[[Site], Sequence[str]]:
+    def command(site: Site) -> Sequence[str]:
+        state = directory(site, "lender")
+        options = ["--profile", profile.value, "--state", str(state), "--address", ADDRESS]
+        return ["-m", "deploy.openstack", "run", *options]
+
+    return command
+
+
+LENDERS = {
+    "containers": Lender("containers", _containers),
+    "openstack": Lender("openstack", _openstack, _cloud(Profile.FULL), FEDERATION),
+    "openstack-small": Lender("openstack", _openstack, _cloud(Profile.SMALL), FEDERATION),
+}
