@@ -1,18 +1,20 @@
 """A middleware in memory, with the faults of real ones, for tests of the order engine alone.
 
-The `Cloud` outlives the middleware objects that talk to it, as a real cloud outlives a member that crashed.
+The `Cloud` outlives the middleware objects that talk to it, as a real cloud outlives a member that crashed. Like a real one it
+makes nothing that uses what is not there, and deletes nothing that is in use; `misdeeds` tells who tried.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from pydantic import BaseModel
 
 from federation_member.middleware.contract import (
+    Account,
     AccountInUse,
     AccountKind,
     AccountSpec,
@@ -20,14 +22,33 @@ from federation_member.middleware.contract import (
     InstanceRequest,
     MiddlewareError,
     Owned,
+    Quota,
     Status,
+    StillUsed,
     Unavailable,
     UnknownAccount,
+    UnusableSpec,
 )
-from fedkit.protocol.lending import Flavour, Image, Instance
+from federation_member.orders.model import NOUNS
+from fedkit.protocol.lending import (
+    Amounts,
+    AttachmentSpec,
+    Flavour,
+    Image,
+    Instance,
+    Power,
+    PublicIpSpec,
+    SecurityRule,
+    SnapshotSpec,
+    VolumeSpec,
+    references,
+)
 
 SMALL = Flavour(name="small", vcpu=1, ram_mb=512, disk_gb=1)
 LARGE = Flavour(name="large", vcpu=4, ram_mb=4096, disk_gb=20)
+
+
+KINDS = frozenset(NOUNS)
 
 
 @dataclass
@@ -42,6 +63,21 @@ class Cloud:
     accounts: dict[str, AccountSpec] = field(default_factory=dict)  # what the federation made or gave
     history: list[str] = field(default_factory=list)  # what happened to accounts and under them, in order
     refusal: MiddlewareError | None = None
+    refused_kinds: frozenset[str] = KINDS  # what `refusal` is for
+    kinds: frozenset[str] = KINDS
+    gives_addresses: bool = False
+    fetches_images: bool = False
+    misdeeds: list[str] = field(default_factory=list)
+    powers: dict[str, Power] = field(default_factory=dict)  # of machines that do not run
+    rules: dict[str, list[SecurityRule]] = field(default_factory=dict)  # as they were set last
+    calls: list[str] = field(default_factory=list)  # of set_power and set_rules
+    slow_power: bool = False  # `set_power` only begins; `settle_power` ends it
+    beginning: dict[str, Power] = field(default_factory=dict)
+    consoles: dict[str, str] = field(default_factory=dict)
+    quota: Quota | None = None
+    wish_refusal: MiddlewareError | None = None
+    hanging: set[str] = field(default_factory=set)  # calls for these keys never return
+    mute: bool = False  # it does not even say what it offers
     down: bool = False
     slow_start: bool = False  # `create` returns while the instance is still being made
     started: set[str] = field(default_factory=set)
@@ -56,6 +92,15 @@ class Cloud:
         del self.instances[key]
         self.listener(key)
 
+    def become(self, key: str, power: Power) -> None:
+        """A machine stops or starts by itself."""
+        self.powers[key] = power
+        self.listener(key)
+
+    def settle_power(self, key: str) -> None:
+        """A change of power that was begun is over."""
+        self.become(key, self.beginning.pop(key))
+
     def finish(self, key: str) -> None:
         """An instance that was being made is ready."""
         self.started.add(key)
@@ -67,14 +112,46 @@ class Cloud:
         if name not in self.existing and (made is None or made.kind is not AccountKind.CREATED):
             raise UnknownAccount(f"There is no account {name}.")
 
+    def users_of(self, key: str) -> list[str]:
+        """What cannot do without an instance: all that names it, but for snapshots, which are copies."""
+        return [
+            user
+            for user, request in self.instances.items()
+            if key in references(request.spec) and request.spec.kind != "snapshot"
+        ]
+
+    def check_used(self, request: InstanceRequest) -> None:
+        """What an instance uses is there, and a volume is in one machine at a time."""
+        for key, kind in references(request.spec).items():
+            if key not in self.instances or self.instances[key].spec.kind != kind:
+                raise UnusableSpec(f"There is no {kind} {key}.")
+            if request.spec.kind == "attachment" and kind == "volume" and self.users_of(key):
+                raise UnusableSpec(f"The volume {key} is attached already.")
+
     def owned(self, key: str) -> Owned:
         """How the cloud describes an instance."""
         request = self.instances[key]
-        flavour = request.flavour if isinstance(request, ComputeRequest) else None
         ready = not self.slow_start or key in self.started
         status = Status.RUNNING if ready else Status.CREATING
-        user = "fed" if isinstance(request, ComputeRequest) else None
-        return Owned(key, request.spec.kind, status, Instance(name=request.spec.name, flavour=flavour, user=user))
+        return Owned(key, request.spec.kind, status, self._instance(key, request))
+
+    def _instance(self, key: str, request: InstanceRequest) -> Instance:
+        spec = request.spec
+        address = f"203.0.113.{self.made.index(key) % 250 + 1}"
+        if isinstance(request, ComputeRequest):
+            public = address if self.gives_addresses else None
+            power = self.powers.get(key, Power.RUNNING)
+            return Instance(name=spec.name, flavour=request.flavour, user="fed", public_address=public, power=power)
+        match spec:
+            case VolumeSpec():
+                return Instance(name=spec.name, size_gb=spec.size_gb)
+            case AttachmentSpec():
+                return Instance(name=spec.name, device=spec.device or "/dev/vdb")
+            case PublicIpSpec():
+                return Instance(name=spec.name, public_address=address)
+            case SnapshotSpec():
+                return Instance(name=spec.name, size_gb=1)
+        return Instance(name=spec.name)
 
 
 class NoConfig(BaseModel):
@@ -99,9 +176,19 @@ class FakeMiddleware:
         self.cloud.listener = lambda key: None
 
     def kinds(self) -> frozenset[str]:
-        return frozenset({"compute", "network"})
+        return self.cloud.kinds
+
+    @property
+    def gives_addresses(self) -> bool:
+        return self.cloud.gives_addresses
+
+    @property
+    def fetches_images(self) -> bool:
+        return self.cloud.fetches_images
 
     async def flavours(self) -> list[Flavour]:
+        if self.cloud.mute:
+            await asyncio.Event().wait()
         return self.cloud.flavours
 
     async def images(self) -> list[Image]:
@@ -110,11 +197,12 @@ class FakeMiddleware:
     async def create(self, key: str, request: InstanceRequest) -> Owned:
         await self._call(key)
         try:
-            if self.cloud.refusal is not None:
+            if self.cloud.refusal is not None and request.spec.kind in self.cloud.refused_kinds:
                 raise self.cloud.refusal
             self.cloud.check_account(request.account.name)
             if key not in self.cloud.instances:
-                self.cloud.history.append(f"machine under {request.account.name}")
+                self.cloud.check_used(request)
+                self.cloud.history.append(f"{NOUNS[request.spec.kind]} under {request.account.name}")
                 self.cloud.made.append(key)
                 self.cloud.instances[key] = request
             return self.cloud.owned(key)
@@ -129,7 +217,42 @@ class FakeMiddleware:
     async def delete(self, key: str) -> None:
         await self._call(key)
         self.busy.discard(key)
+        users = self.cloud.users_of(key)
+        if users:
+            self.cloud.misdeeds.append(f"{key} was to be deleted, though {users} use it")
+            raise StillUsed("It is in use.")
         self.cloud.instances.pop(key, None)
+
+    async def set_power(self, key: str, power: Power) -> Owned:
+        await self._call(key)
+        self.busy.discard(key)
+        self.cloud.calls.append(f"{key} {power}")
+        if self.cloud.wish_refusal is not None:
+            raise self.cloud.wish_refusal
+        if self.cloud.slow_power:
+            self.cloud.beginning[key] = power
+        else:
+            self.cloud.powers[key] = power
+        return self.cloud.owned(key)
+
+    async def set_rules(self, key: str, rules: Sequence[SecurityRule]) -> None:
+        await self._call(key)
+        self.busy.discard(key)
+        self.cloud.calls.append(f"{key} rules")
+        if self.cloud.wish_refusal is not None:
+            raise self.cloud.wish_refusal
+        self.cloud.rules[key] = list(rules)
+
+    async def console(self, key: str) -> str:
+        await self._call(f"console {key}")
+        self.busy.discard(f"console {key}")
+        return self.cloud.consoles.get(key, "")
+
+    async def quota(self, account: Account) -> Quota:
+        await self._call("quota")
+        self.busy.discard("quota")
+        self.cloud.check_account(account.name)
+        return self.cloud.quota or Quota(Amounts(), Amounts())
 
     async def list_owned(self) -> list[Owned]:
         return [self.cloud.owned(key) for key in self.cloud.instances]
@@ -165,6 +288,8 @@ class FakeMiddleware:
         assert key not in self.busy, "two calls for one key at the same time"
         self.busy.add(key)
         try:
+            if key in self.cloud.hanging:
+                await asyncio.Event().wait()
             await self.cloud.gate.wait()
             if self.cloud.down:
                 raise Unavailable("The cloud does not answer.")

@@ -47,7 +47,15 @@ from fedkit.mesh.api import Peer
 from fedkit.mesh.node import MeshNode
 from fedkit.migrations import upgrade
 from fedkit.policy.revocation import RevocationList
-from fedkit.protocol.lending import ComputeSpec, NetworkSpec, Offer
+from fedkit.protocol.lending import (
+    AttachmentSpec,
+    ComputeSpec,
+    NetworkSpec,
+    Offer,
+    PublicIpSpec,
+    SnapshotSpec,
+    VolumeSpec,
+)
 from fedkit.store import Database, Tx
 from tests.support.fake_middleware import Cloud, FakeMiddleware
 from tests.support.memory_network import MemoryNetwork
@@ -71,6 +79,26 @@ def machine(**changes: Any) -> NewOrder:
 def network(**changes: Any) -> NewOrder:
     """An order of one network."""
     return NewOrder(spec=NetworkSpec(cidr="10.8.0.0/24"), **changes)
+
+
+def volume(size_gb: int = 10, **changes: Any) -> NewOrder:
+    """An order of one volume."""
+    return NewOrder(spec=VolumeSpec(size_gb=size_gb), **changes)
+
+
+def attachment(machine: str, volume: str, **changes: Any) -> NewOrder:
+    """An order to have one volume in one machine."""
+    return NewOrder(spec=AttachmentSpec(machine=machine, volume=volume), **changes)
+
+
+def public_ip(machine: str, **changes: Any) -> NewOrder:
+    """An order of a public address for one machine."""
+    return NewOrder(spec=PublicIpSpec(machine=machine), **changes)
+
+
+def snapshot(machine: str, **changes: Any) -> NewOrder:
+    """An order to keep the disk of one machine."""
+    return NewOrder(spec=SnapshotSpec(machine=machine), **changes)
 
 
 class TestClock:
