@@ -76,7 +76,7 @@ class Operations:
 
     # Changes
 
-    async def change(self, user: User, order_id: str, wanted: OrderChange) -> Order:
+    async def modify(self, user: User, order_id: str, wanted: OrderChange) -> Order:
         """Have a lender change what it lent, and return the order as it is then, or as it is to be.
 
         Raises `UnknownOrder`, `NotRunning`, `NotYet`, `Cannot` or what else the lender answered.
@@ -90,7 +90,12 @@ class Operations:
                     await self._answered(asked)
                 return await self._until_so(user, order_id, wanted, news)
         except TimeoutError:
-            return await self._db.read(lambda conn: own(load(conn, order_id), user).order)
+            return await self._order(user, order_id)
+        except NotYet:
+            order = await self._order(user, order_id)
+            if not _is_so(order, wanted):
+                raise
+            return order  # only the answer was lost: its lender has told of the change since
         finally:
             stop()
             if isinstance(asked, str):
@@ -105,16 +110,21 @@ class Operations:
             tx.after_commit(lambda: self._engine.expect(asked))
         return asked
 
+    async def _order(self, user: User, order_id: str) -> Order:
+        return await self._db.read(lambda conn: own(load(conn, order_id), user).order)
+
     async def _answered(self, request_id: str) -> None:
         try:
             await self._engine.ended(request_id)
-        except NoAnswer as error:
+        except RemoteError as error:
+            if error.code != NoAnswer.code:
+                raise
             raise NotYet("The lender has not answered yet; look at the order again in a while.") from error
 
     async def _until_so(self, user: User, order_id: str, wanted: OrderChange, news: asyncio.Event) -> Order:
         while True:
             news.clear()
-            order = await self._db.read(lambda conn: own(load(conn, order_id), user).order)
+            order = await self._order(user, order_id)
             if order.state is not OrderState.FULFILLED:
                 raise NotRunning(f"The order is {order.state.value} now: {order.reason}")
             if not order.wishes:

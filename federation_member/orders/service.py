@@ -307,9 +307,9 @@ class OrderService:
 
     # What runs
 
-    async def change(self, user: User, order_id: str, wanted: OrderChange) -> Order:
-        """See `Operations.change`."""
-        return await self._operations.change(user, order_id, wanted)
+    async def modify(self, user: User, order_id: str, wanted: OrderChange) -> Order:
+        """See `Operations.modify`."""
+        return await self._operations.modify(user, order_id, wanted)
 
     async def console(self, user: User, order_id: str) -> str:
         """See `Operations.console`."""

@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 BODY_LIMIT = 2 * USER_DATA_LIMIT  # user data in JSON, with its escapes, and everything else
 TOKEN_LIMIT = 256
-METHODS = frozenset({"GET", "HEAD", "POST", "DELETE"})
+METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE"})
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = ("api", "app", "audit", "graph", "page", "proof", "why", "words")
 PAGES = {

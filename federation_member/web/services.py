@@ -15,6 +15,7 @@ from federation_member.accounts.service import Accounts
 from federation_member.credentials.service import Credentials
 from federation_member.orders.candidates import KnownMember
 from federation_member.orders.model import Explanation, NewOrder, Order, OrderEvent, OrderKind, OrderState, User
+from federation_member.orders.operations import OrderChange, QuotaAt
 
 
 class Orders(Protocol):
@@ -43,6 +44,15 @@ class Orders(Protocol):
 
     async def why(self, user: User, order_id: str) -> Explanation:
         """Why it is where it is."""
+
+    async def modify(self, user: User, order_id: str, wanted: OrderChange) -> Order:
+        """Have what it holds be otherwise from now on."""
+
+    async def console(self, user: User, order_id: str) -> str:
+        """What its machine wrote last."""
+
+    async def quota(self, user: User, member: str | None) -> list[QuotaAt]:
+        """What the user may have at each member, or at one."""
 
     async def open_tunnel(self, user: User, order_id: str, name: str) -> Order:
         """Reserve a port under a name."""

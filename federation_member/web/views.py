@@ -5,14 +5,28 @@ User data is write-only: it may hold secrets and may be large, so only its size 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
 from federation_member.orders.model import Attempt, AttemptState, Explanation, Order, OrderEvent, OrderState, OrderType
-from fedkit.protocol.lending import AnySpec, ComputeSpec, Flavour, Image, Instance, SecurityRule, Tunnel, references
+from fedkit.protocol.lending import (
+    Amounts,
+    AnySpec,
+    ComputeSpec,
+    Flavour,
+    Image,
+    Instance,
+    Power,
+    SecurityRule,
+    Tunnel,
+    first_rules,
+    references,
+)
 
+RULED = ("network", "public_ip")  # kinds that have security rules
 SSH = "ssh"  # the name of the tunnel that every machine opens by itself
 
 
@@ -132,6 +146,35 @@ class OrderView(View):
     )
     used_by: list[str] = Field(description="orders that need this one")
     command: str | None = Field(description="how to sign in to the machine, where that can be said")
+    power: Power | None = Field(description="of a machine, as it is now")
+    wanted_power: Power | None = Field(description="while its lender is making it so")
+    rules: list[SecurityRule] | None = Field(description="of a network or public address, as they are in force")
+    wanted_rules: list[SecurityRule] | None = Field(description="while its lender is making it so")
+
+
+class ConsoleView(View):
+    """The end of what a machine wrote, without control characters."""
+
+    text: str
+
+
+class QuotaShown(View):
+    """What the caller may have at a member, in the account that its policy maps them to; or why that is not known."""
+
+    member: str
+    fedid: str
+    account: str | None
+    total: Amounts | None = Field(description="what the account may have; null where nothing is counted or limited")
+    used: Amounts | None = Field(description="what it has, whoever ordered it")
+    mine: Amounts | None = Field(description="what the caller has of that")
+    code: str = Field(description="stable error code; empty where there is an answer")
+    reason: str
+
+
+class QuotaPage(View):
+    """Quotas, by member."""
+
+    items: list[QuotaShown]
 
 
 class OrderPage(View):
@@ -203,6 +246,7 @@ class MemberView(View):
     kinds: list[str]
     flavours: list[Flavour]
     images: list[Image]
+    abilities: list[str] = Field(description="what can be done with what it lends: power, rules, console, quota, …")
     attributes: dict[str, str | int | float | bool]
 
 
@@ -279,6 +323,10 @@ def _spec_view(spec: AnySpec) -> AnySpecView:
     return SPEC_VIEW.validate_python(shown)
 
 
+def _rules(rules: Iterable[SecurityRule] | None, order: Order) -> list[SecurityRule] | None:
+    return None if rules is None or order.spec.kind not in RULED else list(rules)
+
+
 def order_view(order: Order) -> OrderView:
     """Show one order."""
     return OrderView(
@@ -310,6 +358,10 @@ def order_view(order: Order) -> OrderView:
         uses=list(references(order.spec)),
         used_by=list(order.used_by),
         command=_command(order),
+        power=order.instance.power if order.instance else None,
+        wanted_power=order.wishes.power,
+        rules=_rules(first_rules(order.spec) if order.rules is None else order.rules, order),
+        wanted_rules=_rules(order.wishes.rules, order),
     )
 
 

@@ -9,9 +9,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from federation_member.directory.errors import UnknownMember
 from federation_member.errors import IdempotencyConflict, NotRunning, UnknownOrder
 from federation_member.orders.model import Explanation, NewOrder, Order, OrderEvent, OrderKind, OrderState, User
-from fedkit.protocol.lending import Flavour, Instance, Tunnel
+from federation_member.orders.operations import OrderChange, QuotaAt
+from federation_member.orders.wishes import Wishes, check
+from fedkit.protocol.lending import Ability, Amounts, Flavour, Instance, LeaseChange, QuotaView, Tunnel
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -23,6 +26,7 @@ class OrderBook:
         self.orders: dict[str, Order] = {}
         self.history: list[OrderEvent] = []
         self.listeners: list[Callable[[], None]] = []
+        self.slow = False  # a change is only begun
         self._keys: dict[tuple[User, str], tuple[str, list[str]]] = {}
 
     async def create(self, user: User, new: NewOrder, idempotency_key: str | None) -> list[Order]:
@@ -133,6 +137,35 @@ class OrderBook:
         order = await self.get(user, order_id)
         events = tuple(event for event in self.history if event.order_id == order_id)
         return Explanation(order, (), events, None)
+
+    async def modify(self, user: User, order_id: str, wanted: OrderChange) -> Order:
+        """Make it so at once, or remember what is wanted while `slow`."""
+        order = await self.get(user, order_id)
+        if order.state is not OrderState.FULFILLED or order.instance is None:
+            raise NotRunning("It does not run.")
+        check(order.spec.kind, LeaseChange(lease_id=order_id, power=wanted.power, rules=wanted.rules), frozenset(Ability))
+        rules = None if wanted.rules is None else tuple(wanted.rules)
+        if self.slow:
+            return self.change(order_id, wishes=Wishes(wanted.power, rules))
+        instance = order.instance.model_copy(update={"power": wanted.power or order.instance.power})
+        rules = order.rules if rules is None else rules
+        return self.change(order_id, instance=instance, rules=rules, wishes=Wishes())
+
+    async def console(self, user: User, order_id: str) -> str:
+        """What the machine wrote."""
+        await self.get(user, order_id)
+        return "login: "
+
+    async def quota(self, user: User, member: str | None) -> list[QuotaAt]:
+        """One member that tells and one that is away."""
+        if member not in (None, "site-b.test"):
+            raise UnknownMember("No such member.")
+        view = QuotaView(
+            account="federation", total=Amounts(machines=10), used=Amounts(machines=4), mine=Amounts(machines=1)
+        )
+        told = [QuotaAt("site-b.test", "b" * 40, view)]
+        away = [QuotaAt("site-c.test", "c" * 40, None, "mesh.no_answer", "It did not answer.")]
+        return told if member else told + away
 
     async def open_tunnel(self, user: User, order_id: str, name: str) -> Order:
         """Give the next port."""

@@ -1,6 +1,6 @@
 """The operations of the API, one file for each part."""
 
-from federation_member.web.routes import audit, credentials, federation, login, meta, orders, tokens
+from federation_member.web.routes import audit, credentials, federation, login, meta, operations, orders, tokens
 from federation_member.web.routing import Route
 
 ALL: tuple[Route, ...] = (
@@ -8,6 +8,7 @@ ALL: tuple[Route, ...] = (
     *tokens.routes,
     *login.routes,
     *orders.routes,
+    *operations.routes,
     *credentials.routes,
     *federation.routes,
     *audit.routes,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from federation_member.directory.errors import UnknownMember
 from federation_member.web.routing import Call, Routes
 from federation_member.web.services import Services
 from federation_member.web.views import FlavourPage, FlavourView, ImagePage, ImageView, MemberPage, MemberView
@@ -23,6 +24,12 @@ class OfferQuery(BaseModel):
     )
 
 
+class MemberPath(BaseModel):
+    """Which member: name, address or fedid."""
+
+    name: str = Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9._-]+$")
+
+
 def _members(services: Services, wanted: str | None = None) -> Iterator[MemberView]:
     for known in services.federation.members():
         if wanted is None or wanted in (known.name, known.address, known.fedid):
@@ -36,6 +43,7 @@ def _members(services: Services, wanted: str | None = None) -> Iterator[MemberVi
                 kinds=known.offer.kinds,
                 flavours=known.offer.flavours,
                 images=known.offer.images,
+                abilities=sorted(map(str, known.offer.abilities)),
                 attributes=known.offer.attributes,
             )
 
@@ -44,6 +52,15 @@ def _members(services: Services, wanted: str | None = None) -> Iterator[MemberVi
 async def list_members(call: Call[Services], query: OfferQuery) -> MemberPage:
     """List the members of the federation and what they lend."""
     return MemberPage(items=list(_members(call.services, query.member)), state=call.services.federation.freshness())
+
+
+@routes.add("GET", "/members/{name}", errors=(UnknownMember,))
+async def show_member(call: Call[Services], path: MemberPath) -> MemberView:
+    """Show one member and what it lends."""
+    found = next(_members(call.services, path.name), None)
+    if found is None:
+        raise UnknownMember(f"No member is called {path.name[:80]}.")
+    return found
 
 
 @routes.add("GET", "/images")
