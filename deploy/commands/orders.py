@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from deploy.commands.client import Client, segment
-from deploy.commands.errors import UnusableFile
+from deploy.commands.errors import Refused
+from deploy.commands.order_specs import read_keys, read_text, spec_of
 from deploy.commands.output import Format, OutputOption, say, show
 from deploy.commands.waiting import wait_for
-from fedkit.errors import InputError
 
 COLUMNS = {
     "id": "id",
@@ -32,8 +32,14 @@ RECORD = COLUMNS | {
     "created": "created",
     "lease until": "lease_expires",
     "batch": "batch",
-    "ssh": "ssh",
+    "public address": "instance.public_address",
+    "size in GiB": "instance.size_gb",
+    "device": "instance.device",
+    "uses": "uses",
+    "used by": "used_by",
+    "ssh": "command",
 }
+IN_USE = "orders.in_use"
 LENT = ("accepted", "running")  # states of an attempt
 MOMENTS = ["%Y-%m-%dT%H:%M:%S%z"]
 ATTEMPT_COLUMNS = {
@@ -47,82 +53,114 @@ ATTEMPT_COLUMNS = {
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="""Order machines and networks, and give them back.
+    help="""Order machines, networks, volumes, public addresses and snapshots, and give them back.
 
 A machine that only some member can lend, and in:
 
     fed order create --image debian --requirements 'vcpu >= 2 && arch == "x86_64"' --ssh-key ~/.ssh/id_ed25519.pub --wait
 
+A disk of its own, a public address, and a copy of it to boot others from (MACHINE, VOLUME and SNAPSHOT are ids of orders):
+
+    fed order create --kind volume --size 10 --location site-b.test
+
+    fed order create --kind attachment --machine MACHINE --volume VOLUME
+
+    fed order create --kind public-ip --machine MACHINE
+
+    fed order create --kind snapshot --machine MACHINE
+
+    fed order create --image snapshot:SNAPSHOT
+
+An image from elsewhere, where the lender fetches images:
+
+    fed order create --image-url https://images.test/disk.qcow2 --sha256 $(sha256sum < disk.qcow2 | cut -c-64)
+
+And then:
+
     fed order list
 
     fed order why ORDER
 
-    fed order delete ORDER --wait
+    fed order delete ORDER ORDER --wait
 """,
 )
 
 OrderArgument = Annotated[str, typer.Argument(metavar="ORDER", help="The order's id.")]
 WaitOption = Annotated[bool, typer.Option("--wait", help="Wait until it is done.")]
+IdempotencyOption = Annotated[
+    str | None, typer.Option("--idempotency-key", help="The same key gives the same order again.")
+]
 TimeoutOption = Annotated[float, typer.Option(help="Seconds that --wait waits.", min=0)]
 
 
 @app.command()
 def create(
-    image: Annotated[str | None, typer.Option(help="Image of the machine; see `fed images`.")] = None,
-    requirements: Annotated[str, typer.Option("--requirements", "-r", help="CEL (or ClassAd) expression.")] = "",
+    image: Annotated[str | None, typer.Option(help="Image of the machine: `fed images`, or snapshot:ORDER.")] = None,
+    image_url: Annotated[str | None, typer.Option(help="Where its lender fetches the image.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="Of what --image-url gives.")] = None,
+    requirements: Annotated[str | None, typer.Option("--requirements", "-r", help="CEL or ClassAd expression.")] = None,
     flavour: Annotated[str | None, typer.Option(help="Size of the machine; the smallest that fits otherwise.")] = None,
     count: Annotated[int, typer.Option(min=1, max=100, help="So many equal ones.")] = 1,
-    kind: Annotated[str, typer.Option("--kind", help="compute or network.")] = "compute",
+    kind: Annotated[
+        str, typer.Option("--kind", help="compute, network, volume, attachment, public-ip, snapshot.")
+    ] = "compute",
     order_type: Annotated[str, typer.Option("--type", help="one-time or persistent.")] = "one-time",
     project: Annotated[str | None, typer.Option(help="One of your projects; the default one otherwise.")] = None,
     location: Annotated[str | None, typer.Option(help="Only at this member: name, address or fedid.")] = None,
-    name: Annotated[str | None, typer.Option(help="Host name of the machine, or name of the network.")] = None,
+    name: Annotated[str | None, typer.Option(help="Host name of a machine, or name of what else it is.")] = None,
     ssh_key: Annotated[list[Path] | None, typer.Option("--ssh-key", help="Public key file; may be repeated.")] = None,
     user_data: Annotated[Path | None, typer.Option("--user-data", help="Script or #cloud-config file.")] = None,
     network: Annotated[list[str] | None, typer.Option("--network", help="Order of a network; may be repeated.")] = None,
     cidr: Annotated[str | None, typer.Option(help="Prefix of a network, such as 10.8.0.0/24.")] = None,
+    size: Annotated[int | None, typer.Option(help="GiB of a volume.", min=1)] = None,
+    machine: Annotated[str | None, typer.Option(help="Order of the machine to attach to, address or keep.")] = None,
+    volume: Annotated[str | None, typer.Option(help="Order of the volume to attach.")] = None,
+    device: Annotated[str | None, typer.Option(help="What it should be called, such as /dev/vdb; a wish.")] = None,
     lease: Annotated[int | None, typer.Option(help="Seconds that a lender cut off from us keeps it.")] = None,
     valid_from: Annotated[datetime | None, typer.Option(help="Not before.", formats=MOMENTS)] = None,
     valid_until: Annotated[datetime | None, typer.Option(help="Given back then.", formats=MOMENTS)] = None,
-    idempotency_key: Annotated[
-        str | None, typer.Option("--idempotency-key", help="The same key gives the same order again.")
-    ] = None,
+    idempotency_key: IdempotencyOption = None,
     wait: WaitOption = False,
     timeout: TimeoutOption = 300,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Order machines (or, with `--kind network`, a network).
+    """Order machines, or what else `--kind` names.
 
     Example: `fed order create --image debian --ssh-key ~/.ssh/id_ed25519.pub --wait`
     """
-    spec: dict[str, Any] = {"kind": kind, "requirements": requirements}
-    if kind == "network":
-        spec["cidr"] = cidr or _missing("--cidr", "a network")
-    else:
-        spec |= {"image": image or _missing("--image", "a machine"), "networks": network or []}
-        spec |= {"ssh_keys": [key for path in ssh_key or [] for key in _read_keys(path)]}
-        spec |= {"flavour": flavour, "user_data": _read(user_data) if user_data else ""}
-    if name:
-        spec["name"] = name
+    keys = None if ssh_key is None else [key for path in ssh_key for key in read_keys(path)]
+    options: dict[str, Any] = {
+        "--image": image,
+        "--image-url": image_url,
+        "--sha256": sha256,
+        "--flavour": flavour,
+        "--name": name,
+    }
+    options |= {"--requirements": requirements, "--ssh-key": keys, "--network": network, "--cidr": cidr}
+    options |= {"--size": size, "--machine": machine, "--volume": volume, "--device": device}
+    spec = spec_of(kind, options | {"--user-data": None if user_data is None else read_text(user_data)})
     body: dict[str, Any] = {"spec": spec, "type": order_type, "count": count, "location": location, "project": project}
     body |= {"valid_from": _moment(valid_from), "valid_until": _moment(valid_until)}
-    if lease is not None:
-        body["lease_seconds"] = lease
+    body |= {} if lease is None else {"lease_seconds": lease}
+    _order(body, idempotency_key, timeout if wait else None, output)
+
+
+def _order(body: dict[str, Any], idempotency_key: str | None, patience: float | None, output: Format) -> None:
     client = Client.of_this_user()
     # Even without a key of the user's own, a connection that breaks off can be answered by asking again.
     headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
     orders = client.post("/orders", body, headers)["items"]
     for order in orders:
         say(f"{order['id']}: {order['state']}: {order['reason']}")
-    if wait:
-        orders = wait_for(client, [order["id"] for order in orders], "fulfilled", timeout)
+    if patience is not None:
+        orders = wait_for(client, [order["id"] for order in orders], "fulfilled", patience)
     _show_all(orders, output)
 
 
 @app.command("list")
 def list_(
     state: Annotated[str | None, typer.Option(help="Only orders in this state.")] = None,
-    kind: Annotated[str | None, typer.Option(help="Only compute or network.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only this kind, such as volume.")] = None,
     all_: Annotated[bool, typer.Option("--all", "-a", help="Deleted ones too.")] = False,
     output: OutputOption = Format.TABLE,
 ) -> None:
@@ -159,18 +197,44 @@ def watch(
 
 @app.command()
 def delete(
-    order: OrderArgument, wait: WaitOption = False, timeout: TimeoutOption = 300, output: OutputOption = Format.TABLE
+    orders: Annotated[list[str], typer.Argument(metavar="ORDER…", help="The orders' ids, in any order.")],
+    wait: WaitOption = False,
+    timeout: TimeoutOption = 300,
+    output: OutputOption = Format.TABLE,
 ) -> None:
-    """Give back what an order holds.
+    """Give back what orders hold. What others use goes last: name them too, or delete them before.
 
-    Example: `fed order delete ORDER --wait`
+    Example: `fed order delete VOLUME MACHINE ATTACHMENT --wait`
     """
     client = Client.of_this_user()
-    shown = client.delete(f"/orders/{segment(order)}")
-    say(f"{shown['id']}: {shown['state']}: {shown['reason']}")
+    shown = _delete_all(client, list(dict.fromkeys(orders)))
     if wait:
-        shown = wait_for(client, [order], "deleted", timeout)[0]
-    _show_one(shown, output)
+        shown = wait_for(client, [order["id"] for order in shown], "deleted", timeout)
+    if len(shown) == 1:
+        _show_one(shown[0], output)
+    else:
+        _show_all(shown, output)
+
+
+def _delete_all(client: Client, order_ids: list[str]) -> list[dict[str, Any]]:
+    """Delete users before what they use, whatever the order they are named in; raises the first refusal that stands."""
+    shown: dict[str, dict[str, Any]] = {}
+    left = order_ids
+    while left:
+        refusals: dict[str, Refused] = {}
+        for order_id in left:
+            try:
+                shown[order_id] = client.delete(f"/orders/{segment(order_id)}")
+            except Refused as refusal:
+                if refusal.code != IN_USE:
+                    raise
+                refusals[order_id] = refusal
+            else:
+                say(f"{order_id}: {shown[order_id]['state']}: {shown[order_id]['reason']}")
+        if len(refusals) == len(left):
+            raise next(iter(refusals.values()))
+        left = list(refusals)
+    return [shown[order_id] for order_id in order_ids]
 
 
 @app.command()
@@ -221,29 +285,8 @@ def _show_all(orders: list[Any], output: Format) -> None:
 
 
 def _show_one(order: dict[str, Any], output: Format) -> None:
-    if output is Format.TABLE:
-        commands = [tunnel["command"] for tunnel in order["tunnels"] if tunnel["command"]]
-        order = order | {"ssh": commands[0] if commands else None}
     show(order, output, RECORD)
-
-
-def _missing(option: str, what: str) -> str:
-    raise InputError(f"{what[0].upper()}{what[1:]} needs {option}.")
 
 
 def _moment(moment: datetime | None) -> str | None:
     return moment.isoformat() if moment else None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnusableFile(f"{path} cannot be read: {error}.") from error
-
-
-def _read_keys(path: Path) -> list[str]:
-    text = _read(path)
-    if "PRIVATE KEY" in text:
-        raise UnusableFile(f"{path} is a private key; give the public one, {path}.pub.")
-    return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
