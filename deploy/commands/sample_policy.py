@@ -18,10 +18,11 @@ partners = ["*.partner.example/*/*", "acme.preferred.customer"]
 name = "proj1-small"
 # testbed/project/user: an alias, a fedid, an address or * / a project, nothing or * / a user or *
 who = ["site-a/proj1/*"]
-# compute, network, volume, attachment, public_ip; * is all
+# compute, network, volume, attachment, public_ip, snapshot; * is all
 may = ["compute", "network"]
 # Patterns as in a shell; !pattern takes away. Without a line, everything.
 flavours = ["small"]
+# An image from a URL is matched as the URL, a snapshot as snapshot:ID: "https://images.example/*", "snapshot:*"
 images = ["debian*"]
 node_types = ["pc*", "!pc3000_tunnel"]
 services = ["SMB", "userconfig"]
