@@ -30,7 +30,7 @@ from federation_member.middleware.contract import Owned, PlainRequest, Status, U
 from federation_member.middleware.openstack import OpenStackMiddleware
 from fedkit.protocol.lending import NetworkSpec
 from tests.component.middleware.contract import compute
-from tests.component.middleware.openstack_place import PASSWORD, OpenStackSite, prepare
+from tests.component.middleware.openstack.place import PASSWORD, OpenStackSite, prepare
 from tests.support.openstack_faults import FaultyCloud, hang
 from tests.support.recorded_openstack import SITE
 
@@ -76,7 +76,7 @@ def bare(site: OpenStackSite) -> Callable[[], float]:
     options = site.options["accounts"]["tests"]
     connection = Connection(
         auth={
-            "auth_url": site.cloud.auth_url,
+            "auth_url": site.openstack.auth_url,
             "username": options["user"],
             "password": PASSWORD,
             "project_name": options["project"],
@@ -121,7 +121,7 @@ async def overhead(site: OpenStackSite, rounds: int) -> dict[str, object]:
 
 async def crowd(site: OpenStackSite, number: int) -> dict[str, object]:
     """Many orders at once; how many calls were under way at most is counted by a proxy."""
-    async with FaultyCloud(f"http://{site.cloud.address}") as proxy:
+    async with FaultyCloud(f"http://{site.openstack.address}") as proxy:
         site.extra = {"auth_url": proxy.auth_url, "timeouts": {"call": 600}}
         async with started(site) as running:
             began = time.perf_counter()
@@ -164,8 +164,8 @@ async def listing(number: int, rounds: int) -> dict[str, object]:
 
 async def hanging(site: OpenStackSite, seconds: float) -> dict[str, object]:
     """A cloud that hangs: what its own orders are told and when, and how long another cloud's calls take meanwhile."""
-    async with FaultyCloud(f"http://{site.cloud.address}") as proxy, started(site) as other:
-        stuck = OpenStackSite(site.cloud, site.folder, PREFIX)
+    async with FaultyCloud(f"http://{site.openstack.address}") as proxy, started(site) as other:
+        stuck = OpenStackSite(site.openstack, site.folder, PREFIX)
         stuck.extra = {"auth_url": proxy.auth_url, "timeouts": {"answer": 5, "call": 8}}
         async with started(stuck) as running:
             before = [await timed(other.middleware.list_owned) for _ in range(10)]

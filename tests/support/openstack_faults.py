@@ -123,6 +123,7 @@ class FaultyCloud:
     most_at_once: int = 0
     _chosen: list[_Chosen] = field(default_factory=list)
     _now: int = 0
+    _quiet: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def auth_url(self) -> str:
@@ -157,10 +158,15 @@ class FaultyCloud:
         await self._runner.cleanup()
         await self._client.close()
 
+    async def quiet(self) -> None:
+        """Wait until nothing is under way."""
+        await self._quiet.wait()
+
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         self.calls.append(f"{request.method} {request.path_qs}")
         self._now += 1
+        self._quiet.clear()
         self.most_at_once = max(self.most_at_once, self._now)
         try:
             for chosen in self._chosen:
@@ -170,6 +176,8 @@ class FaultyCloud:
             return await self._forward(request, body)
         finally:
             self._now -= 1
+            if self._now == 0:
+                self._quiet.set()
 
     async def _forward(self, request: web.Request, body: bytes) -> web.Response:
         port, _, path = request.raw_path.removeprefix("/").partition("/")

@@ -42,7 +42,7 @@ LISTS = (  # service, path, name of what may carry a mark
 class OpenStackSite:
     """One site at a cloud that runs."""
 
-    cloud: Cloud
+    openstack: Cloud
     folder: Path  # for files of passwords
     prefix: str  # of the names of its projects
     kind: str = "federation_member.middleware.openstack:OpenStackMiddleware"
@@ -58,7 +58,7 @@ class OpenStackSite:
     @property
     def options(self) -> dict[str, Any]:
         """What would stand in member.toml."""
-        files = {"tests": PASSWORD, "admin": self.cloud.secret_file.read_text()}
+        files = {"tests": PASSWORD, "admin": self.openstack.secret_file.read_text()}
         for name, secret in files.items():
             (self.folder / name).write_text(secret)
         accounts = {
@@ -71,7 +71,7 @@ class OpenStackSite:
         }
         return {
             "site": self.site,
-            "auth_url": self.cloud.auth_url,
+            "auth_url": self.openstack.auth_url,
             "network": f"{self.prefix}-intranet",
             "public_network": operator.PUBLIC,
             "accounts": accounts,
@@ -88,13 +88,13 @@ class OpenStackSite:
         await asyncio.to_thread(self._kill, key)
 
     def _kill(self, key: str) -> None:
-        admin = Administrator(self.cloud)
+        admin = Administrator(self.openstack)
         for server in self.servers(key):
             admin.delete("nova", f"/v2.1/servers/{server['id']}")
 
     def servers(self, key: str) -> list[dict[str, Any]]:
         """What Nova has under the key."""
-        every = Administrator(self.cloud).get("nova", "/v2.1/servers/detail?all_tenants=1")["servers"]
+        every = Administrator(self.openstack).get("nova", "/v2.1/servers/detail?all_tenants=1")["servers"]
         return [server for server in every if server["metadata"].get("fedmesh_key") == key]
 
     async def leftovers(self) -> list[str]:
@@ -102,7 +102,7 @@ class OpenStackSite:
         return await asyncio.to_thread(self._leftovers)
 
     def _leftovers(self) -> list[str]:
-        admin = Administrator(self.cloud)
+        admin = Administrator(self.openstack)
         found = []
         for service, path, name in LISTS:
             things = admin.get(service, path.format(project=admin.project))[name]
