@@ -1,6 +1,7 @@
 """What a site lends with: the kinds of middleware, what each needs at its site, and what its member is told of it.
 
     containers         the embedded kind: machines of namespaces, on the bridge `machines`
+    libvirt            QEMU guests of a libvirtd of the site's own (`deploy.lab.libvirtd`), on the bridge `machines`
     openstack          an OpenStack of the site's own with real guests (`deploy.openstack`, profile `full`)
     openstack-small    the same with guests that Nova only pretends: for tests of everything that comes before a guest
 
@@ -14,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.lab.places import BASE, directory
+from deploy.image.guest.build import newest
+from deploy.lab import libvirtd
+from deploy.lab.places import BASE, IMAGES, directory
 from deploy.lab.topology import Site
 from deploy.openstack.layout import Profile
 from deploy.openstack.operator import FEDERATION, INTRANET, PUBLIC
@@ -23,6 +26,10 @@ ADDRESS = "127.0.0.1"
 INTERNET_PREFIX = (
     "198.51.100.0/24"  # the lab's internet is not a public one, so a fetcher of images must be allowed to it
 )
+LIBVIRT_FLAVOURS = [
+    {"name": "small", "vcpu": 1, "ram_mb": 128, "disk_gb": 1},  # as much as `tiny` needs
+    {"name": "medium", "vcpu": 2, "ram_mb": 512, "disk_gb": 4},  # as much as `debian` needs
+]
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,32 @@ def _containers(site: Site, place: Path) -> dict[str, Any]:
         "bridge": "machines",
         "subnet": site.machines,
         "gateway": site.machines_gateway,
+    }
+
+
+def _libvirt(site: Site, place: Path) -> dict[str, Any]:
+    images = {image.name: image for name in ("tiny", "debian") if (image := newest(name, IMAGES))}
+    return {
+        "uri": libvirtd.uri(directory(site, "lender")),
+        "owner": site.name,
+        "state": str(place / "machines"),
+        "accelerator": "tcg",  # finding out about KVM takes up to 20 s, each time that a lab begins anew
+        "bridge": "machines",
+        "subnet": site.machines,
+        "gateway": site.machines_gateway,
+        "flavours": LIBVIRT_FLAVOURS,
+        "images": {
+            name: {
+                "path": str(image.disk),
+                "kernel": str(image.kernel),
+                "initrd": str(image.initrd),
+                "cmdline": image.command_line,
+                "user_data": image.user_data,
+            }
+            for name, image in images.items()
+        },
+        "fetch": {"folder": str(place / "images"), "allow": [INTERNET_PREFIX], "spare": 0},
+        "shutdown_seconds": 10,
     }
 
 
@@ -72,6 +105,7 @@ def _cloud(profile: Profile) -> Callable[[Site], Sequence[str]]:
 
 LENDERS = {
     "containers": Lender("containers", _containers),
+    "libvirt": Lender("libvirt", _libvirt, lambda site: ["-m", "deploy.lab.libvirtd", str(directory(site, "lender"))]),
     "openstack": Lender("openstack", _openstack, _cloud(Profile.FULL), FEDERATION),
     "openstack-small": Lender("openstack", _openstack, _cloud(Profile.SMALL), FEDERATION),
 }

@@ -1,4 +1,4 @@
-"""A libvirtd that belongs to one site: its own folders in place of the host's, its own socket, no systemd.
+"""A libvirtd that belongs to one site: `python -m deploy.lab.libvirtd FOLDER`. No systemd, and nothing of the host's own libvirt.
 
 libvirtd knows its folders by compiled-in names. A mount namespace of its own puts the site's there, so sites stand side by
 side, and a libvirtd that was killed finds its guests again when it is started with the same folder: they keep running meanwhile.
@@ -8,7 +8,9 @@ because it shows the interfaces of the network namespace that it was mounted in.
 
 from __future__ import annotations
 
+import os
 import shlex
+import sys
 from pathlib import Path
 
 PLACES = {"etc": "/etc/libvirt", "lib": "/var/lib/libvirt", "log": "/var/log/libvirt", "run": "/run/libvirt"}
@@ -52,3 +54,13 @@ def command(folder: Path) -> list[str]:
 def uri(folder: Path) -> str:
     """Where it is found."""
     return f"qemu+unix:///system?socket={folder}/libvirt-sock"
+
+
+def main(folder: Path) -> None:
+    """Become the libvirtd of this folder; it says itself that it is ready (sd_notify(3))."""
+    write(folder)
+    os.execvp("unshare", command(folder))  # noqa: S606  whoever started this may signal libvirtd by its pid
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -33,7 +33,7 @@ TUNNEL_PORT = 2222
 TUNNEL_PORTS = (20000, 20099)
 API_PORT = 8080
 ZONES = ("rt", "dmz", "lan")
-LENDERS = ("containers", "openstack", "openstack-small")  # what a site can lend with; see deploy.lab.lenders
+LENDERS = ("containers", "libvirt", "openstack", "openstack-small")  # what a site can lend with; see deploy.lab.lenders
 
 
 @dataclass(frozen=True)

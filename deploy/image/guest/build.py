@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import platform
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -88,12 +89,25 @@ def build(name: str, cache: Path = CACHE, say: Say = lambda line: print(line, fi
         packages = recipe.packages()
         folder = cache / f"{name}-{_digest(recipe, packages)[:16]}"
         if not folder.is_dir():
+            for left in cache.glob(f"{name}.new-*"):  # by a builder that was killed: this one holds the lock
+                shutil.rmtree(left)
             say(f"{name}: building the image from {len(packages)} packages")
             with tempfile.TemporaryDirectory(prefix=f"{name}.new-", dir=cache) as scratch:
                 (fresh := Path(scratch) / "image").mkdir()
                 recipe.make(packages, Path(scratch), fresh)
                 fresh.rename(folder)
             say(f"{name}: {sum(path.stat().st_size for path in folder.iterdir()) / 2**20:.0f} MiB in {folder}")
+    return _image(name, folder)
+
+
+def newest(name: str, cache: Path = CACHE) -> GuestImage | None:
+    """The image of that name that was built last, whatever it was made from; None if there is none."""
+    folders = sorted(cache.glob(f"{name}-*"), key=lambda folder: folder.stat().st_mtime)
+    return _image(name, folders[-1]) if folders else None
+
+
+def _image(name: str, folder: Path) -> GuestImage:
+    recipe = RECIPES[name]
     return GuestImage(name, folder, recipe.disk_format, recipe.command_line, recipe.user_data)
 
 

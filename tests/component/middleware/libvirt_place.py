@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -77,9 +78,7 @@ class LibvirtSite:
         descriptor = os.pidfd_open(pid)
         try:
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-            async with asyncio.timeout(10):
-                while any(pid == other for other, _ in _qemus(str(self.folder))):
-                    await asyncio.sleep(0.02)
+            await asyncio.to_thread(select.select, [descriptor], [], [])
         finally:
             os.close(descriptor)
 

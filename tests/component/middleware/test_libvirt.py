@@ -16,7 +16,7 @@ from tests.component.middleware.machines import MachineContract
 from tests.component.middleware.place import network_namespace
 
 pytest.importorskip("libvirt", reason="libvirt-python is not installed; run deploy/setup --libvirt")
-from tests.component.middleware.libvirt_place import LibvirtSite  # noqa: E402  after the line above
+from tests.component.middleware.libvirt_place import LibvirtSite
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -22,12 +22,17 @@ from deploy.lab.topology import LENDERS, MAXIMUM_SITES, Plan, Site, namespace
 from federation_member.access.policy_file import read
 from federation_member.config import MemberConfig
 from federation_member.middleware.containers.config import ContainersConfig
+from federation_member.middleware.libvirt.config import LibvirtConfig
 from federation_member.middleware.openstack.config import OpenStackConfig
 from fedkit.config import Section, load
 from rendezvous.config import RendezvousConfig
 from reverse_tunnel.config import TunnelConfig
 
-KINDS: dict[str, type[Section]] = {"containers": ContainersConfig, "openstack": OpenStackConfig}
+KINDS: dict[str, type[Section]] = {
+    "containers": ContainersConfig,
+    "libvirt": LibvirtConfig,
+    "openstack": OpenStackConfig,
+}
 SITES = Plan(MAXIMUM_SITES).sites
 plain = st.one_of(
     st.booleans(),
