@@ -20,6 +20,7 @@ from deploy.commands import (
     federation,
     ids,
     login,
+    operations,
     orders,
     policy,
     processes,
@@ -44,6 +45,10 @@ app.command("login")(login.login)
 app.command("logout")(login.logout)
 app.command("members")(federation.members)
 app.command("images")(federation.images)
+app.command("flavours")(federation.flavours)
+app.command("quota")(operations.quota)
+for _command in (operations.stop, operations.start, operations.pause, operations.rules, operations.console):
+    orders.app.command(_command.__name__)(_command)
 app.add_typer(orders.app, name="order")
 app.add_typer(tunnels.app, name="tunnel")
 app.add_typer(ids.app, name="id")

@@ -105,6 +105,10 @@ class Client:
         """Make something."""
         return self.request("POST", path, body, headers)
 
+    def patch(self, path: str, body: Any) -> Any:
+        """Change something."""
+        return self.request("PATCH", path, body)
+
     def delete(self, path: str) -> Any:
         """Remove something."""
         return self.request("DELETE", path)

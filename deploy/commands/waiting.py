@@ -7,7 +7,7 @@ always an order as the member shows it, never an event alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from deploy.commands.client import Client, Event, segment
@@ -46,6 +46,18 @@ def wait_for(client: Client, order_ids: list[str], state: str, timeout: float) -
             return [done[order_id] for order_id in order_ids]
     missing = ", ".join(order_id for order_id in order_ids if order_id not in done)
     raise TimedOut(f"After {timeout:g} s not {state}: {missing}. It goes on; `fed order why {missing}` tells more.")
+
+
+def wait_until(client: Client, order_id: str, so: Callable[[dict[str, Any]], bool], timeout: float) -> dict[str, Any]:
+    """Wait until a running order is `so` and return it; raises `TimedOut`, or `NotFulfilled` if it does not run any more."""
+    for order in _changes(client, [order_id], time.monotonic() + timeout):
+        if order["id"] != order_id:
+            continue
+        if order["state"] != "fulfilled":
+            raise NotFulfilled(f"Order {order_id} is {order['state']}: {order['reason']}", code=order["code"])
+        if so(order):
+            return order
+    raise TimedOut(f"After {timeout:g} s not yet so. It goes on; `fed order show {order_id}` tells more.")
 
 
 def _changes(client: Client, order_ids: list[str], deadline: float) -> Iterator[dict[str, Any]]:

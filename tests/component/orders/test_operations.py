@@ -10,7 +10,7 @@ import pytest
 from federation_member.directory.errors import UnknownMember
 from federation_member.errors import Cannot, NotRunning, NotYet, UnknownOrder
 from federation_member.middleware.contract import NoQuota, Quota, UnusableSpec
-from federation_member.orders.keeper import CALL_LIMIT
+from federation_member.orders.keeper import CALL_LIMIT, LONGEST_PAUSE
 from federation_member.orders.model import Order, OrderState, User
 from federation_member.orders.operations import OrderChange, QuotaAt
 from fedkit.errors import FedError
@@ -372,7 +372,7 @@ async def test_calls_that_hang_hold_up_no_other_lease_and_no_answer(world: Feder
     order = (await a.orders.create(USER, machine(), None))[0]
     await a.until(order.id, OrderState.FULFILLED)
     a.cloud.hanging.clear()
-    await asyncio.sleep(CALL_LIMIT.total_seconds())
+    await asyncio.sleep(CALL_LIMIT.total_seconds() + LONGEST_PAUSE)
     for order in ready:
         await a.until(order.id, OrderState.DELETED)  # the calls that hung are made again
 
@@ -403,6 +403,6 @@ async def test_what_is_no_longer_ours_is_removed_though_some_of_it_hangs(world: 
     other = await world.add("other", cloud)  # a member that lost its book, at the same cloud
     await world.settle(lambda: set(cloud.instances) == {held[0]})
     cloud.hanging.clear()
-    await asyncio.sleep(CALL_LIMIT.total_seconds())
+    await asyncio.sleep(CALL_LIMIT.total_seconds() + LONGEST_PAUSE)
     await world.settle(lambda: not cloud.instances)
     assert other.running
