@@ -41,6 +41,12 @@ class UnusableFile(InputError):
     code = "cli.unusable_file"
 
 
+class UnusableOption(InputError):
+    """An option's value that means nothing; the message shows how it is written."""
+
+    code = "cli.unusable_option"
+
+
 class NotAMember(FedError):
     """Something answered, but not a Federation Member."""
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deploy.commands.errors import UnusableFile
+from deploy.commands.errors import UnusableFile, UnusableOption
 from deploy.commands.output import Format, OutputOption, say, show
 
 if TYPE_CHECKING:
     from fedkit.topology.errors import Problem
     from fedkit.topology.model import Described
+    from fedkit.topology.placement import Room
     from fedkit.topology.split import Piece, Split
     from fedkit.topology.sub_experiment import Manner
 
@@ -125,6 +126,12 @@ def check(
 def split(
     file: FileArgument,
     portals: Annotated[int, typer.Option(min=1, max=64, help="Portals between two testbeds, at most.")] = 1,
+    places: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--place", help="Put computers that name no testbed here: TESTBED, or TESTBED=MACHINES at most; repeatable."
+        ),
+    ] = None,
     source: FromOption = None,
     sent: WithOption = NONE,
     to: Annotated[
@@ -141,12 +148,16 @@ def split(
 
     Example: `fed experiment split exp.ns -o json`
 
+    Example: `fed experiment split exp.ns --place deter=20 --place ucb`
+
     Example: `fed experiment split exp.ns --to ns2 --name bwfed --project deter=emulab-ops --project ucb=Deter`
     """
     from fedkit.topology import split as splitting
+    from fedkit.topology.placement import place
 
     described = _read(file, source, sent, as_data=output is not Format.TABLE)
-    done = splitting.split(described.topology, portals)
+    topology = place(described.topology, [_room(text) for text in places]) if places else described.topology
+    done = splitting.split(topology, portals)
     if to is not None:
         _write_pieces(done, to, testbed, _manner(project, name, master))
         return
@@ -157,6 +168,15 @@ def split(
         [_row(piece) for piece in done.pieces], output, {name: name for name in ("testbed", "computers", "connectors")}
     )
     say(f"cut: {', '.join(done.crossings) or 'nothing'}")
+
+
+def _room(text: str) -> Room:
+    from fedkit.topology.placement import Room
+
+    testbed, equals, machines = text.partition("=")
+    if not testbed or (equals and not machines.isdecimal()):
+        raise UnusableOption(f"--place wants TESTBED or TESTBED=MACHINES, such as deter=20; {text!r} is neither.")
+    return Room(testbed, int(machines) if equals else None)
 
 
 def _manner(projects: Sequence[str], name: str, master: str | None) -> Manner:
@@ -176,7 +196,7 @@ def _write_pieces(done: Split, to: PieceForm, testbed: str | None, manner: Manne
     pieces = sub_experiments(done, manner)
     for asked in (testbed, manner.master):
         if asked is not None and asked not in pieces:
-            raise UnusableFile(f"No piece is for {asked}; there are pieces for {', '.join(pieces)}.")
+            raise UnusableOption(f"No piece is for {asked}; there are pieces for {', '.join(pieces)}.")
     for name, topology in pieces.items():
         if testbed is None:
             print(f"# {name}" if to is PieceForm.NS2 else f"<!-- {name} -->")
