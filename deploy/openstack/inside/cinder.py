@@ -34,7 +34,8 @@ def main() -> None:
     os_brick.setup(cfg.CONF)
     backend = cfg.CONF.enabled_backends[0]
     volume = {"host": f"{cfg.CONF.host}@{backend}", "service_name": backend, "coordination": True}
-    for binary, options in (("cinder-scheduler", {}), ("cinder-volume", volume)):
+    # The scheduler asks at its start what there is, and waits a minute for an answer.
+    for binary, options in (("cinder-volume", volume), ("cinder-scheduler", {})):
         started = service.Service.create(binary=binary, **options)
         started.start()
         started.report_state()  # a sign of life now, not after the first interval
