@@ -22,7 +22,7 @@ Files = dict[str, tuple[bytes, int]]  # path under / to content and mode
 _FUNCTIONS = files("federation_member.middleware.inside") / "functions.sh"
 _HOSTNAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _KEY = re.compile(r"(ssh-|ecdsa-|sk-)[^\x00-\x1f\x7f]{1,4096}")
-_WORD = re.compile(r"[A-Za-z0-9_.:%-]{1,253}")
+_WORD = re.compile(r"[A-Za-z0-9:_][A-Za-z0-9_.:%-]{0,252}")
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ forever() {
         began=$(date +%s)
         "$@"
         [ $(($(date +%s) - began)) -gt 60 ] && pause=1
-        sleep "$pause"
+        sleep "$pause" || return # what it stands on is gone
         pause=$((pause * 2 > 30 ? 30 : pause * 2))
     done
 }
