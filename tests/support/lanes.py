@@ -15,7 +15,7 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 LAB = PurePosixPath("tests/lab")
 WAITING = {"test_crashes", "test_partitions", "test_hostile"}
-OWN = {"test_network", "test_lifecycle", "test_demo"}  # have labs of their own anyway
+OWN = {"test_network", "test_lifecycle", "test_demo", "test_libvirt"}  # have labs of their own anyway
 
 
 class Lanes(LoadScopeScheduling):  # type: ignore[misc]

@@ -1,0 +1,65 @@
+"""A site that lends QEMU guests: ordered at one site, booted at the other, entered from the internet."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from deploy.image.guest import build
+from deploy.lab.client import Lab
+from deploy.lab.person import Person, machines_at, until
+from deploy.lab.topology import Plan
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+BOOT = "600"  # seconds that a guest may take to start on a machine that does other things, too
+LENDER = "site-b"
+
+
+@pytest.fixture(scope="module")
+def lab(namespaces: None) -> Iterator[Lab]:
+    """Two sites, of which the second lends guests."""
+    pytest.importorskip("libvirt", reason="libvirt-python is not installed; run deploy/setup --libvirt")
+    if os.geteuid() != 0 or not shutil.which("libvirtd"):
+        pytest.skip("needs root and libvirtd; run deploy/setup --libvirt")
+    build("tiny")
+    with Lab.up(f"libvirt-{os.getpid()}", Plan(2, middleware={LENDER: "libvirt"})) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def person(lab: Lab) -> Person:
+    """A user at the first site who sees the lender."""
+    alice = Person(lab, "site-a")
+    until(lambda: len([member for member in alice.ask("members") if member["alive"]]) == 2, "both members are alive")
+    return alice
+
+
+def test_a_guest_boots_elsewhere_opens_its_tunnel_and_lets_its_user_in(lab: Lab, person: Person) -> None:
+    order = person.order("--image", "tiny", "--location", f"{LENDER}.test", "--timeout", BOOT)
+    try:
+        assert order["member"] == f"{LENDER}.test"
+        assert "Linux" in person.ssh(order, "uname -a")
+        assert person.ssh(order, "hostname").strip() == order["instance"]["name"]
+        assert "fvm" in "".join(machines_at(lab, LENDER))
+    finally:
+        person.delete(order)
+    assert machines_at(lab, LENDER) == []
+
+
+def test_a_guest_survives_its_hypervisors_daemon_and_its_member(lab: Lab, person: Person) -> None:
+    order = person.order("--image", "tiny", "--location", f"{LENDER}.test", "--timeout", BOOT)
+    try:
+        booted = person.ssh(order, "cat /proc/sys/kernel/random/boot_id")
+        for role in ("lender", "member"):
+            lab.kill(f"{LENDER}/{role}", signal.SIGKILL)
+            assert person.ssh(order, "cat /proc/sys/kernel/random/boot_id") == booted
+            lab.start(f"{LENDER}/{role}")
+        until(lambda: person.ask("order", "show", order["id"])["state"] == "fulfilled", "the order is fulfilled")
+        assert person.ssh(order, "cat /proc/sys/kernel/random/boot_id") == booted
+    finally:
+        person.delete(order)
+    assert machines_at(lab, LENDER) == []
