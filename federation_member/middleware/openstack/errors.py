@@ -40,7 +40,7 @@ class InConflict(MiddlewareError):
 _QUOTA = re.compile(r"quota|limit exceeded|VolumeLimitExceeded", re.IGNORECASE)
 _CAPACITY = re.compile(
     r"no valid host|No more IP addresses|IpAddressGenerationFailure|ExternalIpAddressExhausted|NoNetworkAvailable"
-    r"|no available|not enough|InsufficientFreeSpace|No valid backend|OutOfCapacity|Exceeded maximum number of retries",
+    r"|no available|not enough|InsufficientFreeSpace|No valid backend|available weighted backend|OutOfCapacity|Exceeded maximum number of retries",
     re.IGNORECASE,
 )
 _IMAGE = re.compile(
