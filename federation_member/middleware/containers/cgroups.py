@@ -22,6 +22,7 @@ class Cgroups:
     """The roots of the hierarchies (one with version 2, many with version 1) that machines are put under."""
 
     roots: tuple[Path, ...]
+    freezes: bool = True  # whether what is in a group can be paused
 
     @classmethod
     def find(cls, mountinfo: Path = Path("/proc/self/mountinfo")) -> Cgroups | None:
@@ -37,7 +38,8 @@ class Cgroups:
                 listed = root / "cgroup.controllers"
                 controllers |= set(listed.read_text().split()) if listed.exists() else set(options.split(","))
         usable = controllers >= NEEDED and all(os.access(root, os.W_OK) for root in roots)
-        return cls(tuple(roots)) if usable else None
+        freezes = "freezer" in controllers or any((root / "cgroup.controllers").exists() for root in roots)
+        return cls(tuple(roots), freezes) if usable else None
 
     async def remove(self, name: str) -> None:
         """Remove the groups called `name`; none there is success.

@@ -12,6 +12,7 @@ import base64
 import fcntl
 import json
 import os
+import select
 import shutil
 import sys
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from federation_member.middleware.containers import oci
 from federation_member.middleware.containers.cgroups import Cgroups
 from federation_member.middleware.containers.ids import RANGE, Ids
 from federation_member.middleware.containers.network import Plug, batches
-from federation_member.middleware.contract import MiddlewareError, Unavailable
+from federation_member.middleware.contract import MiddlewareError, Unavailable, UnusableSpec
 from federation_member.middleware.inside.files import Files
 
 LAUNCHER = Path(__file__).with_name("launch.py")
@@ -64,6 +65,7 @@ class Runtime:
         self._notes = notes
         self._ended = ended
         self._alive: dict[str, int] = {}
+        self._paused: set[str] = set()
         self.cgroups: Cgroups | None = None
 
     async def start(self, *, real_root: bool) -> None:
@@ -79,8 +81,10 @@ class Runtime:
             )
         self._notes.mkdir(exist_ok=True, mode=0o700)
         for entry in json.loads(await self._runc("list", "--format", "json")) or []:
-            if entry["status"] == "running":
+            if entry["status"] in ("running", "paused"):
                 self._watch(entry["id"], entry["pid"])
+            if entry["status"] == "paused":
+                self._paused.add(entry["id"])
 
     def stop(self) -> None:
         """Stop watching; machines stay."""
@@ -90,6 +94,38 @@ class Runtime:
     def is_alive(self, key: str) -> bool:
         """Whether the machine runs."""
         return key in self._alive
+
+    def is_paused(self, key: str) -> bool:
+        """Whether the machine is there and does nothing."""
+        return key in self._paused
+
+    async def pause(self, key: str) -> None:
+        """Let a machine do nothing until it is resumed; its memory and connections stay."""
+        if self.cgroups is None or not self.cgroups.freezes:
+            raise UnusableSpec("Machines cannot be paused here: there are no control groups with a freezer.")
+        if key not in self._paused:
+            await self._runc("pause", key)
+            self._paused.add(key)
+
+    async def resume(self, key: str) -> None:
+        """Let a paused machine go on."""
+        if key in self._paused:
+            await self._runc("resume", key)
+            self._paused.discard(key)
+
+    def open_root(self, key: str, folder: Path) -> int:
+        """A descriptor of a running machine's root directory, for the caller to close."""
+        alive = self._alive.get(key)
+        if alive is None:
+            raise MiddlewareError("The machine ended.")
+        try:
+            root = os.open(f"/proc/{int((folder / BUNDLE / 'pid').read_text())}/root", os.O_PATH | os.O_CLOEXEC)
+        except OSError as error:
+            raise MiddlewareError(f"The machine cannot be looked into: {error.strerror}.") from error
+        if select.select([alive], [], [], 0)[0]:  # it ended meanwhile, so its number may have been another's
+            os.close(root)
+            raise MiddlewareError("The machine ended.")
+        return root
 
     async def launch(self, machine: Launch) -> None:
         """Start a machine; on failure the caller ends what may be there of it."""
@@ -121,6 +157,7 @@ class Runtime:
     async def end(self, key: str, folder: Path, group: str | None) -> None:
         """End a machine, whatever state it is in; return when nothing of it runs any more."""
         self._unwatch(key)
+        self._paused.discard(key)
         with (folder / LOCK).open("wb") as lock:
             # Somebody is at work on it only if a member was killed: a launcher's last command, or a `runc delete`.
             await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)

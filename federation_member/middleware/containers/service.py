@@ -19,7 +19,7 @@ from typing import IO, ClassVar
 import structlog
 from pydantic import BaseModel
 
-from federation_member.middleware.containers import network
+from federation_member.middleware.containers import console, network
 from federation_member.middleware.containers.accounts import AccountBook
 from federation_member.middleware.containers.book import Book, Record, check_key
 from federation_member.middleware.containers.config import ContainersConfig
@@ -28,6 +28,7 @@ from federation_member.middleware.containers.network import Plug
 from federation_member.middleware.containers.runtime import Launch, Runtime
 from federation_member.middleware.containers.seed import Machine, seed
 from federation_member.middleware.contract import (
+    Account,
     AccountSpec,
     ComputeRequest,
     InstanceRequest,
@@ -35,6 +36,7 @@ from federation_member.middleware.contract import (
     NoCapacity,
     Owned,
     PlainRequest,
+    Quota,
     Status,
     Unavailable,
     UnknownFlavour,
@@ -44,7 +46,7 @@ from federation_member.middleware.contract import (
 from federation_member.middleware.inside.files import ACCOUNT
 from federation_member.middleware.inside.host_key import HostKey
 from federation_member.middleware.user_data import UserData, parse
-from fedkit.protocol.lending import Flavour, Image, Instance, NetworkSpec
+from fedkit.protocol.lending import Amounts, Flavour, Image, Instance, NetworkSpec, Power
 
 log = structlog.get_logger()
 COMPUTE, NETWORK = "compute", "network"
@@ -156,6 +158,48 @@ class ContainersMiddleware:
     async def list_owned(self) -> list[Owned]:
         """All that is in the book."""
         return [self._owned(record) for record in self._book]
+
+    async def set_power(self, key: str, power: Power) -> Owned:
+        """Pause a machine, or let it go on. Its disk lives as long as its processes, so it cannot be stopped."""
+        async with self._lock(key):
+            record = self._book.get(key)
+            if record is None or record.kind != COMPUTE or not self._runtime.is_alive(key):
+                raise MiddlewareError(f"No machine {key} runs here.")
+            if power is Power.STOPPED:
+                raise UnusableSpec("A container's disk lives only as long as it runs; pause the machine instead.")
+            with _as_ours(f"{key} cannot be {power}"):
+                await (self._runtime.pause(key) if power is Power.PAUSED else self._runtime.resume(key))
+            return self._owned(record)
+
+    async def console(self, key: str) -> str:
+        """What the machine, and its user's script, wrote at its start."""
+        root = self._runtime.open_root(key, self._book.folder(key))
+        try:
+            return await asyncio.to_thread(console.read, root)
+        finally:
+            os.close(root)
+
+    async def quota(self, account: Account) -> Quota:
+        """The limits are all accounts' together, so one may have what the others leave."""
+        self._accounts.check(account.name)
+        machines = [record for record in self._book if record.kind == COMPUTE]
+        networks = [record for record in self._book if record.kind == NETWORK]
+        mine = [record for record in machines if record.account == account.name]
+        mine_networks = [record for record in networks if record.account == account.name]
+        limits = self._config.limits
+        flavours = [record.instance.flavour for record in mine if record.instance.flavour is not None]
+        return Quota(
+            total=Amounts(
+                machines=max(len(mine), limits.machines - len(machines) + len(mine)),
+                networks=max(len(mine_networks), limits.networks - len(networks) + len(mine_networks)),
+            ),
+            used=Amounts(
+                machines=len(mine),
+                networks=len(mine_networks),
+                vcpu=sum(flavour.vcpu for flavour in flavours),
+                ram_mb=sum(flavour.ram_mb for flavour in flavours),
+            ),
+        )
 
     async def ensure_account(self, account: AccountSpec) -> None:
         """Write it down; from here on machines can run under it."""
@@ -306,6 +350,8 @@ class ContainersMiddleware:
     async def _make_network(self, key: str, request: PlainRequest) -> Record:
         if not isinstance(request.spec, NetworkSpec):
             raise UnusableSpec(f"Nothing of the kind {request.spec.kind} can be made here.")
+        if request.spec.rules:
+            raise UnusableSpec("A private network here has no way in or out, so no rules either; leave them out.")
         prefix = network.parse_network(request.spec.cidr, request.spec.gateway, self._config.subnet)
         record = self._book.get(key)
         if record is None:
@@ -360,7 +406,11 @@ class ContainersMiddleware:
             status, reason = Status.CREATING, "Not finished; create it again to go on, or delete it."
         elif record.kind == COMPUTE and not self._runtime.is_alive(record.key):
             status, reason = Status.FAILED, "The machine ended."
-        return Owned(record.key, record.kind, status, record.instance, reason)
+        instance = record.instance
+        if record.kind == COMPUTE and status is Status.RUNNING:
+            power = Power.PAUSED if self._runtime.is_paused(record.key) else Power.RUNNING
+            instance = instance.model_copy(update={"power": power})
+        return Owned(record.key, record.kind, status, instance, reason)
 
     def _ended(self, key: str) -> None:
         log.info("machine_ended", key=key)
