@@ -23,7 +23,10 @@ function reach(order) {
   if (ssh) shown.push(element("code", { textContent: ssh.command, title: ssh.up ? "The tunnel is up." : "The tunnel is not up yet." }));
   if (ssh && !ssh.up) shown.push(element("div", { className: "reason", textContent: "tunnel not up yet" }));
   for (const tunnel of others) shown.push(element("div", { className: "reason", textContent: `${tunnel.name}: ${tunnel.host}:${tunnel.port}` }));
-  return shown.length ? shown : [order.spec.cidr ?? "–"];
+  if (!shown.length && order.command) shown.push(element("code", { textContent: order.command }));
+  const made = order.instance ?? {};
+  const size = order.spec.size_gb ? `${order.spec.size_gb} GiB` : null;
+  return shown.length ? shown : [order.spec.cidr ?? made.public_address ?? made.device ?? size ?? "–"];
 }
 
 function row(order) {
@@ -32,7 +35,7 @@ function row(order) {
   const remove = element("button", { type: "button", className: "plain", textContent: "Delete", disabled: order.state === "deleting", onclick: () => attempt(() => giveBack(order.id)) });
   why.setAttribute("aria-label", `Why is ${name} ${order.state}?`);
   remove.setAttribute("aria-label", `Delete ${name}`);
-  const what = order.spec.kind === "compute" ? order.spec.image : "network";
+  const what = order.spec.kind === "compute" ? order.spec.image : order.spec.kind.replace("_", " ");
   const made = element("tr", {},
     element("td", { title: order.id }, order.spec.name, element("div", { className: "reason", textContent: what })),
     element("td", {}, element("span", { className: `state ${order.state}`, textContent: order.state }), element("div", { className: "reason", textContent: order.reason })),

@@ -63,6 +63,21 @@ def test_what_is_no_machine_has_no_flavour() -> None:
     assert told == "Rule r lends the flavour small, not one without a name."
 
 
+@pytest.mark.parametrize(
+    ("images", "image", "lent"),
+    [
+        (("debian*",), "https://images.test/debian.qcow2", False),
+        (("https://images.test/*",), "https://images.test/debian.qcow2", True),
+        (("https://images.test/*",), "https://images.test.evil/debian.qcow2", False),
+        (("debian*",), "snapshot:1", False),
+        (("debian*", "snapshot:*"), "snapshot:1", True),
+        (("*",), "https://anywhere.test/", True),
+    ],
+)
+def test_urls_and_snapshots_are_images_like_others(images: tuple[str, ...], image: str, lent: bool) -> None:
+    assert (replace(RULE, images=images).unfit(Action("compute", image=image)) is None) == lent
+
+
 def test_services_are_looked_at_for_every_kind() -> None:
     assert replace(RULE, services=("SMB",)).refusal(Action("network", services=("x",)), MONDAY, 0) is not None
 

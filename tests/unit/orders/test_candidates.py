@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from federation_member.orders.candidates import OwnMember, Snapshot, choose_flavour
 from federation_member.orders.picker import RoundRobinPicker
-from fedkit.protocol.lending import ComputeSpec, Flavour, Image, NetworkSpec, Offer
+from fedkit.protocol.lending import (
+    AnySpec,
+    AttachmentSpec,
+    ComputeSpec,
+    Flavour,
+    Image,
+    NetworkSpec,
+    Offer,
+    PublicIpSpec,
+    VolumeSpec,
+)
 from tests.unit.orders.examples import an_order
 
+MACHINE = "00000000-0000-4000-8000-000000000001"
 SIZES = [("s", 1, 512, 1), ("m", 2, 2048, 10), ("wide", 4, 1024, 10), ("l", 4, 8192, 20)]
 
 
@@ -69,6 +81,35 @@ def test_parts_that_only_fail_together_are_told_by_member() -> None:
     assert WORLD.why_none(spec, None) == (
         "nobody meets all of it: a.test has no image fedora; no flavour of b.test meets vcpu == 4"
     )
+
+
+COPY = "snapshot:" + MACHINE
+URL = "https://images.test/disk.qcow2"
+
+
+@pytest.mark.parametrize(
+    ("spec", "able", "sentence"),
+    [
+        (VolumeSpec(size_gb=1, requirements='member == "c"'), None, 'nothing at any known member meets: member == "c"'),
+        (VolumeSpec(size_gb=1, requirements='member == "b.test"'), "b.test", ""),
+        (PublicIpSpec(machine=MACHINE), None, "the kind public_ip is not lent by any known member"),
+        (AttachmentSpec(machine=MACHINE, volume=MACHINE), "a.test", ""),
+        (ComputeSpec(image=URL, image_sha256="0" * 64), "b.test", ""),
+        (ComputeSpec(image=COPY), "a.test", ""),
+        (ComputeSpec(image=COPY, flavour="x"), None, "the flavour x is not offered by any known member; offered: l, m, s, wide"),
+    ],
+)  # fmt: skip
+def test_every_kind_goes_to_whom_it_can(spec: AnySpec, able: str | None, sentence: str) -> None:
+    kinds = ["compute", "volume", "attachment"]
+    one = replace(A, offer=A.offer.model_copy(update={"kinds": kinds}))
+    other = replace(B, offer=B.offer.model_copy(update={"kinds": kinds, "abilities": ["image_urls", "levitation"]}))
+    world = Snapshot((one, other))
+    fitting = [found.name for found in world.fitting(spec, None)]
+    assert able in fitting if able else fitting == []
+    assert able or world.why_none(spec, None) == sentence
+    if isinstance(spec, ComputeSpec) and spec.from_url:
+        assert fitting == ["b.test"]
+        assert world.why_none(spec, "a.test") == "images are not fetched by a.test"
 
 
 def test_an_attribute_that_a_member_lacks_does_not_match() -> None:
