@@ -26,6 +26,15 @@ from oslo_config import cfg  # noqa: E402
 from deploy.openstack.inside.serve import whole_or_nothing  # noqa: E402
 
 
+class Service(service.Service):
+    """A service that is not alone in its process: Cinder keeps "the" service's id at the class."""
+
+    def report_state(self) -> None:
+        """Say that this one is alive."""
+        service.Service.service_id = self.origin_service_id
+        super().report_state()
+
+
 def main() -> None:
     """Start everything and serve."""
     config, address, port = sys.argv[1:]
@@ -36,7 +45,7 @@ def main() -> None:
     volume = {"host": f"{cfg.CONF.host}@{backend}", "service_name": backend, "coordination": True}
     # The scheduler asks at its start what there is, and waits a minute for an answer.
     for binary, options in (("cinder-volume", volume), ("cinder-scheduler", {})):
-        started = service.Service.create(binary=binary, **options)
+        started = Service.create(binary=binary, **options)
         started.start()
         started.report_state()  # a sign of life now, not after the first interval
     eventlet.wsgi.server(eventlet.listen((address, int(port))), application, log_output=False)
