@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import sqlalchemy as sa
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
@@ -48,6 +50,6 @@ def test_machines_keep_their_networks(database_url: str) -> None:
     db.engine.dispose()
 
 
-def _insert(connection: sa.Connection, table: str, values: dict[str, object]) -> None:
+def _insert(connection: sa.Connection, table: str, values: Mapping[str, object]) -> None:
     columns, places = ", ".join(values), ", ".join(f":{name}" for name in values)
-    connection.execute(sa.text(f"INSERT INTO {table} ({columns}) VALUES ({places})"), values)
+    connection.execute(sa.text(f"INSERT INTO {table} ({columns}) VALUES ({places})"), dict(values))
