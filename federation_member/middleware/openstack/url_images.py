@@ -25,9 +25,10 @@ from pydantic import Field
 from federation_member.middleware.contract import MiddlewareError, StillUsed, Unavailable
 from federation_member.middleware.images import Fetching, ImagesConfig, ImageStore, Ready
 from federation_member.middleware.openstack.connection import Cloud, Empty
-from federation_member.middleware.openstack.errors import InConflict
+from federation_member.middleware.openstack.errors import InConflict, NotThere
 from federation_member.middleware.openstack.glance import GIB, GlanceImage
 from federation_member.middleware.openstack.kinds import Context, InProgress, Thing
+from federation_member.middleware.openstack.marks import Marks
 from federation_member.middleware.openstack.threads import Threads
 from fedkit.clock import Clock, now
 from fedkit.protocol.lending import ComputeSpec
@@ -122,7 +123,7 @@ class UrlImages:
         sha256 = spec.image_sha256
         upload = self._uploads.get((cloud.account, sha256))
         if upload is None:
-            for image in await self._stored(cloud, sha256):
+            for image in await stored(cloud, self._marks, sha256):
                 if image.status == "active":
                     await self._note_use(cloud, image)
                     return image.id
@@ -155,25 +156,25 @@ class UrlImages:
             del self._uploads[cloud.account, ready.sha256]
         except MiddlewareError as error:
             log.warning("image_not_handed_over", sha256=ready.sha256, account=cloud.account, reason=error.message)
+            if isinstance(error, NotThere | InConflict):  # somebody deleted it, or sent another, meanwhile
+                error = Unavailable(error.message)
             upload.failed, upload.failed_at = error, asyncio.get_running_loop().time()
         for key in sorted(upload.wanted_by):
             self._changed(key)
 
     async def _hand_over(self, cloud: Cloud, ready: Ready, file: BinaryIO, upload: _Upload) -> None:
-        for broken in await self._stored(cloud, ready.sha256):
+        for broken in await stored(cloud, self._marks, ready.sha256):
+            if broken.status == "active":
+                return
             await cloud.delete("image", f"/images/{broken.id}")
         image = await cloud.post("image", "/images", self._order(ready), Thing)
         source = _Source(file, upload)
         try:
             await cloud.upload(f"/images/{image.id}/file", source, self._threads)
-            stored = await cloud.get("image", f"/images/{image.id}", Stored)
-            hashes = (stored.os_hash_algo, stored.os_hash_value)
-            if (
-                stored.status != "active"
-                or stored.size != upload.size
-                or hashes != ("sha512", source.digest.hexdigest())
-            ):
-                raise Unavailable(f"The cloud did not store the image as it was sent; it is {stored.status} there.")
+            there = await cloud.get("image", f"/images/{image.id}", Stored)
+            sent = ("active", upload.size, "sha512", source.digest.hexdigest())
+            if (there.status, there.size, there.os_hash_algo, there.os_hash_value) != sent:
+                raise Unavailable(f"The cloud did not store the image as it was sent; it is {there.status} there.")
         except MiddlewareError:
             await cloud.delete("image", f"/images/{image.id}")
             raise
@@ -198,7 +199,7 @@ class UrlImages:
 
     async def tidy(self, cloud: Cloud) -> None:
         """Remove what nobody ordered for long, no machine stands on, and is not under way."""
-        for image in await self._stored(cloud):
+        for image in await stored(cloud, self._marks):
             under_way = any((cloud.account, tag.removeprefix(SHA256)) in self._uploads for tag in image.tags)
             if under_way or (image.used is not None and self._clock() - image.used < UNUSED):
                 continue
@@ -209,19 +210,21 @@ class UrlImages:
             except (InConflict, StillUsed) as error:
                 log.info("image_stays", image=image.id, reason=error.message)
 
-    async def remove_all(self, cloud: Cloud) -> None:
-        """Remove all of the account's."""
-        for image in await self._stored(cloud):
-            await cloud.delete("image", f"/images/{image.id}")
 
-    async def _stored(self, cloud: Cloud, sha256: str | None = None) -> list[Stored]:
-        """Those of the account that were fetched, whether whole or not; whole ones first."""
-        tags = [self._marks.site_tag] if sha256 is None else [self._marks.site_tag, SHA256 + sha256]
-        project = await cloud.project_id()
-        found = await cloud.all("image", "/images", "images", Stored, limit=1000, owner=project, tag=tags)
-        ours = [
-            image
-            for image in found
-            if image.owner == project and {*tags} <= {*image.tags} and any(tag.startswith(SHA256) for tag in image.tags)
-        ]
-        return sorted(ours, key=lambda image: (image.status != "active", image.id))
+async def stored(cloud: Cloud, marks: Marks, sha256: str | None = None) -> list[Stored]:
+    """The account's fetched images, of all checksums or one, whether whole or not; whole ones first."""
+    tags = [marks.site_tag] if sha256 is None else [marks.site_tag, SHA256 + sha256]
+    project = await cloud.project_id()
+    found = await cloud.all("image", "/images", "images", Stored, limit=1000, owner=project, tag=tags)
+    ours = [
+        image
+        for image in found
+        if image.owner == project and {*tags} <= {*image.tags} and any(tag.startswith(SHA256) for tag in image.tags)
+    ]
+    return sorted(ours, key=lambda image: (image.status != "active", image.id))
+
+
+async def remove_fetched(cloud: Cloud, marks: Marks) -> None:
+    """Remove the account's fetched images, because the account itself goes."""
+    for image in await stored(cloud, marks):
+        await cloud.delete("image", f"/images/{image.id}")
