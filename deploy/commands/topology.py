@@ -39,6 +39,8 @@ experiment = typer.Typer(
     fed experiment split exp.ns -o json
 
     fed experiment split exp.ns --to ns2 --testbed ucb > ucb.ns
+
+    fed experiment picture exp.ns > exp.svg
 """,
 )
 
@@ -168,6 +170,17 @@ def split(
         [_row(piece) for piece in done.pieces], output, {name: name for name in ("testbed", "computers", "connectors")}
     )
     say(f"cut: {', '.join(done.crossings) or 'nothing'}")
+
+
+@experiment.command()
+def picture(file: FileArgument, source: FromOption = None, sent: WithOption = NONE) -> None:
+    """Draw FILE as SVG on stdout: a box for each testbed, portals at its edges.
+
+    Example: `fed experiment picture exp.ns > exp.svg`
+    """
+    from fedkit.topology.picture import draw
+
+    print(draw(_read(file, source, sent, as_data=False).topology), end="")
 
 
 def _room(text: str) -> Room:
