@@ -137,10 +137,10 @@ def _give_back(story: Story, lab: Lab, person: Person, order: dict[str, Any], po
             observed.append(f"{tunnel['host']}:{tunnel['port']} refuses")
 
 
-def _play(story: Story, once: bool) -> None:
-    plan = Plan(2)
+def _play(story: Story, once: bool, lender: str) -> None:
+    plan = Plan(2, middleware={LENDER: lender})
     with story.step("two sites behind firewalls are up") as observed:
-        lab = Lab.up(demo_name(), plan)
+        lab = Lab.up(demo_name(), plan, lambda what, seconds: say(f"{seconds:16.1f} s  {what}"))
         observed.append(
             f"{', '.join(f'{site.name} ({site.server})' for site in plan.sites)}; {len(lab.status())} services"
         )
@@ -184,11 +184,13 @@ def main() -> int:
     )
     parser.add_argument("--once", action="store_true", help="clean up and end when all has been seen")
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table", help="json: the steps on stdout")
+    kinds = ["containers", "libvirt", "openstack"]
+    parser.add_argument("--middleware", choices=kinds, default=kinds[0], help=f"what {LENDER} lends with")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _interrupt)
     story, status = Story(), Exit.DONE
     try:
-        _play(story, options.once)
+        _play(story, options.once, options.middleware)
     except FedError as error:
         if not story.steps or story.steps[-1].ok:
             say(f"{error.message} [{error.code}]")

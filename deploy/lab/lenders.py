@@ -81,7 +81,7 @@ def _libvirt(site: Site, place: Path) -> dict[str, Any]:
 
 
 def _openstack(site: Site, place: Path) -> dict[str, Any]:
-    password = directory(site, "lender") / "federation.password"
+    password = directory(site, "lender") / "data/federation.password"
     return {
         "site": site.name,
         "auth_url": f"http://{ADDRESS}:5000/v3",

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from deploy.commands.errors import TimedOut
 from deploy.lab.client import Lab
-from deploy.lab.places import RUN
+from deploy.lab.places import PYTHON, RUN, SOURCES
 from deploy.lab.topology import API_PORT, USER
 
 T = TypeVar("T")
@@ -131,8 +131,14 @@ class Person:
 
 
 def machines_at(lab: Lab, site: str) -> list[str]:
-    """What a site's host shows of lent machines: their records, and their interfaces on the intranet's bridge."""
+    """What a site shows of what it lent.
+
+    Records of machines and their interfaces on the intranet's bridge or, where it has a cloud, what the federation's project holds.
+    """
     found = lab.plan.site(site)
+    if lab.plan.lender(found).startswith("openstack"):
+        command = [str(PYTHON), "-m", "deploy.openstack", "held", "--state", str(RUN / found.name / "lender")]
+        return lab.run(found.name, ["env", f"PYTHONPATH={SOURCES}", *command]).stdout.splitlines()
     state = RUN / found.name / "member/machines"
     records = lab.run(found.name, ["find", str(state), "-name", "record.json"]).stdout.split()
     plugged = lab.run(found.name, ["ip", "-brief", "link", "show", "master", "machines"]).stdout.splitlines()

@@ -6,6 +6,7 @@ environment of its own, `.lab/openstack`, see `deploy/setup --openstack`), serve
     python -m deploy.openstack up     --profile small|full --state DIR --address IP     started in the background
     python -m deploy.openstack run    …the same…                                        in the foreground, as the lab does
     python -m deploy.openstack status --state DIR
+    python -m deploy.openstack held   --state DIR               what the federation's project holds there
     python -m deploy.openstack down   --state DIR
 
     small    Nova's and Cinder's own fake drivers: no guest and no disc is real, everything before them is

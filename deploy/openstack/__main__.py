@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from deploy.openstack import running, template
+from deploy.openstack import operator, running, template
 from deploy.openstack.layout import Cloud, Profile
 from fedkit.errors import FedError
 
@@ -37,6 +37,8 @@ def _do(options: argparse.Namespace) -> None:
         asyncio.run(template.ensure())
     elif options.command == "down":
         running.down(options.state)
+    elif options.command == "held":
+        print("\n".join(operator.held(running.cloud(options.state))))
     elif options.command == "status":
         found = running.members(options.state)
         print(json.dumps({"running": bool(found), "processes": found}, indent=2))
@@ -55,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m deploy.openstack", description="A real OpenStack for the lab.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("template", help="make the state that new clouds are copied from, if there is none")
-    for name in ("up", "run", "status", "down"):
+    for name in ("up", "run", "status", "held", "down"):
         command = commands.add_parser(name)
         command.add_argument("--state", type=lambda text: Path(text).absolute(), required=True, help="a directory")
         if name in ("up", "run"):

@@ -1,4 +1,4 @@
-"""The least of a client that an administrator's script needs: a token, JSON requests, and words when one is refused.
+"""The least of a client that a script needs: a token, JSON requests, and words when one is refused.
 
 The federation's own middleware uses openstacksdk; what sets a cloud up for its tests should not share its mistakes.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 from deploy.openstack.errors import CloudFailed
 from deploy.openstack.layout import PORTS, Cloud
@@ -16,17 +17,31 @@ from deploy.openstack.layout import PORTS, Cloud
 TIMEOUT = 60.0  # seconds
 
 
-class Administrator:
-    """Someone with the role `admin` in a project; by default in the administrator's own."""
+@dataclass(frozen=True)
+class Account:
+    """What a user needs to act in a project."""
 
-    def __init__(self, cloud: Cloud, project: str = "admin") -> None:
+    project: str
+    user: str
+    password: str
+
+
+class Client:
+    """Somebody who is signed in."""
+
+    def __init__(self, cloud: Cloud, account: Account) -> None:
         self._cloud = cloud
-        user = {"name": "admin", "domain": {"id": "default"}, "password": cloud.secret_file.read_text()}
-        scope = {"project": {"name": project, "domain": {"id": "default"}}}
+        user = {"name": account.user, "domain": {"id": "default"}, "password": account.password}
+        scope = {"project": {"name": account.project, "domain": {"id": "default"}}}
         auth = {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": scope}
         answer, headers = self._exchange("POST", cloud.auth_url + "/auth/tokens", {"auth": auth}, {})
         self._token = headers["X-Subject-Token"]
         self.project: str = answer["token"]["project"]["id"]
+
+    @classmethod
+    def administrator(cls, cloud: Cloud) -> Self:
+        """Sign in as who may do everything."""
+        return cls(cloud, Account("admin", "admin", cloud.secret_file.read_text()))
 
     def get(self, service: str, path: str) -> Any:
         """What is there."""

@@ -73,7 +73,7 @@ class Cloud:
 
     @property
     def pid_file(self) -> Path:
-        """Who runs it: pid and start time, so that another process of the same pid is not taken for it."""
+        """Who runs it: pid, start time (so that another process of the same pid is not taken for it), profile and address."""
         return self.state / "pid"
 
     def socket(self, name: str) -> Path:

@@ -7,11 +7,11 @@ Everything is found by its name first, so it may be done again after it was inte
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import secrets
 from pathlib import Path
 from typing import Any
 
-from deploy.openstack.api import Administrator
+from deploy.openstack.api import Account, Client
 from deploy.openstack.config import PHYSICAL_NETWORK
 from deploy.openstack.layout import REGION, Cloud
 
@@ -36,29 +36,49 @@ UNLIMITED = {
 }
 
 
-@dataclass(frozen=True)
-class Account:
-    """What a user needs to act in a project."""
-
-    project: str
-    user: str
-    password: str
-
-
 def set_up(cloud: Cloud) -> None:
     """Set all of it up, and write `cloud.json`, which tells a client all that it needs."""
     told = cloud.state / "cloud.json"
     done = cloud.data / "set-up"
-    account = Account(FEDERATION, FEDERATION, cloud.secret_file.read_text())
+    account = federation(cloud)
     if not done.exists():
-        admin = Administrator(cloud)
+        admin = Client.administrator(cloud)
         _flavours(admin)
         image(admin, IMAGE, b"\0" * (1 << 20), disk_format="raw", container_format="bare")
         _networks(admin)
         project(cloud, account)
         done.touch()
     _write_secret(told, json.dumps(describe(cloud, account), indent=2))
-    _write_secret(cloud.state / f"{FEDERATION}.password", account.password)
+
+
+def federation(cloud: Cloud) -> Account:
+    """The account of the federation; its password is made at the first start, and stands in a file that a member can be given."""
+    path = cloud.data / f"{FEDERATION}.password"
+    if not path.exists():
+        _write_secret(path, secrets.token_hex(16))
+    return Account(FEDERATION, FEDERATION, path.read_text())
+
+
+def held(cloud: Cloud) -> list[str]:
+    """What the federation's project holds, a line for each: kind and name."""
+    client = Client(cloud, federation(cloud))
+    project = f"project_id={client.project}"
+    found = {
+        "server": client.get("nova", "/v2.1/servers")["servers"],
+        "keypair": [each["keypair"] for each in client.get("nova", "/v2.1/os-keypairs")["keypairs"]],
+        "volume": client.get("cinder", "/v3/volumes")["volumes"],
+        "image": client.get("glance", f"/v2/images?owner={client.project}")["images"],
+        "network": client.get("neutron", f"/v2.0/networks?{project}")["networks"],
+        "router": client.get("neutron", f"/v2.0/routers?{project}")["routers"],
+        "port": client.get("neutron", f"/v2.0/ports?{project}")["ports"],
+        "floating ip": client.get("neutron", f"/v2.0/floatingips?{project}")["floatingips"],
+        "security group": [
+            group
+            for group in client.get("neutron", f"/v2.0/security-groups?{project}")["security_groups"]
+            if group["name"] != "default"
+        ],
+    }
+    return [f"{kind} {each.get('name') or each['id']}" for kind, all_of_it in found.items() for each in all_of_it]
 
 
 def describe(cloud: Cloud, account: Account) -> dict[str, str]:
@@ -78,7 +98,7 @@ def describe(cloud: Cloud, account: Account) -> dict[str, str]:
 
 def project(cloud: Cloud, account: Account, roles: tuple[str, ...] = ("member",), limit: int = -1) -> str:
     """Make a project with a user of the given roles, and with `limit` as each of its quotas (-1: none); return its id."""
-    admin = Administrator(cloud)
+    admin = Client.administrator(cloud)
     made = _named(admin, "keystone", "/v3/projects", "project", {"name": account.project, "domain_id": "default"})
     user = {"name": account.user, "domain_id": "default", "password": account.password}
     person = _named(admin, "keystone", "/v3/users", "user", user)
@@ -90,7 +110,7 @@ def project(cloud: Cloud, account: Account, roles: tuple[str, ...] = ("member",)
     return made
 
 
-def image(admin: Administrator, name: str, content: bytes, **properties: str) -> str:
+def image(admin: Client, name: str, content: bytes, **properties: str) -> str:
     """Store an image that everybody may use, and return its id."""
     found = admin.get("glance", f"/v2/images?name={name}")["images"]
     made = (
@@ -101,14 +121,14 @@ def image(admin: Administrator, name: str, content: bytes, **properties: str) ->
     return str(made["id"])
 
 
-def _flavours(admin: Administrator) -> None:
+def _flavours(admin: Client) -> None:
     known = {flavour["name"] for flavour in admin.get("nova", "/v2.1/flavors")["flavors"]}
     for name, (vcpus, ram, disk) in {**FLAVOURS, **HUGE}.items():
         if name not in known:
             admin.post("nova", "/v2.1/flavors", {"flavor": {"name": name, "vcpus": vcpus, "ram": ram, "disk": disk}})
 
 
-def _networks(admin: Administrator) -> None:
+def _networks(admin: Client) -> None:
     network = {
         "name": PUBLIC,
         "router:external": True,
@@ -132,7 +152,7 @@ def _write_secret(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def _named(admin: Administrator, service: str, path: str, kind: str, fields: dict[str, Any]) -> str:
+def _named(admin: Client, service: str, path: str, kind: str, fields: dict[str, Any]) -> str:
     found = admin.get(service, f"{path}?name={fields['name']}")[f"{kind}s"]
     made = found[0] if found else admin.post(service, path, {kind: fields})[kind]
     return str(made["id"])

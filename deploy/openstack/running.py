@@ -20,7 +20,7 @@ from pathlib import Path
 from deploy.openstack import operator, programs, template
 from deploy.openstack.crew import Crew
 from deploy.openstack.errors import AlreadyRunning, CloudFailed, NotInstalled, NotRunning
-from deploy.openstack.layout import PROJECT, Cloud
+from deploy.openstack.layout import PROJECT, Cloud, Profile
 from deploy.openstack.programs import Report
 
 STOP_TIMEOUT = 30.0  # seconds
@@ -35,7 +35,7 @@ async def run(cloud: Cloud, report: Report) -> None:
     if pid(cloud.state) is not None:
         raise AlreadyRunning(f"A cloud runs on {cloud.state} already.")
     cloud.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    cloud.pid_file.write_text(f"{os.getpid()} {_started(os.getpid())}")
+    cloud.pid_file.write_text(f"{os.getpid()} {_started(os.getpid())} {cloud.profile} {cloud.address}")
     crew = Crew(cloud.logs, programs.environment(cloud))
     try:
         await _until_told(_live(cloud, crew, report))
@@ -118,10 +118,18 @@ def down(state: Path) -> None:
 def pid(state: Path) -> int | None:
     """The first process of the cloud that runs on a state."""
     try:
-        number, started = (state / "pid").read_text().split()
+        number, started, *_ = (state / "pid").read_text().split()
         return int(number) if _started(int(number)) == started else None
     except (FileNotFoundError, ProcessLookupError, ValueError):
         return None
+
+
+def cloud(state: Path) -> Cloud:
+    """The cloud that runs on a state."""
+    if pid(state) is None:
+        raise NotRunning(f"No cloud runs on {state}.")
+    _, _, profile, address = (state / "pid").read_text().split()
+    return Cloud(state, address, Profile(profile))
 
 
 def members(state: Path) -> dict[int, str]:
