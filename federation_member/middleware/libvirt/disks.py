@@ -38,7 +38,7 @@ def known(path: Path) -> Disk:
 
 async def virtual_size(disk: Disk) -> int:
     """The octets of the disk that a file describes."""
-    told = await _img("info", "--output=json", "-f", disk.format, str(disk.path))
+    told = await _img("info", "-U", "--output=json", "-f", disk.format, str(disk.path))
     return int(json.loads(told)["virtual-size"])
 
 

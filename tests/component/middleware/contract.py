@@ -238,6 +238,7 @@ class MiddlewareContract:
         died: list[str] = []
         async with running(site, died.append) as middleware:
             owned = await a_machine(middleware, site)
+            died.clear()  # it may have been told that the machine came up
             await site.kill(owned.key)
             await eventually(lambda: owned.key in died)
             await self._is_lost(middleware, owned.key)
