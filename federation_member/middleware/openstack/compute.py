@@ -140,7 +140,7 @@ class Compute:
         server = the_one(found)
         if server is not None and server.status not in servers.BEING_MADE:
             await self._remove_doubles(cloud, key, [one for one in found if one.id != server.id])
-        return server or await self._untagged(cloud, ports, key), ports
+        return server or await self._mark_again(cloud, key, await self._untagged(cloud, ports, found)), ports
 
     async def _remove_doubles(self, cloud: Cloud, key: str, doubles: list[Server]) -> None:
         for double in doubles:
@@ -148,36 +148,37 @@ class Compute:
                 log.warning("double_deleted", key=key, server=double.id)
                 await cloud.delete("compute", f"/servers/{double.id}")
 
-    async def _untagged(self, cloud: Cloud, ports: list[Port], key: str) -> Server | None:
-        for holder in sorted({port.device_id for port in ports if port.device_id}):
-            server = await servers.show(cloud, holder)
-            if server is not None and not server.is_gone and not server.is_going:
-                log.warning("server_marked_again", key=key, server=server.id)
-                tags = sorted({*server.tags, self._marks.site_tag, self._marks.key_tag(key)})
-                await cloud.put("compute", f"/servers/{server.id}/tags", {"tags": tags}, Tags)
-                return server
-        return None
+    async def _untagged(self, cloud: Cloud, ports: list[Port], tagged: list[Server]) -> list[Server]:
+        """The servers that hold our ports, and have not our tags."""
+        holders = {port.device_id for port in ports if port.device_id} - {server.id for server in tagged}
+        found = await asyncio.gather(*(servers.show(cloud, holder) for holder in sorted(holders)))
+        return [server for server in found if server is not None and not server.is_gone and not server.is_going]
+
+    async def _mark_again(self, cloud: Cloud, key: str, untagged: list[Server]) -> Server | None:
+        server = the_one(untagged)
+        if server is not None:
+            log.warning("server_marked_again", key=key, server=server.id)
+            tags = sorted({*server.tags, self._marks.site_tag, self._marks.key_tag(key)})
+            await cloud.put("compute", f"/servers/{server.id}/tags", {"tags": tags}, Tags)
+        return server
 
     async def delete(self, cloud: Cloud, key: str) -> None:
         """Remove the server, wait until it is gone, then remove its public address and its ports."""
         self._images.release(key)
         found, ports = await asyncio.gather(servers.with_key(cloud, self._marks, key), self._ports.of(cloud, key))
-        if (untagged := await self._untagged(cloud, ports, key)) is not None:
-            found.append(untagged)
-        await asyncio.gather(*(self._end(cloud, server) for server in {one.id: one for one in found}.values()))
-        await self._addresses.remove(cloud, key)
+        found += await self._untagged(cloud, ports, found)
+        await asyncio.gather(self._addresses.remove(cloud, key), *(self._end(cloud, server) for server in found))
         await self._ports.remove(cloud, key)
 
     async def _end(self, cloud: Cloud, server: Server) -> None:
-        if server.is_gone:
-            return
-        await cloud.delete("compute", f"/servers/{server.id}")
+        if not server.is_gone:
+            await cloud.delete("compute", f"/servers/{server.id}")
 
         async def is_gone() -> bool:
             now = await servers.show(cloud, server.id)
             if now is not None and now.status == "SOFT_DELETED":
                 await servers.act(cloud, now, "forceDelete")
-            return now is None or now.is_gone
+            return now is None or now.status == "DELETED"
 
         await until_gone(self._context, f"the machine {server.id}", is_gone)
 

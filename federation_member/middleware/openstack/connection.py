@@ -151,13 +151,7 @@ class Cloud:
             raise
         except Exception as error:
             meaning = translated(error, what)
-            log.warning(
-                "cloud_call_failed",
-                account=self.account,
-                call=what,
-                error=type(error).__name__,
-                reason=str(error)[:300],
-            )
+            log.warning("cloud_call_failed", account=self.account, error=type(error).__name__, reason=meaning.message)
             if isinstance(meaning, NotAuthorised):
                 self._forget()
             raise meaning from error

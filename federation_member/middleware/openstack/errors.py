@@ -40,7 +40,8 @@ class InConflict(MiddlewareError):
 _QUOTA = re.compile(r"quota|limit exceeded|VolumeLimitExceeded", re.IGNORECASE)
 _CAPACITY = re.compile(
     r"no valid host|No more IP addresses|IpAddressGenerationFailure|ExternalIpAddressExhausted|NoNetworkAvailable"
-    r"|no available|not enough|InsufficientFreeSpace|No valid backend|available weighted backend|OutOfCapacity|Exceeded maximum number of retries",
+    r"|no available|not enough|InsufficientFreeSpace|No valid backend|available weighted backend|OutOfCapacity"
+    r"|Exceeded maximum number of retries",
     re.IGNORECASE,
 )
 _IMAGE = re.compile(
@@ -127,4 +128,6 @@ def translated(error: Exception, what: str) -> MiddlewareError:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:LONGEST]
+    """Without what requests and urllib3 add: it names their objects, and says nothing new."""
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return line.partition(": HTTPConnectionPool")[0].partition(": HTTPSConnectionPool")[0][:LONGEST]

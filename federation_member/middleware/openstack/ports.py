@@ -3,8 +3,8 @@
 A machine's ports are made before it, each with the machine's mark: its address is known before it runs, and no two machines can
 ever run with the same ones, whatever answers get lost on the way.
 
-The group belongs to the account, because Neutron counts groups (10 for a project by default). It is made with the first machine
-and goes with the last one: Neutron refuses to delete a group that a port still uses.
+The group belongs to the account, because Neutron counts groups (10 for a project by default): it is made with the first machine
+and stays, as Neutron's own default group does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from federation_member.middleware.contract import StillUsed, UnusableSpec
+from federation_member.middleware.contract import UnusableSpec
 from federation_member.middleware.openstack.connection import Cloud, Empty
 from federation_member.middleware.openstack.errors import InConflict, NotThere
 from federation_member.middleware.openstack.kinds import Context, Described, Thing
@@ -98,7 +98,7 @@ class MachinePorts:
         except (NotThere, UnusableSpec):
             if self._groups.pop(cloud.account, None) is None:
                 raise
-        return await self._post(cloud, key, name, places)  # the group had gone with the last machine
+        return await self._post(cloud, key, name, places)  # somebody may have removed the group
 
     async def _post(self, cloud: Cloud, key: str, name: str, places: list[Place]) -> list[Port]:
         group = await self._group(cloud)
@@ -115,11 +115,9 @@ class MachinePorts:
         return (await cloud.post("network", "/ports", {"ports": ports}, Ports)).ports
 
     async def remove(self, cloud: Cloud, key: str) -> None:
-        """Remove them, and the group with the last one."""
+        """Remove them."""
         ports = await self.of(cloud, key)
         await asyncio.gather(*(cloud.delete("network", f"/ports/{port.id}") for port in ports))
-        if ports:
-            await self._remove_group(cloud)
 
     async def _list(self, cloud: Cloud, **query: str) -> list[Port]:
         fields = [
@@ -168,10 +166,3 @@ class MachinePorts:
         query = {"description": mark, "project_id": await cloud.project_id()}
         found = await cloud.all("network", "/security-groups", "security_groups", Described, **query)
         return sorted((group for group in found if group.description == mark), key=lambda group: group.id)
-
-    async def _remove_group(self, cloud: Cloud) -> None:
-        async with self._locks.setdefault(cloud.account, asyncio.Lock()):
-            self._groups.pop(cloud.account, None)
-            for group in await self._find_groups(cloud):
-                with suppress(StillUsed, InConflict):
-                    await cloud.delete("network", f"/security-groups/{group.id}")

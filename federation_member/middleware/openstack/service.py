@@ -27,6 +27,7 @@ from federation_member.middleware.contract import (
     NotAuthorised,
     Owned,
     Quota,
+    Status,
     UnusableSpec,
 )
 from federation_member.middleware.openstack import power
@@ -176,10 +177,11 @@ class OpenStackMiddleware:
         cloud = await self._accounts.get(request.account.name)
         async with self._lock(key):
             self._deleted.pop(key, None)
-            if kind.name == COMPUTE:
-                self._watch.begun(cloud, key)
+            self._watch.follow(cloud)
             made = await kind.create(cloud, key, request)
             self._places[key] = (cloud, kind)
+            if kind.name == COMPUTE and made.status is Status.CREATING and made.instance.address is not None:
+                self._watch.begun(cloud, key)  # a server is on its way, not only its image
             return made
 
     async def get(self, key: str) -> Owned | None:

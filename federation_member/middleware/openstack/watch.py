@@ -21,7 +21,7 @@ from federation_member.middleware.openstack.kinds import Context
 from federation_member.middleware.openstack.servers import BEING_MADE, Server
 
 log = structlog.get_logger()
-SOONEST = 0.25  # seconds between two looks while something is new
+SOONEST = 0.3  # seconds between two looks while something is new
 SLOWING = 8  # the pause is this part of the time since something was begun
 OVERLAP = timedelta(seconds=2)  # servers change in the order of their `updated`, but only about
 LATE = 600.0  # seconds for which an account that has nothing of ours is looked at: answers get lost, and are carried out late
@@ -50,14 +50,19 @@ class Watch:
 
     def follow(self, cloud: Cloud) -> None:
         """There is something of ours in the account."""
-        known = self._accounts.setdefault(cloud.account, _Account(cloud))
+        if cloud.account not in self._accounts:
+            self._accounts[cloud.account] = _Account(cloud)
+            self._woken.set()
+        known = self._accounts[cloud.account]
         known.cloud, known.busy = cloud, time.monotonic()
-        self._woken.set()
 
     def begun(self, cloud: Cloud, key: str) -> None:
         """A server is being made, so look soon."""
         self.follow(cloud)
-        self._accounts[cloud.account].awaited.setdefault(key, time.monotonic())
+        awaited = self._accounts[cloud.account].awaited
+        if key not in awaited:
+            awaited[key] = time.monotonic()
+            self._woken.set()
 
     def forget(self, cloud: Cloud, key: str) -> None:
         """What was under the key is gone on purpose."""

@@ -1,4 +1,4 @@
-"""A place for the `openstack` kind: two projects in a real OpenStack, and a network that both of them see.
+"""A place for the `openstack` kind: two projects in a real OpenStack.
 
 The cloud is one for all tests; each test has a site mark of its own, so that what it leaves behind is its own.
 """
@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from deploy.openstack import operator
-from deploy.openstack.api import Administrator
+from deploy.openstack.api import Account as Login
+from deploy.openstack.api import Client
 from deploy.openstack.layout import Cloud
 from federation_member.middleware.contract import Account
 from federation_member.middleware.openstack import OpenStackMiddleware
 from federation_member.middleware.openstack.config import OpenStackConfig
+from federation_member.middleware.openstack.marks import Marks
 from fedkit.protocol.lending import Flavour
 
 ACCOUNT = Account("tests")
 PASSWORD = "a password of tests"
-SITE_NETWORK = {"cidr": "10.66.0.0/16", "gateway_ip": "10.66.0.1"}
 FLAVOUR = Flavour(name="tiny", vcpu=1, ram_mb=128, disk_gb=1)
 LISTS = (  # service, path, name of what may carry a mark
     ("nova", "/v2.1/servers/detail?all_tenants=1", "servers"),
@@ -72,7 +73,7 @@ class OpenStackSite:
         return {
             "site": self.site,
             "auth_url": self.openstack.auth_url,
-            "network": f"{self.prefix}-intranet",
+            "network": operator.INTRANET,
             "public_network": operator.PUBLIC,
             "accounts": accounts,
             "admin": {"user": "admin", "password_file": str(self.folder / "admin"), "project": "admin"},
@@ -88,13 +89,13 @@ class OpenStackSite:
         await asyncio.to_thread(self._kill, key)
 
     def _kill(self, key: str) -> None:
-        admin = Administrator(self.openstack)
+        admin = Client.administrator(self.openstack)
         for server in self.servers(key):
             admin.delete("nova", f"/v2.1/servers/{server['id']}")
 
     def servers(self, key: str) -> list[dict[str, Any]]:
         """What Nova has under the key."""
-        every = Administrator(self.openstack).get("nova", "/v2.1/servers/detail?all_tenants=1")["servers"]
+        every = Client.administrator(self.openstack).get("nova", "/v2.1/servers/detail?all_tenants=1")["servers"]
         return [server for server in every if server["metadata"].get("fedmesh_key") == key]
 
     async def leftovers(self) -> list[str]:
@@ -102,16 +103,24 @@ class OpenStackSite:
         return await asyncio.to_thread(self._leftovers)
 
     def _leftovers(self) -> list[str]:
-        admin = Administrator(self.openstack)
+        admin = Client.administrator(self.openstack)
         found = []
         for service, path, name in LISTS:
             things = admin.get(service, path.format(project=admin.project))[name]
-            found += [f"{name}: {thing}" for thing in things if self.site in repr(thing) and not is_going(thing)]
+            found += [f"{name}: {thing}" for thing in things if self.site in repr(thing) and not self._stays(thing)]
         return found
 
+    def _stays(self, thing: dict[str, Any]) -> bool:
+        """Whether the cloud only has to finish with it, or it is the machines' security group, which stays with the account."""
+        return thing.get("OS-EXT-STS:task_state") == "deleting" or thing.get("description") == Marks(self.site).base
+
     def clear(self) -> None:
-        """Remove what a failed test left."""
+        """Remove what a failed test left, and what stays."""
         asyncio.run(self._delete_all())
+        admin = Client.administrator(self.openstack)
+        for group in admin.get("neutron", "/v2.0/security-groups")["security_groups"]:
+            if group["description"] == Marks(self.site).base:
+                admin.delete("neutron", f"/v2.0/security-groups/{group['id']}")
 
     async def _delete_all(self) -> None:
         middleware = self.middleware()
@@ -123,23 +132,12 @@ class OpenStackSite:
         await middleware.stop()
 
 
-def is_going(thing: dict[str, Any]) -> bool:
-    """Whether the cloud only has to finish with it."""
-    return thing.get("OS-EXT-STS:task_state") == "deleting"
-
-
 def prepare(cloud: Cloud, prefix: str) -> None:
-    """Make the projects and the network, if they are not there."""
+    """Make the projects, if they are not there."""
     for name in ("tests", "shared"):
-        operator.project(cloud, operator.Account(f"{prefix}-{name}", f"{prefix}-{name}", PASSWORD))
-    admin = Administrator(cloud)
-    name = f"{prefix}-intranet"
-    if admin.get("neutron", f"/v2.0/networks?name={name}")["networks"]:
-        return
-    network = admin.post("neutron", "/v2.0/networks", {"network": {"name": name, "shared": True}})["network"]["id"]
-    subnet = {"network_id": network, "name": name, "ip_version": 4} | SITE_NETWORK
-    made = admin.post("neutron", "/v2.0/subnets", {"subnet": subnet})["subnet"]["id"]
-    public = admin.get("neutron", f"/v2.0/networks?name={operator.PUBLIC}")["networks"][0]["id"]
-    body = {"router": {"name": name, "external_gateway_info": {"network_id": public}}}
-    router = admin.post("neutron", "/v2.0/routers", body)["router"]["id"]
-    admin.put("neutron", f"/v2.0/routers/{router}/add_router_interface", {"subnet_id": made})
+        operator.project(cloud, login(prefix, name))
+
+
+def login(prefix: str, name: str) -> Login:
+    """Who may act in the project of the account `name`."""
+    return Login(f"{prefix}-{name}", f"{prefix}-{name}", PASSWORD)

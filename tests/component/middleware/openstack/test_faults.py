@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.openstack.api import Administrator
+from deploy.openstack.api import Client
 from federation_member.middleware.contract import (
     Account,
     ComputeRequest,
@@ -213,7 +213,7 @@ async def test_a_machine_is_untagged_and_renamed_behind_our_back(site: OpenStack
     key = new_key()
     async with running(site) as middleware:
         owned = await made(middleware, key, compute(site))
-        admin = Administrator(site.openstack)
+        admin = Client.administrator(site.openstack)
         server = site.servers(key)[0]["id"]
         admin.delete("nova", f"/v2.1/servers/{server}/tags")
         admin.put("nova", f"/v2.1/servers/{server}", {"server": {"name": "mine"}})

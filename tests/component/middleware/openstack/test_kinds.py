@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from deploy.openstack.api import Administrator
+from deploy.openstack.api import Client
 from federation_member.middleware.contract import (
     MiddlewareError,
     NoQuota,
@@ -37,7 +37,7 @@ from fedkit.protocol.lending import (
 from tests.component.middleware.contract import a_machine, compute, eventually, keys_of, made, new_key, plain, running
 from tests.component.middleware.images.conftest import GOOD, sha256
 from tests.component.middleware.images.servers import Server, file, serving
-from tests.component.middleware.openstack.place import OpenStackSite
+from tests.component.middleware.openstack.place import OpenStackSite, login
 from tests.support.openstack_faults import Fault, FaultyCloud, cut_answer, fail, lose_answer, say
 
 HTTPS = SecurityRule(ports=(443, 443), cidr="192.0.2.0/24")
@@ -47,7 +47,7 @@ class Books:
     """What the cloud's operator sees of the site, by name of the list."""
 
     def __init__(self, site: OpenStackSite) -> None:
-        self._site, self._admin = site, Administrator(site.openstack)
+        self._site, self._admin = site, Client.administrator(site.openstack)
 
     def volumes(self) -> list[dict[str, Any]]:
         """Of Cinder."""
@@ -440,7 +440,7 @@ class TestSnapshots:
             machine = (await a_machine(middleware, site)).key
             snapshot = (await made(middleware, new_key(), plain(site, SnapshotSpec(machine=machine)))).key
             copy = (await made(middleware, new_key(), compute(site, image=SNAPSHOT + snapshot))).key
-            admin = Administrator(site.openstack)
+            admin = Client.administrator(site.openstack)
             (server,) = site.servers(copy)
             admin.post("nova", f"/v2.1/servers/{server['id']}/action", {"createImage": {"name": "theirs"}})
             await eventually(lambda: [one["status"] for one in books.images() if one["name"] == "theirs"] == ["active"])
@@ -520,7 +520,7 @@ class TestImagesFromUrls:
         self, site: OpenStackSite, books: Books, server: Server
     ) -> None:
         async with at(site, **self.options(site, server)) as middleware:
-            project = Administrator(site.openstack, f"{site.prefix}-tests")
+            project = Client(site.openstack, login(site.prefix, "tests"))
             tags = [f"fedmesh-site={site.site}", f"fedmesh-sha256={sha256(GOOD)}"]
             body = {"name": "half", "tags": tags, "disk_format": "qcow2", "container_format": "bare"}
             half = project.post("glance", "/v2/images", body)["id"]
