@@ -29,6 +29,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, model_validator
 
 from fedkit.protocol import Body
+from fedkit.protocol.segments import SegmentGo, SegmentInfo, SegmentSpec
 
 USER_DATA_LIMIT = 256 * 1024  # octets of UTF-8
 CREDENTIALS_LIMIT = 64  # that come with one request
@@ -205,7 +206,7 @@ class SnapshotSpec(Body):
 
 SSH_AND_ICMP = (SecurityRule(protocol="tcp", ports=(22, 22)), SecurityRule(protocol="icmp"))
 
-AnySpec = ComputeSpec | NetworkSpec | VolumeSpec | AttachmentSpec | PublicIpSpec | SnapshotSpec
+AnySpec = ComputeSpec | NetworkSpec | VolumeSpec | AttachmentSpec | PublicIpSpec | SnapshotSpec | SegmentSpec
 Spec = Annotated[AnySpec, Field(discriminator="kind")]
 
 
@@ -221,7 +222,7 @@ def references(spec: AnySpec) -> dict[str, str]:
             return {spec.machine: "compute", spec.volume: "volume"}
         case PublicIpSpec() | SnapshotSpec():
             return {spec.machine: "compute"}
-        case NetworkSpec() | VolumeSpec():
+        case NetworkSpec() | VolumeSpec() | SegmentSpec():
             return {}
 
 
@@ -237,7 +238,7 @@ def with_references(spec: AnySpec, named: Mapping[str, str]) -> AnySpec:
             return spec.model_copy(update={"machine": named[spec.machine], "volume": named[spec.volume]})
         case PublicIpSpec() | SnapshotSpec():
             return spec.model_copy(update={"machine": named[spec.machine]})
-        case NetworkSpec() | VolumeSpec():
+        case NetworkSpec() | VolumeSpec() | SegmentSpec():
             return spec
 
 
@@ -287,6 +288,7 @@ class Instance(Body):
         default=None, max_length=64, description="what an attached volume is called in its machine"
     )
     power: Power | None = Field(default=None, description="of a machine, as it is now")
+    segment: SegmentInfo | None = None
 
 
 class LeaseCreate(Body):
@@ -398,6 +400,7 @@ class LeaseChange(Body):
     lease_id: Uuid
     power: Power | None = None
     rules: Rules | None = None
+    segment: SegmentGo | None = None
 
 
 class LeaseConsole(Body):

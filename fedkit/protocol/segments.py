@@ -1,0 +1,153 @@
+"""A segment: the piece of an experiment that one testbed runs, with the portals that join it to the others.
+
+It is lent like a machine, by a lease of kind `segment`, in two steps: `lease.create` obtains access and promises it (state
+`accepted`, nothing runs), `lease.change` with a `SegmentGo` starts it. So a refusal anywhere costs nothing anywhere.
+
+    controller ── lease.create ──► access granted everywhere, or nothing happens
+               ── lease.change, start ──► nodes and portals come up; each portal makes keys of its own
+    lender     ── lease.changed, SegmentInfo ──► public keys, and where the passive portals are reached
+    controller ── lease.change, connections ──► each portal is told its partner's; they connect, no other secret ever travels
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from fedkit.protocol import Body
+
+DESCRIPTION_LIMIT = 8 * 1024 * 1024  # characters of topdl; 10,000 computers take about that
+NODES_LIMIT = 20_000
+NodeName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_()-][A-Za-z0-9_().-]*$")]
+WireName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+TestbedName = Annotated[str, StringConstraints(min_length=1, max_length=257)]
+Address = Annotated[str, StringConstraints(pattern=r"^\d{1,3}(\.\d{1,3}){3}$")]
+PublicKey = Annotated[str, StringConstraints(max_length=4096, pattern=r"^(ssh-|ecdsa-|sk-)[^\n\r]+$")]
+
+
+class CrossingSpec(Body):
+    """One cut substrate at a connector; both ends of a way use the same tag for it."""
+
+    substrate: WireName
+    tag: int = Field(ge=0, le=4094)
+    stands_for: list[NodeName] = Field(default_factory=list, max_length=NODES_LIMIT)
+    ip4: list[Address] = Field(default_factory=list, max_length=NODES_LIMIT, description="of those, on this substrate")
+
+
+class ConnectorSpec(Body):
+    """A portal of this piece and what crosses there; the active end connects, the passive one is reached by a tunnel."""
+
+    name: NodeName
+    peer: TestbedName
+    active: bool
+    crossings: list[CrossingSpec] = Field(min_length=1, max_length=4095)
+
+
+class Host(Body):
+    """A line of everybody's hosts file."""
+
+    ip4: Address
+    names: list[NodeName] = Field(min_length=1, max_length=16)
+
+
+class SegmentSpec(Body):
+    """A piece. It starts when its borrower says so (`SegmentGo.start`)."""
+
+    kind: Literal["segment"] = "segment"
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")] = "segment"
+    testbed: TestbedName = Field(description="what its experimenter calls the place: name or name/subname")
+    description: str = Field(max_length=DESCRIPTION_LIMIT, description="topdl 1.0 of the piece, addresses included")
+    routing: str | None = Field(default=None, max_length=32, description="Static, Session, Manual, …")
+    connectors: list[ConnectorSpec] = Field(default_factory=list, max_length=256)
+    hosts: list[Host] = Field(
+        default_factory=list, max_length=NODES_LIMIT, description="of the whole, as this piece may see it"
+    )
+    ssh_keys: list[PublicKey] = Field(default_factory=list, max_length=64, description="who may enter its nodes")
+    requirements: str = Field(default="", max_length=4096)
+
+
+class Connection(Body):
+    """What a portal must know of its partner. An active one is told where; a passive one only by whom it will be entered."""
+
+    connector: NodeName
+    peer_key: PublicKey
+    host: str | None = Field(default=None, max_length=253)
+    port: int | None = Field(default=None, ge=1, le=65535)
+    host_key: PublicKey | None = None
+
+
+class SegmentGo(Body):
+    """How a segment is to be from now on; connections are named all, each time."""
+
+    start: bool = True
+    connections: list[Connection] = Field(default_factory=list, max_length=256)
+
+
+class NodeStatus(StrEnum):
+    """How far a node or portal is."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+class NodeInfo(Body):
+    """A node, as its borrower may see it."""
+
+    name: NodeName
+    status: NodeStatus
+    reason: str = Field(default="", max_length=512)
+    address: str | None = Field(
+        default=None, max_length=64, description="inside the lender's intranet, for the control way"
+    )
+    user: str | None = Field(default=None, max_length=64)
+    host_keys: list[str] = Field(default_factory=list, max_length=8)
+
+
+class PortalInfo(Body):
+    """A portal: its own public key, where it is reached if it is the passive end, and whether it is joined."""
+
+    connector: NodeName
+    status: NodeStatus
+    reason: str = Field(default="", max_length=512)
+    public_key: PublicKey | None = None
+    host_key: PublicKey | None = None
+    host: str | None = Field(default=None, max_length=253)
+    port: int | None = Field(default=None, ge=1, le=65535)
+    joined: bool = False
+
+
+class SegmentInfo(Body):
+    """A segment as it is now."""
+
+    nodes: list[NodeInfo] = Field(default_factory=list, max_length=NODES_LIMIT)
+    portals: list[PortalInfo] = Field(default_factory=list, max_length=256)
+
+
+class Operation(StrEnum):
+    """What can be done to a node of a running segment."""
+
+    REBOOT = "reboot"
+    STOP = "stop"
+    START = "start"
+    RUN = "run"
+    CONSOLE = "console"
+
+
+class Operate(Body):
+    """Do that to these nodes (none named: all) of a segment; `command` belongs to `run`."""
+
+    lease_id: str = Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+    operation: Operation
+    nodes: list[NodeName] = Field(default_factory=list, max_length=NODES_LIMIT)
+    command: str = Field(default="", max_length=64 * 1024)
+
+
+class Operated(Body):
+    """What came of it, node by node: what it printed (its end), or why not."""
+
+    output: dict[NodeName, str]
+    failed: dict[NodeName, str] = Field(default_factory=dict)
