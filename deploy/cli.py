@@ -26,6 +26,7 @@ from deploy.commands import (
     processes,
     topology,
     tunnels,
+    usage,
     users,
 )
 from deploy.commands.output import say
@@ -49,6 +50,7 @@ app.command("flavours")(federation.flavours)
 app.command("quota")(operations.quota)
 for _command in (operations.stop, operations.start, operations.pause, operations.rules, operations.console):
     orders.app.command(_command.__name__)(_command)
+app.command("usage")(usage.usage)
 app.add_typer(orders.app, name="order")
 app.add_typer(tunnels.app, name="tunnel")
 app.add_typer(ids.app, name="id")

@@ -65,6 +65,9 @@ class MemberStore(Store):
     """Where the member keeps its orders and leases, and for how long."""
 
     keep_days: int = Field(default=90, ge=1, le=36500, description="ended orders and their history are kept so long")
+    keep_usage_days: int = Field(
+        default=1100, ge=1, le=36500, description="accounts of who used how much are kept so long"
+    )
 
 
 class MiddlewareSection(Section):

@@ -29,6 +29,7 @@ from federation_member.orders.picker import load_picker
 from federation_member.orders.retention import Retention
 from federation_member.orders.service import OrderService
 from federation_member.plugins import load_middleware
+from federation_member.usage.service import Usage
 from federation_member.web.app import make_app
 from federation_member.web.services import Services
 from fedkit.clock import Clock, now
@@ -83,10 +84,19 @@ async def open_member(
         credentials = Credentials(db, revoking, clock, orders.look_again)
         accounts = Accounts(db, clock, on_change=credentials.look)
         services = Services(
-            orders, directory, accounts, credentials, access.log, key.fedid, config.name, component.missing
+            orders,
+            directory,
+            accounts,
+            credentials,
+            access.log,
+            Usage(db, clock),
+            key.fedid,
+            config.name,
+            component.missing,
         )
         http = HttpServer(make_app(services, _metrics(component, directory)), config.api.listen)
-        retention = Retention(db, clock, timedelta(days=config.store.keep_days))
+        store = config.store
+        retention = Retention(db, clock, timedelta(days=store.keep_days), timedelta(days=store.keep_usage_days))
         component.offer_status(lambda: {"directory": directory.freshness()})
         with closing(accounts):
             async with (

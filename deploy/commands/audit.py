@@ -29,7 +29,9 @@ app = typer.Typer(
 
 @app.command("list")
 def list_(
-    kind: Annotated[str | None, typer.Option(help="Only decision, renewal, release, revocation or policy.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Only decision, renewal, release, revocation, usage or policy.")
+    ] = None,
     last: Annotated[int, typer.Option(min=1, help="How many entries, newest first.")] = 50,
     output: OutputOption = Format.TABLE,
 ) -> None:
@@ -94,4 +96,9 @@ def _words(entry: dict[str, Any]) -> str:
             return f"{said['allocation']} {said['reason']}".strip()
         case "revocation":
             return f"list {said['serial']} of {said['issuer']} ends {len(said['ends'])} grants"
+        case "usage":
+            sizes = ", ".join(f"{value} {name}" for name, value in said["sizes"].items() if value) or "no sizes"
+            return (
+                f"{said['project']}/{said['user']} at {said['address']}: {said['lends']} with {sizes} {said['event']}"
+            )
     return f"policy {said['policy'][:12]}"

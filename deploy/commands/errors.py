@@ -62,3 +62,9 @@ class Refused(FedError):
         self.code = str(problem["code"])  # type: ignore[misc]
         self.http = int(problem["status"])  # type: ignore[misc]
         self.exit = Exit(problem["exit"])  # type: ignore[misc]
+
+
+class UnusableTime(InputError):
+    """A time is not written as ISO 8601 says."""
+
+    code = "cli.unusable_time"

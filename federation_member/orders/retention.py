@@ -3,8 +3,9 @@
     ended orders     `keep` after their last change, with their attempts; not before every lender has confirmed
     events           `keep` after they happened, also those of orders that live on
     idempotency keys `KEEP_KEYS` after they came: longer than any client repeats a request
+    spells           `keep_usage` after they ended: accounts outlive what they are of
 
-The lender's book needs none of this: what has ended there is forgotten after a day (`leases.RETENTION`).
+The lender's book of leases needs none of this: what has ended there is forgotten after a day (`leases.RETENTION`).
 
 Each step is one small transaction, so nobody waits for it, and a crash in between costs nothing: the next run goes on. Several
 processes on one database may do it at once.
@@ -24,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from federation_member.orders.model import OrderState
 from federation_member.orders.store import FINAL
 from federation_member.orders.tables import order_attempts, order_events, order_requests, order_uses, orders
+from federation_member.usage import book
 from fedkit.clock import Clock
 from fedkit.store import Database
 
@@ -39,12 +41,13 @@ Step = Callable[[Connection, datetime], int]
 
 
 class Retention:
-    """Forgets in the background; `keep` is how long a person may look back."""
+    """Forgets in the background; `keep` is how long a person may look back, `keep_usage` for how long there are accounts."""
 
-    def __init__(self, db: Database, clock: Clock, keep: timedelta) -> None:
+    def __init__(self, db: Database, clock: Clock, keep: timedelta, keep_usage: timedelta) -> None:
         self._db = db
         self._clock = clock
         self._keep = keep
+        self._keep_usage = keep_usage
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -62,6 +65,7 @@ class Retention:
             "orders": await self._all(forget_orders, old),
             "events": await self._all(forget_events, old),
             "idempotency_keys": await self._all(forget_keys, old_keys),
+            "spells": await self._all(forget_spells, now - self._keep_usage),
         }
 
     async def _run(self) -> None:
@@ -117,3 +121,8 @@ def forget_keys(conn: Connection, before: datetime) -> int:
     ids = list(conn.execute(select(t.id).where(t.created < before).limit(BATCH)).scalars())
     conn.execute(delete(order_requests).where(t.id.in_(ids)))
     return len(ids)
+
+
+def forget_spells(conn: Connection, before: datetime) -> int:
+    """Forget what ended long ago."""
+    return book.forget(conn, before, BATCH)

@@ -11,7 +11,6 @@ Sums are whole microseconds times whole sizes. Nothing is rounded before it is s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -72,9 +71,8 @@ class Party:
 
 @dataclass(frozen=True)
 class Sum:
-    """What the spells of one group come to, in microseconds times vCPU, MiB and GiB."""
+    """What spells come to, in microseconds, and in these times vCPU, MiB and GiB."""
 
-    spells: int = 0
     time: int = 0
     vcpu: int = 0
     ram_mb: int = 0
@@ -82,14 +80,13 @@ class Sum:
 
     def __add__(self, other: Sum) -> Sum:
         return Sum(
-            self.spells + other.spells,
             self.time + other.time,
             self.vcpu + other.vcpu,
             self.ram_mb + other.ram_mb,
             self.disk_gb + other.disk_gb,
         )
 
-    def hours(self) -> Mapping[str, float]:
+    def hours(self) -> dict[str, float]:
         """What a person reads, rounded."""
         parts = {
             "hours": Fraction(self.time),
@@ -100,9 +97,10 @@ class Sum:
         return {name: float(round(part / MICROSECONDS_PER_HOUR, SHOWN_DIGITS)) for name, part in parts.items()}
 
 
-def lasting(spells: int, time: int, sizes: Sizes) -> Sum:
-    """The sum of `spells` spells of the same sizes that last `time` microseconds together."""
-    return Sum(spells, time, time * sizes.vcpu, time * sizes.ram_mb, time * sizes.disk_gb)
+def lasting(time: int, sizes: Sizes) -> Sum:
+    """The sum of spells of the same sizes that last `time` microseconds together."""
+    time = int(time)  # PostgreSQL sums whole numbers to decimals
+    return Sum(time, time * sizes.vcpu, time * sizes.ram_mb, time * sizes.disk_gb)
 
 
 def sizes_of(spec: Spec, flavour: Flavour | None, instance: Instance | None) -> Sizes:

@@ -1,4 +1,4 @@
-"""The table of spells. Every row of the future is found by `ended`: a span of time reads what ended since, and what is open."""
+"""The table of spells. A span of time is found by `ended`: it reads what ended since it began, and what is open."""
 
 from __future__ import annotations
 

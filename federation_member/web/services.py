@@ -16,6 +16,7 @@ from federation_member.credentials.service import Credentials
 from federation_member.orders.candidates import KnownMember
 from federation_member.orders.model import Explanation, NewOrder, Order, OrderEvent, OrderKind, OrderState, User
 from federation_member.orders.operations import OrderChange, QuotaAt
+from federation_member.usage.service import Usage
 
 
 class Orders(Protocol):
@@ -89,6 +90,7 @@ class Services:
     accounts: Accounts
     credentials: Credentials
     audit: AuditLog
+    usage: Usage
     fedid: str
     name: str
     missing: Callable[[], list[str]]

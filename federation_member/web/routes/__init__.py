@@ -1,6 +1,6 @@
 """The operations of the API, one file for each part."""
 
-from federation_member.web.routes import audit, credentials, federation, login, meta, operations, orders, tokens
+from federation_member.web.routes import audit, credentials, federation, login, meta, operations, orders, tokens, usage
 from federation_member.web.routing import Route
 
 ALL: tuple[Route, ...] = (
@@ -12,4 +12,5 @@ ALL: tuple[Route, ...] = (
     *credentials.routes,
     *federation.routes,
     *audit.routes,
+    *usage.routes,
 )

@@ -20,6 +20,7 @@ from fedkit.store import Database, Tx
 from tests.unit.orders.examples import START, an_order
 
 KEEP = timedelta(days=90)
+KEEP_USAGE = timedelta(days=1100)
 LATER = START + KEEP + timedelta(seconds=1)
 YOUNG = START + timedelta(seconds=2)
 
@@ -34,7 +35,7 @@ async def db(database_url: str) -> AsyncIterator[Database]:
 
 def forgetful(db: Database) -> Retention:
     """Forgets what was over at `START`."""
-    return Retention(db, lambda: LATER, KEEP)
+    return Retention(db, lambda: LATER, KEEP, KEEP_USAGE)
 
 
 def order(tx: Tx, state: OrderState, *attempts: AttemptState, **changes: Any) -> str:
@@ -104,7 +105,7 @@ async def test_idempotency_keys_are_kept_for_a_week(db: Database) -> None:
     await db.run(lambda tx: note(tx, "old", retention.KEEP_KEYS + timedelta(seconds=1)))
     assert (await forgetful(db).forget())["idempotency_keys"] == 1
     assert await left(db, order_requests) == {"young"}
-    await Retention(db, lambda: LATER, timedelta(days=1)).forget()
+    await Retention(db, lambda: LATER, timedelta(days=1), KEEP_USAGE).forget()
     assert await left(db, order_requests) == set()  # never longer than the orders that they name
 
 

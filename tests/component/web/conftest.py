@@ -19,6 +19,7 @@ from federation_member.accounts.service import Accounts
 from federation_member.credentials.revoking import Revoking
 from federation_member.credentials.service import Credentials
 from federation_member.directory.model import KnownMember
+from federation_member.usage.service import Usage
 from federation_member.web.app import make_app
 from federation_member.web.services import Services
 from fedkit.clock import now
@@ -97,6 +98,7 @@ async def open_site(folder: Path, heartbeat: float = 15.0) -> AsyncIterator[Site
             accounts=site.accounts,
             credentials=Credentials(db, revoking, now, lambda: None),
             audit=AuditLog(db, MEMBER_KEY.public),
+            usage=Usage(db, now),
             fedid=ME,
             name="site-a.test",
             missing=lambda: site.missing,

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from federation_member.access.log import AuditLog
 from federation_member.orders.candidates import KnownMember
+from federation_member.usage.service import Usage
 from federation_member.web.app import make_app
 from federation_member.web.services import Services
 from fedkit.service import HttpServer
@@ -42,6 +43,7 @@ async def dashboard(member: Member) -> AsyncIterator[str]:
         accounts=member.accounts,
         credentials=member.credentials,
         audit=AuditLog(member.db, member.key.public),
+        usage=Usage(member.db, member.federation.clock),
         fedid=member.key.fedid,
         name=member.name,
         missing=list,
