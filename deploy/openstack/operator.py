@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ ROUTER = "edge"
 INTRANET_SUBNET = {"cidr": "10.60.0.0/20", "dns_nameservers": []}
 PUBLIC_SUBNET = {"cidr": "203.0.113.0/24", "gateway_ip": "203.0.113.1", "enable_dhcp": False}  # TEST-NET-3 (RFC 5737)
 POOL = [{"start": "203.0.113.10", "end": "203.0.113.250"}]
-UNLIMITED = {
+QUOTAS = {  # where each service keeps them
     "nova": ("/v2.1/os-quota-sets/{}", "quota_set", ("instances", "cores", "ram", "key_pairs")),
     "cinder": ("/v3/os-quota-sets/{}", "quota_set", ("volumes", "gigabytes", "snapshots", "backups")),
     "neutron": (
@@ -96,8 +97,10 @@ def describe(cloud: Cloud, account: Account) -> dict[str, str]:
     }
 
 
-def project(cloud: Cloud, account: Account, roles: tuple[str, ...] = ("member",), limit: int = -1) -> str:
-    """Make a project with a user of the given roles, and with `limit` as each of its quotas (-1: none); return its id."""
+def project(
+    cloud: Cloud, account: Account, roles: tuple[str, ...] = ("member",), limits: Mapping[str, int] | None = None
+) -> str:
+    """Make a project with a user of the given roles, without quotas but for `limits` (such as instances), and return its id."""
     admin = Client.administrator(cloud)
     made = _named(admin, "keystone", "/v3/projects", "project", {"name": account.project, "domain_id": "default"})
     user = {"name": account.user, "domain_id": "default", "password": account.password}
@@ -105,8 +108,8 @@ def project(cloud: Cloud, account: Account, roles: tuple[str, ...] = ("member",)
     known = {role["name"]: role["id"] for role in admin.get("keystone", "/v3/roles")["roles"]}
     for role in roles:
         admin.put("keystone", f"/v3/projects/{made}/users/{person}/roles/{known[role]}")
-    for service, (path, name, limits) in UNLIMITED.items():
-        admin.put(service, path.format(made), {name: dict.fromkeys(limits, limit)})
+    for service, (path, kind, names) in QUOTAS.items():
+        admin.put(service, path.format(made), {kind: {name: (limits or {}).get(name, -1) for name in names}})
     return made
 
 

@@ -1,7 +1,7 @@
 """Shares the tests out to the processes of a run (pytest-xdist, `pytest -n 3`).
 
-The tests of a file stay in one process, in their order, and with them all files that use the same lab: a lab takes seconds to come
-up, and its tests kill and cut what others use. Those that mostly wait for what they killed to come back have a lab of their own
+The tests of a file stay in one process, in their order, and with them all files that use the same lab or the same OpenStack: they take
+seconds to come up, and tests kill and cut what others use. Those that mostly wait for what they killed to come back have a lab of their own
 beside the others'. Everything else is free; large shares go first.
 """
 
@@ -14,6 +14,7 @@ from xdist.remote import Producer  # type: ignore[import-untyped]
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 LAB = PurePosixPath("tests/lab")
+CLOUD = PurePosixPath("tests/component/middleware/openstack")
 WAITING = {"test_crashes", "test_partitions", "test_hostile"}
 OWN = {"test_network", "test_lifecycle", "test_demo", "test_libvirt"}  # have labs of their own anyway
 
@@ -28,6 +29,8 @@ class Lanes(LoadScopeScheduling):  # type: ignore[misc]
 def share(nodeid: str) -> str:
     """Name the share of work that a test belongs to."""
     file = PurePosixPath(nodeid.partition("::")[0])
+    if CLOUD in file.parents:
+        return "an OpenStack"
     if file.parent != LAB or file.stem in OWN:
         return str(file)
     return "a lab for waiting" if file.stem in WAITING else "the lab"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,20 +9,18 @@ import pytest
 
 from deploy.openstack.layout import Cloud
 from tests.component.middleware.openstack.place import OpenStackSite, prepare
+from tests.support.openstack import OpenStack, real_openstack
+
+__all__ = ["real_openstack"]
 
 PREFIX = "contract"
 
 
 @pytest.fixture(scope="session")
-def openstack() -> Cloud:
-    """The cloud; FEDMESH_TEST_OPENSTACK is `STATE ADDRESS` of one that runs."""
-    given = os.environ.get("FEDMESH_TEST_OPENSTACK")
-    if given is None:
-        pytest.skip("needs FEDMESH_TEST_OPENSTACK")
-    state, address = given.split()
-    cloud = Cloud(Path(state), address)
-    prepare(cloud, PREFIX)
-    return cloud
+def openstack(real_openstack: OpenStack) -> Cloud:
+    """The cloud, with the projects that the tests share."""
+    prepare(real_openstack.cloud, PREFIX)
+    return real_openstack.cloud
 
 
 @pytest.fixture
