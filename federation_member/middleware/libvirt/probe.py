@@ -88,7 +88,7 @@ async def _obstacle(emulator: Path, kernel: Path | None, device: Path) -> str:
     finally:
         if process.returncode is None:
             process.kill()
-        await process.wait()
+        await process.communicate()  # wait() alone would wait for ever for a pipe that is full
     if SIGN_OF_LIFE in said:
         return ""
     last = said.decode(errors="replace").strip().splitlines()[-1:]
