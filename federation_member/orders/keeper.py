@@ -40,12 +40,14 @@ from federation_member.middleware.contract import (
 from federation_member.orders import lease_uses, leases
 from federation_member.orders.leases import ENDED, LIVE, Lease
 from federation_member.orders.lending import Lending
+from federation_member.orders.store import REASON_LENGTH
 from federation_member.orders.tunnels import Tunnels
 from federation_member.orders.wishes import fulfil
 from fedkit.clock import Clock
 from fedkit.errors import FedError
 from fedkit.mesh.errors import MeshError
 from fedkit.protocol.lending import ComputeSpec, Instance, LeaseState
+from fedkit.protocol.segments import SegmentSpec
 from fedkit.store import Database, Tx
 
 log = structlog.get_logger()
@@ -54,9 +56,8 @@ SWEEP = ""  # the key under which the queue holds the comparison with `list_owne
 ORPHAN = "orphan "  # before the key of an instance that stands in no book
 ACCOUNT = "account "  # before a local account's name: the key of looking at it
 PATIENCE = timedelta(seconds=60)  # how long a middleware or tunnel server may be unavailable before a lease fails
-CALL_LIMIT = timedelta(
-    minutes=3
-)  # how long one call may take; what takes longer answers `creating` and is called again
+CALL_LIMIT = timedelta(minutes=3)  # of one call; what takes longer answers `creating` and is called again
+TELL_EVERY = timedelta(seconds=5)  # how often a borrower hears how far it is
 CLAIM = timedelta(seconds=15)  # how long others wait for a process that died at work; it says so often that it lives
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between two looks at what is not finished
 
@@ -185,6 +186,7 @@ class Keeper:
 
     async def _request(self, lease: Lease, grant: Grant | None) -> InstanceRequest:
         account = Account(lease.account, None if grant is None else grant.account.certificate)
+        assert not isinstance(lease.spec, SegmentSpec)
         if not isinstance(lease.spec, ComputeSpec):
             return PlainRequest(lease.spec, account)
         assert lease.flavour is not None
@@ -196,7 +198,10 @@ class Keeper:
         if owned.status is Status.FAILED:
             return await self._fail(lease, MiddlewareError.code, owned.reason or "the instance failed")
         if owned.status is Status.CREATING:
-            return self._later(lease)
+            told, progress = lease.reason, owned.reason[:REASON_LENGTH]
+            if progress == told or self._clock() - lease.changed < TELL_EVERY:
+                return self._later(lease)
+            return await self._write(lease, reason=progress)
         return await self._db.run(lambda tx: self._runs(tx, lease.id, owned.instance))
 
     def _runs(self, tx: Tx, lease_id: str, instance: Instance) -> datetime | None:
@@ -265,13 +270,11 @@ class Keeper:
             lease = self._lending.locked(tx, seen.id)
             if lease is None or lease.state is not seen.state:
                 return None if lease is None else self._clock()
-            if "wishes" in changes:
-                changes["wishes"] = lease.wishes.without(seen.wishes, changes["wishes"])
-            state = changes.get("state", lease.state)
+            new = _merged(lease, seen, changes)
             due = self._clock()
-            if state is LeaseState.RUNNING:
-                due = self._later(lease) if changes.get("wishes", lease.wishes) else lease.expires
-            return self._lending.change(tx, lease, due=due, **changes).due
+            if new.get("state", lease.state) is LeaseState.RUNNING:
+                due = self._later(lease) if new.get("wishes", lease.wishes) else lease.expires
+            return self._lending.change(tx, lease, due=due, **new).due
 
         return await self._db.run(write)
 
@@ -315,3 +318,11 @@ class Keeper:
             self._lending.wake(key)
         for account in sorted(await self._accounts.all()):
             self._lending.wake(ACCOUNT + account)
+
+
+def _merged(lease: Lease, seen: Lease, changes: dict[str, Any]) -> dict[str, Any]:
+    """What a look came to, for a lease of which something else may be wanted by now; then a refusal is not worth telling."""
+    if "wishes" not in changes or lease.wishes == seen.wishes:
+        return changes
+    told = {name: value for name, value in changes.items() if name not in ("code", "reason")}
+    return told | {"wishes": lease.wishes.without(seen.wishes, changes["wishes"])}

@@ -23,7 +23,7 @@ from federation_member.orders.progress import missing_of
 from federation_member.orders.store import Record, load, load_attempt
 from fedkit.errors import FedError, RemoteError
 from fedkit.mesh.api import Peer
-from fedkit.mesh.errors import NoAnswer
+from fedkit.mesh.errors import LinkDown, NoAnswer, PeerUnreachable
 from fedkit.protocol.lending import (
     Ability,
     LeaseChange,
@@ -117,9 +117,11 @@ class Operations:
         try:
             await self._engine.ended(request_id)
         except RemoteError as error:
-            if error.code != NoAnswer.code:
-                raise
-            raise NotYet("The lender has not answered yet; look at the order again in a while.") from error
+            if error.code == NoAnswer.code:
+                raise NotYet("The lender has not answered yet; look at the order again in a while.") from error
+            if error.code in (PeerUnreachable.code, LinkDown.code):
+                raise PeerUnreachable(f"The lender cannot be reached now: {error.message}") from error
+            raise
 
     async def _until_so(self, user: User, order_id: str, wanted: OrderChange, news: asyncio.Event) -> Order:
         while True:
