@@ -19,6 +19,7 @@ from deploy.lab import libvirtd
 from federation_member.middleware.contract import Account
 from federation_member.middleware.libvirt import LibvirtMiddleware
 from federation_member.middleware.libvirt.config import LibvirtConfig
+from federation_member.middleware.libvirt.xml import domain_name
 from fedkit.protocol.lending import Flavour
 from tests.component.middleware.contract import USED_KEYS
 from tests.component.middleware.place import ACCOUNT, GATEWAY
@@ -40,12 +41,11 @@ class LibvirtSite:
     stride: int = 211
     moments: tuple[float, ...] = (0.05, 0.15, 0.3, 0.6, 1.2)
     extra: dict[str, Any] = field(default_factory=dict)
+    image: str = field(init=False)
     _daemon: subprocess.Popen[bytes] | None = None
 
-    @property
-    def image(self) -> str:
-        """Its name."""
-        return self.built.name
+    def __post_init__(self) -> None:
+        self.image = self.built.name
 
     @property
     def options(self) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class LibvirtSite:
         return LibvirtMiddleware(LibvirtConfig.model_validate(self.options))
 
     async def kill(self, key: str) -> None:
-        """As an operator at the host would; returns when its QEMU has ended."""
+        """As an operator at the host would; returns when its QEMU has ended and libvirtd has seen that."""
         (pid,) = [pid for pid, text in _qemus(str(self.folder)) if key in text]
         descriptor = os.pidfd_open(pid)
         try:
@@ -81,6 +81,14 @@ class LibvirtSite:
             await asyncio.to_thread(select.select, [descriptor], [], [])
         finally:
             os.close(descriptor)
+        await asyncio.to_thread(self._wait_until_seen, key)
+
+    def _wait_until_seen(self, key: str) -> None:
+        """libvirtd keeps a file for each domain that runs."""
+        deadline = time.monotonic() + START_LIMIT
+        while (self._site / f"run/qemu/{domain_name(key)}.xml").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
     # libvirtd
 
