@@ -28,10 +28,10 @@ TAKES = {
         "--ssh-key": "ssh_keys",
         "--network": "networks",
     },
-    "network": {"--cidr": "cidr", "--requirements": "requirements"},
+    "network": {"--cidr": "cidr", "--requirements": "requirements", "--allow": "rules"},
     "volume": {"--size": "size_gb", "--requirements": "requirements"},
     "attachment": {"--machine": "machine", "--volume": "volume", "--device": "device"},
-    "public_ip": {"--machine": "machine"},
+    "public_ip": {"--machine": "machine", "--allow": "rules"},
     "snapshot": {"--machine": "machine"},
 }
 """Option → field of the spec."""

@@ -13,6 +13,7 @@ from deploy.commands.client import Client, segment
 from deploy.commands.errors import Refused
 from deploy.commands.order_specs import read_keys, read_text, spec_of
 from deploy.commands.output import Format, OutputOption, say, show
+from deploy.commands.rules import parse
 from deploy.commands.waiting import wait_for
 
 COLUMNS = {
@@ -65,7 +66,7 @@ A disk of its own, a public address, and a copy of it to boot others from (MACHI
 
     fed order create --kind attachment --machine MACHINE --volume VOLUME
 
-    fed order create --kind public-ip --machine MACHINE
+    fed order create --kind public-ip --machine MACHINE --allow 'tcp 443' --allow 'tcp 22 from 192.0.2.0/24'
 
     fed order create --kind snapshot --machine MACHINE
 
@@ -116,6 +117,9 @@ def create(
     machine: Annotated[str | None, typer.Option(help="Order of the machine to attach to, address or keep.")] = None,
     volume: Annotated[str | None, typer.Option(help="Order of the volume to attach.")] = None,
     device: Annotated[str | None, typer.Option(help="What it should be called, such as /dev/vdb; a wish.")] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option(help="Traffic to let through to a network or public address; may be repeated.")
+    ] = None,
     lease: Annotated[int | None, typer.Option(help="Seconds that a lender cut off from us keeps it.")] = None,
     valid_from: Annotated[datetime | None, typer.Option(help="Not before.", formats=MOMENTS)] = None,
     valid_until: Annotated[datetime | None, typer.Option(help="Given back then.", formats=MOMENTS)] = None,
@@ -137,6 +141,7 @@ def create(
         "--name": name,
     }
     options |= {"--requirements": requirements, "--ssh-key": keys, "--network": network, "--cidr": cidr}
+    options |= {"--allow": None if allow is None else [parse(text) for text in allow]}
     options |= {"--size": size, "--machine": machine, "--volume": volume, "--device": device}
     spec = spec_of(kind, options | {"--user-data": None if user_data is None else read_text(user_data)})
     body: dict[str, Any] = {"spec": spec, "type": order_type, "count": count, "location": location, "project": project}

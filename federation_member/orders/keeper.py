@@ -288,7 +288,8 @@ class Keeper:
 
     async def _settle(self, account: str) -> datetime | None:
         try:
-            await self._accounts.settle(account)
+            async with _in_time():
+                await self._accounts.settle(account)
         except MiddlewareError as error:
             log.warning("account_not_settled", account=account, code=error.code, reason=error.message)
             return self._clock() + timedelta(seconds=LONGEST_PAUSE)
@@ -297,7 +298,9 @@ class Keeper:
     # All of them
 
     async def _remove(self, key: str) -> datetime | None:
-        """Delete what the middleware holds and the book does not."""
+        """Delete what the middleware holds and the book, still, does not."""
+        if key in await self._db.read(leases.held):
+            return None
         try:
             async with _in_time():
                 await self._middleware.delete(key)
@@ -311,12 +314,13 @@ class Keeper:
         """Have deleted what the middleware holds and the book does not, and looked at what the book holds and it does not."""
         async with _in_time():
             owned = {instance.key for instance in await self._middleware.list_owned()}
+            accounts = await self._accounts.all()
         held = await self._db.read(leases.held)  # read later than the list: whatever is made stands in the book first
         for key in sorted(owned - held.keys()):
             self._lending.wake(ORPHAN + key)
         for key in sorted(held.keys() - owned):
             self._lending.wake(key)
-        for account in sorted(await self._accounts.all()):
+        for account in sorted(accounts):
             self._lending.wake(ACCOUNT + account)
 
 

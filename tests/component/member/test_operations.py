@@ -58,6 +58,8 @@ async def test_a_machine_is_stopped_looked_at_and_started(whole: Site, cloud: Cl
 async def test_rules_are_shown_and_replaced(whole: Site, cloud: Cloud) -> None:
     _member, url, token = whole
     shell = Shell(url, token)
+    open_net = await ordered(shell, "--kind", "network", "--cidr", "10.9.0.0/24", "--allow", "tcp 22")
+    assert "tcp 22" in (await shell("order", "rules", open_net)).out
     net = await ordered(shell, "--kind", "network", "--cidr", "10.8.0.0/24")
     assert "Nothing is let through" in (await shell("order", "rules", net)).err
     changed = await shell("order", "rules", net, "--allow", "tcp 80 from 0.0.0.0/0", "--allow", "icmp", "--wait")

@@ -150,6 +150,7 @@ async def test_what_the_book_does_not_hold_is_deleted_at_start(world: Federation
     running = await a.until(order.id, OrderState.FULFILLED)
     await a.kill()
     a.cloud.instances["orphan"] = a.cloud.instances[str(running.lease_id)]
+    a.cloud.made.append("orphan")
     await a.start()
     await world.settle(lambda: "orphan" not in a.cloud.instances)
     await books_agree(a)
