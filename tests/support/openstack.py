@@ -25,6 +25,7 @@ from deploy.openstack import operator, programs, running
 from deploy.openstack.api import Account, Client
 from deploy.openstack.layout import Cloud
 
+START_TIMEOUT = 400  # seconds
 MISSING = "OpenStack is NOT TESTED: there is no {} (install it with: deploy/setup --openstack)"
 
 
@@ -87,6 +88,13 @@ def real_openstack() -> Iterator[OpenStack]:
         if running.pid(state) is not None:
             running.down(state)
         shutil.rmtree(state)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test of a cloud waits for its start as well."""
+    for item in items:
+        if "real_openstack" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(START_TIMEOUT))
 
 
 def loopback_of(pid: int) -> str:
