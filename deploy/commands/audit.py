@@ -97,8 +97,7 @@ def _words(entry: dict[str, Any]) -> str:
         case "revocation":
             return f"list {said['serial']} of {said['issuer']} ends {len(said['ends'])} grants"
         case "usage":
-            sizes = ", ".join(f"{value} {name}" for name, value in said["sizes"].items() if value) or "no sizes"
-            return (
-                f"{said['project']}/{said['user']} at {said['address']}: {said['lends']} with {sizes} {said['event']}"
-            )
+            held = said["sizes"]
+            sizes = f"{held['vcpu']} vCPU, {held['ram_mb']} MiB, {held['disk_gb']} GiB"
+            return f"{said['project']}/{said['user']} at {said['address']}: {said['lends']} ({sizes}) {said['event']}"
     return f"policy {said['policy'][:12]}"

@@ -5,6 +5,7 @@
 import { API, Problem, call, token } from "./api.js";
 import { forgetAudit, showAudit } from "./audit.js";
 import { $, SESSION_ENDED, attempt, element, notice } from "./page.js";
+import { forgetUsage, showUsage } from "./usage.js";
 import { explain } from "./why.js";
 
 const STREAM_PAUSES = [500, 1000, 2000, 5000, 10000]; // ms before trying again
@@ -171,7 +172,8 @@ async function enter() {
   $("user").textContent = `${me.user} · ${me.project}`;
   operator = me.operator;
   $("who").hidden = false;
-  $("views").hidden = !operator;
+  $("views").hidden = false;
+  $("views").querySelector("[href='#audit']").hidden = !operator;
   $("sign-in").hidden = true;
   showView();
   stream = new AbortController();
@@ -182,10 +184,12 @@ async function enter() {
 function showView() {
   const wanted = AUDIT.exec(location.hash);
   const audit = Boolean(wanted) && operator;
-  $("audit").hidden = !audit;
-  $("work").hidden = audit;
-  for (const link of $("views").children) link.setAttribute("aria-current", (link.hash === "#audit") === audit ? "page" : "false");
+  const usage = location.hash === "#usage";
+  const shown = audit ? "audit" : usage ? "usage" : "work";
+  for (const view of ["work", "usage", "audit"]) $(view).hidden = view !== shown;
+  for (const link of $("views").children) link.setAttribute("aria-current", link.hash === (shown === "work" ? "#orders" : `#${shown}`) ? "page" : "false");
   notice(wanted && !operator ? "Only operators of this site see its audit log." : "");
+  if (usage) showUsage(operator);
   if (audit) showAudit(wanted[1]);
   else $("decision").close();
 }
@@ -197,9 +201,10 @@ function leave(text = "") {
   operator = false;
   $("orders").replaceChildren();
   forgetAudit();
+  forgetUsage();
   $("why").close();
   $("member").textContent = "";
-  $("who").hidden = $("views").hidden = $("work").hidden = $("audit").hidden = true;
+  $("who").hidden = $("views").hidden = $("work").hidden = $("usage").hidden = $("audit").hidden = true;
   $("sign-in").hidden = false;
   notice(text);
   $("sign-in-form").user.focus();

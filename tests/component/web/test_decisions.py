@@ -230,7 +230,7 @@ async def test_only_operators_are_offered_the_audit_log(lending: Lending, browse
     async with dashboard(lending.lender) as url:
         await sign_in(browser, f"{url}/#audit", "ulf")
         assert "Only operators" in await browser.text("#notice")
-        assert await count(browser, "#views[hidden]") == 1
+        assert await count(browser, "#views [href='#audit'][hidden]") == 1
         await browser.find("#orders-title")
         await browser.click("#sign-out")
         await sign_in(browser, f"{url}/#audit")
