@@ -44,19 +44,20 @@ def closure(roots: Iterable[str] = ROOTS) -> list[str]:
     known: dict[str, str] = {}
     wanted = set(roots)
     while wanted:
-        paragraphs = _show(sorted(wanted))
-        if missing := wanted - paragraphs.keys():
-            raise ImageError(f"apt knows no package {', '.join(sorted(missing))}; run `apt-get update` as root first.")
+        paragraphs = _known(wanted)
         known |= {name: fields["Version"] for name, fields in paragraphs.items()}
         wanted = {library for fields in paragraphs.values() for library in _libraries(fields)} - known.keys()
     return [f"{name}={version}" for name, version in sorted(known.items())]
 
 
+def newest(names: Iterable[str]) -> list[str]:
+    """Return `name=version` of these packages, sorted."""
+    return sorted(f"{name}={fields['Version']}" for name, fields in _known(set(names)).items())
+
+
 def kernel() -> str:
     """Return the package that holds the newest kernel; `KERNEL` only depends on it."""
-    if KERNEL not in (found := _show([KERNEL])):
-        raise ImageError(f"apt knows no package {KERNEL}; run `apt-get update` as root first.")
-    return re.split(r"[ ,|(]", found[KERNEL]["Depends"], maxsplit=1)[0]
+    return re.split(r"[ ,|(]", _known({KERNEL})[KERNEL]["Depends"], maxsplit=1)[0]
 
 
 def fetch(packages: list[str], into: Path) -> list[Path]:
@@ -70,6 +71,14 @@ def fetch(packages: list[str], into: Path) -> list[Path]:
     raise ImageError(
         f"apt-get download failed {TRIES} times: {done.stderr.strip()[-500:]}\nCheck the mirror with `apt-get update`."
     )
+
+
+def _known(names: set[str]) -> dict[str, dict[str, str]]:
+    """Return the control fields of the newest version of each package, or say which apt does not know."""
+    found = _show(sorted(names))
+    if missing := names - found.keys():
+        raise ImageError(f"apt knows no package {', '.join(sorted(missing))}; run `apt-get update` as root first.")
+    return found
 
 
 def _show(names: list[str]) -> dict[str, dict[str, str]]:

@@ -45,7 +45,7 @@ class Tiny:
 
     name = "tiny"
     disk_format = "raw"
-    command_line = "console=ttyS0 quiet panic=5"
+    command_line = "console=ttyS0 no_timer_check quiet panic=5"
     user_data = "script"
     sources = (Path(__file__), Path(cpio.__file__), *sorted(HERE.iterdir()))
 

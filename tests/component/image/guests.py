@@ -29,7 +29,7 @@ QEMU = "qemu-system-x86_64"
 HOST = "10.0.2.2"
 MAC = "52:54:00:00:00:01"
 ADDRESS = IPv4Interface("10.0.2.77/24")
-PATIENCE = 240.0  # seconds; emulation on a busy machine
+PATIENCE = 600.0  # seconds; emulation on a busy machine
 
 
 @dataclass
@@ -70,18 +70,28 @@ async def access_of(site: Site) -> TunnelAccess:
 
 @asynccontextmanager
 async def boot(
-    base: GuestImage, guest: Guest, folder: Path, *, memory: int = 128, cpus: int = 1, extra: tuple[str, ...] = ()
+    base: GuestImage,
+    guest: Guest,
+    folder: Path,
+    *,
+    memory: int = 128,
+    by_itself: bool = False,
+    extra: tuple[str, ...] = (),
 ) -> AsyncIterator[Running]:
-    """Start a guest from a NoCloud seed; it is ended with the block."""
+    """Start a guest from a NoCloud seed, with the image's kernel or by its own boot sector; it is ended with the block."""
     seed, console, qmp = folder / "seed.iso", folder / "console", folder / "qmp"
     nics = [Nic(MAC, ADDRESS, IPv4Address(HOST))]
     seed.write_bytes(nocloud_iso(guest.hostname, guest.hostname, render(guest, How(base.user_data)), nics))
     disk = f"file={base.disk},format={base.disk_format},if=virtio,snapshot=on"
     process = await asyncio.create_subprocess_exec(
-        *(QEMU, "-machine", "pc", "-accel", "tcg,tb-size=32", "-cpu", "max", "-m", str(memory), "-smp", str(cpus)),
+        *(QEMU, "-machine", "pc", "-accel", "tcg,tb-size=32", "-cpu", "max", "-m", str(memory)),
         *("-display", "none", "-nodefaults", "-no-reboot", "-serial", f"file:{console}"),
         *("-qmp", f"unix:{qmp},server=on,wait=off"),
-        *("-kernel", str(base.kernel), "-initrd", str(base.initrd), "-append", base.command_line),
+        *(
+            ()
+            if by_itself
+            else ("-kernel", str(base.kernel), "-initrd", str(base.initrd), "-append", base.command_line)
+        ),
         *("-drive", disk, "-drive", f"file={seed},format=raw,media=cdrom,readonly=on"),
         *("-netdev", "user,id=n", "-device", f"virtio-net-pci,netdev=n,mac={MAC}", "-device", "virtio-rng-pci"),
         *extra,
