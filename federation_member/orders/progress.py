@@ -91,6 +91,8 @@ class Progress:
                 reason=f"{attempt.attempt.member} accepted and is making it",
                 order={"lease_expires": view.expires},
             )
+        if record.order.lease_id == attempt.lease_id and record.order.state is OrderState.PENDING and view.reason:
+            return self._store.change(tx, record, reason=f"{attempt.attempt.member} is making it: {view.reason}")
         return record
 
     def refused(self, tx: Tx, record: Record, attempt: AttemptRecord, refusal: FedError) -> Record:

@@ -80,6 +80,7 @@ class Cloud:
     mute: bool = False  # it does not even say what it offers
     down: bool = False
     slow_start: bool = False  # `create` returns while the instance is still being made
+    progress: str = ""  # what is said of that
     started: set[str] = field(default_factory=set)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     listener: Callable[[str], None] = lambda key: None
@@ -133,7 +134,8 @@ class Cloud:
         request = self.instances[key]
         ready = not self.slow_start or key in self.started
         status = Status.RUNNING if ready else Status.CREATING
-        return Owned(key, request.spec.kind, status, self._instance(key, request))
+        reason = "" if ready else self.progress
+        return Owned(key, request.spec.kind, status, self._instance(key, request), reason)
 
     def _instance(self, key: str, request: InstanceRequest) -> Instance:
         spec = request.spec

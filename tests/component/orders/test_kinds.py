@@ -216,6 +216,19 @@ async def test_an_image_is_fetched_by_whom_it_can_be(world: Federation) -> None:
 
 
 @in_virtual_time
+async def test_how_far_a_slow_lender_is_can_be_followed(world: Federation) -> None:
+    a, b = await world.add("a", Cloud(kinds=frozenset())), await world.add("b", Cloud(slow_start=True))
+    b.cloud.progress = "fetching the image: 34 %"
+    vm = await place(a, machine())
+    pending = await a.until(vm.id, OrderState.PENDING, lambda order: "34 %" in order.reason)
+    assert pending.reason == "b.test is making it: fetching the image: 34 %"
+    b.cloud.progress = "fetching the image: 99 %"
+    await a.until(vm.id, OrderState.PENDING, lambda order: "99 %" in order.reason)
+    b.cloud.finish(str(pending.lease_id))
+    assert (await a.until(vm.id, OrderState.FULFILLED)).reason == "runs at b.test"
+
+
+@in_virtual_time
 async def test_where_machines_have_addresses_there_is_no_tunnel(world: Federation) -> None:
     a = await world.add("a", Cloud(gives_addresses=True))
     vm = await have(a, machine())
