@@ -28,8 +28,31 @@ from fedkit.errors import Exit, FedError
 
 HOME, LENDER = "site-a", "site-b"
 REQUIREMENT = "attributes.gpu == true"  # which only the second site meets
-OPEN_TUNNEL = "ssh -f -N -R web:0:127.0.0.1:8000 tunnel"
+TUNNEL = "web:0:127.0.0.1:8000"
+BY_OPENSSH = f"ssh -f -N -R {TUNNEL} tunnel"
+BY_DROPBEAR = f"dbclient -f -N -K 15 -i tunnel.key -R {TUNNEL} $(cat /etc/fed/tunnel_address)"
+FOR_DROPBEAR = (
+    "dropbearconvert openssh dropbear /etc/fed/tunnel_key tunnel.key && mkdir -p .ssh"
+    " && cat /etc/fed/tunnel_known_hosts >>.ssh/known_hosts"
+)
 PAGE = "Served by a machine that nobody can reach, but by its tunnel."
+
+
+@dataclass(frozen=True)
+class Means:
+    """What the second site lends with, and how its machines are used."""
+
+    image: str
+    patience: int  # seconds that a machine may take to start
+    open_tunnel: str
+    prepare: str = "true"
+
+
+MEANS = {
+    "containers": Means("debian", 60, BY_OPENSSH),
+    "libvirt": Means("tiny", 600, BY_DROPBEAR, FOR_DROPBEAR),
+    "openstack": Means("debian", 600, BY_OPENSSH),
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +96,7 @@ class Story:
         say(f"{now - self.begin:6.1f} s  {mark} {name} ({now - begin:.2f} s)\n            {observed}")
 
 
-def _tell(story: Story, lab: Lab) -> None:
+def _tell(story: Story, lab: Lab, means: Means) -> None:
     """The story, from the person's account to the end of the machine."""
     with story.step(f"{ALICE} has an account at {HOME}") as observed:
         person = Person(lab, HOME)
@@ -82,9 +105,10 @@ def _tell(story: Story, lab: Lab) -> None:
         members = until(partial(_everybody, lab, person), f"{HOME} sees all members")
         observed.extend(f"{member['name']} ({member['fedid'][:8]}…)" for member in members)
     with story.step(f"order fulfilled at {LENDER}") as observed:
-        order = person.order("--requirements", REQUIREMENT)
+        wish = ["--image", means.image, "--timeout", str(means.patience)]
+        order = person.order(*wish, "--requirements", REQUIREMENT)
         observed.extend(_whereabouts(lab, order))
-    ports = _use(story, person, order)
+    ports = _use(story, person, order, means)
     _give_back(story, lab, person, order, ports)
 
 
@@ -106,16 +130,16 @@ def _whereabouts(lab: Lab, order: dict[str, Any]) -> list[str]:
     ]
 
 
-def _use(story: Story, person: Person, order: dict[str, Any]) -> list[dict[str, Any]]:
+def _use(story: Story, person: Person, order: dict[str, Any], means: Means) -> list[dict[str, Any]]:
     with story.step("ssh from the internet through the tunnel") as observed:
         ssh = person.tunnel(order)
         told = person.ssh(order, "echo $(id -un) at $(hostname) on $(uname -s)").strip()
         observed.append(f"{ssh['host']}:{ssh['port']}, host key checked: {told}")
     with story.step("the machine opens an HTTP tunnel on demand") as observed:
         person.ssh(order, f"mkdir -p www && echo '{PAGE}' > www/index.html && busybox httpd -p 127.0.0.1:8000 -h www")
-        person.ssh(order, f"{OPEN_TUNNEL} >tunnel.log 2>&1 </dev/null")
+        person.ssh(order, f"{means.prepare} && {means.open_tunnel} >tunnel.log 2>&1 </dev/null")
         web = person.tunnel(order, "web")
-        observed.append(f"{OPEN_TUNNEL}: {web['host']}:{web['port']}")
+        observed.append(f"{means.open_tunnel}: {web['host']}:{web['port']}")
     with story.step("a page is fetched through it from the internet") as observed:
         url = f"http://{web['host']}:{web['port']}/"
         page = person.fetch(url)
@@ -144,8 +168,9 @@ def _play(story: Story, once: bool, lender: str) -> None:
         observed.append(
             f"{', '.join(f'{site.name} ({site.server})' for site in plan.sites)}; {len(lab.status())} services"
         )
+        observed.append(f"{LENDER} lends with {lender}")
     try:
-        _tell(story, lab)
+        _tell(story, lab, MEANS[lender])
         if not once:
             say("\nIt stays up until Ctrl-C. In another terminal: .venv/bin/fed demo exec site-a fed members")
             _wait_for_interrupt()
@@ -184,8 +209,7 @@ def main() -> int:
     )
     parser.add_argument("--once", action="store_true", help="clean up and end when all has been seen")
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table", help="json: the steps on stdout")
-    kinds = ["containers", "libvirt", "openstack"]
-    parser.add_argument("--middleware", choices=kinds, default=kinds[0], help=f"what {LENDER} lends with")
+    parser.add_argument("--middleware", choices=MEANS, default="containers", help=f"what {LENDER} lends with")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _interrupt)
     story, status = Story(), Exit.DONE

@@ -4,6 +4,8 @@ libvirt's client is blocking C. Calls go through `Threads`; keep-alive messages,
 sends, find a libvirtd that hangs and break the connection, which ends every call that hangs in it. Whoever asks meanwhile is
 told `Unavailable` after a few seconds.
 
+A connection is closed only when nobody is in a call over it any more, which libvirt's client would not survive.
+
 A lost connection is made anew by the first who needs one, and by a task that keeps trying, because events are heard only over
 a connection. What happened in between was not heard, so `again()` is told after each new connection.
 """
@@ -15,6 +17,7 @@ import functools
 from asyncio import AbstractEventLoop, Future, Task
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from threading import Lock, Thread
 from typing import Any, TypeVar
 
@@ -35,6 +38,17 @@ NOT_ALLOWED = {libvirt.VIR_ERR_AUTH_FAILED, libvirt.VIR_ERR_AUTH_CANCELLED, libv
 _once = Lock()
 
 
+@dataclass(eq=False)
+class _Link:
+    """A connection, and how many have to do with it."""
+
+    connection: Any
+    users: int = 0
+
+    def leave(self, _: object = None) -> None:
+        self.users -= 1
+
+
 class Hypervisor:
     """One libvirtd; `event(name)` is told of every domain that starts, stops or goes, `again()` of every new connection."""
 
@@ -42,30 +56,33 @@ class Hypervisor:
         self._uri = uri
         self._event = event
         self._again = again
-        self._connection: Any = None
-        self._stale: Any = None  # a connection that broke, to be closed
-        self._opening: Future[Any] | None = None
+        self._link: _Link | None = None
+        self._stale: list[_Link] = []  # connections that broke, to be closed
+        self._opening: Task[_Link] | None = None
         self._keeper: Task[None] | None = None
         self._under_way: dict[str, set[Future[Any]]] = {}
 
     async def start(self) -> None:
         """Connect; raises `Unavailable` or `NotAuthorised`."""
-        self._threads = Threads(CALLS)
+        self._threads, self._opener = Threads(CALLS), Threads(1)
         self._lost = asyncio.Event()
         await self._connected()
         self._keeper = asyncio.create_task(self._keep())
 
     async def stop(self) -> None:
         """Let the connection go."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-            self._keeper = None
-        connection, self._connection = self._connection, None
-        if connection is not None:
+        tasks = [task for task in (self._keeper, self._opening) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._keeper = self._opening = None
+        if self._link is not None:
+            self._stale.append(self._link)
+            self._link = None
+        if idle := self._idle():
             with suppress(TimeoutError):
                 async with asyncio.timeout(CALL_LIMIT):
-                    await asyncio.shield(await self._threads.begin(lambda: _close(connection)))
+                    await asyncio.shield(await self._threads.begin(lambda: _close(idle)))
 
     async def call(self, work: Callable[[Any], T], about: str = "", seconds: float = CALL_LIMIT) -> T:
         """What `work(connection)` returns; it runs in a thread.
@@ -73,16 +90,19 @@ class Hypervisor:
         `about` is a key: `settled` tells when nothing about it is under way any more, whoever gave up waiting for it. Raises a
         `MiddlewareError` with libvirt's words; `Unavailable` if there is no answer.
         """
-        connection = await self._connected()
+        link = await self._connected()
+        link.users += 1
         try:
             async with asyncio.timeout(seconds):
-                future = await self._threads.begin(lambda: work(connection))
-                self._note(about, future)
+                future = await self._threads.begin(lambda: work(link.connection))
+                self._note(about, link, future)
                 return await asyncio.shield(future)
         except TimeoutError as error:
             raise Unavailable(f"libvirt does not answer within {seconds:.0f} s.") from error
         except libvirt.libvirtError as error:
-            raise self._translated(error, connection) from error
+            raise self._translated(error, link) from error
+        finally:
+            link.leave()
 
     async def settled(self, about: str) -> None:
         """Wait for calls about this key that were given up; raises `Unavailable` if they hang."""
@@ -92,7 +112,9 @@ class Hypervisor:
             if hanging:
                 raise Unavailable("libvirt still works on what was asked before.")
 
-    def _note(self, about: str, future: Future[Any]) -> None:
+    def _note(self, about: str, link: _Link, future: Future[Any]) -> None:
+        link.users += 1
+        future.add_done_callback(link.leave)
         if about:
             self._under_way.setdefault(about, set()).add(future)
             future.add_done_callback(functools.partial(self._forget, about))
@@ -103,12 +125,11 @@ class Hypervisor:
         if not futures:
             del self._under_way[about]
 
-    async def _connected(self) -> Any:
-        if self._connection is not None:
-            return self._connection
+    async def _connected(self) -> _Link:
+        if self._link is not None:
+            return self._link
         if self._opening is None or self._opening.done():
-            loop = asyncio.get_running_loop()
-            self._opening = await self._threads.begin(functools.partial(self._open, loop, self._stale))
+            self._opening = asyncio.create_task(self._establish(), name="libvirt connection")
             self._opening.add_done_callback(self._opened)
         try:
             async with asyncio.timeout(CALL_LIMIT):
@@ -118,35 +139,50 @@ class Hypervisor:
         except libvirt.libvirtError as error:
             raise self._translated(error, None) from error
 
-    def _open(self, loop: AbstractEventLoop, stale: Any) -> Any:
+    async def _establish(self) -> _Link:
+        """With a thread of its own, because calls that hang in a broken connection may have all others."""
+        loop = asyncio.get_running_loop()
+        return await asyncio.shield(await self._opener.begin(functools.partial(self._open, loop, self._idle())))
+
+    def _open(self, loop: AbstractEventLoop, idle: list[_Link]) -> _Link:
         """In a thread: connect, and listen."""
         _run_events()
-        if stale is not None:
-            _close(stale)
+        _close(idle)
         connection = libvirt.open(self._uri)
-        connection.setKeepAlive(KEEPALIVE, KEEPALIVE_COUNT)
-        connection.registerCloseCallback(functools.partial(_from_afar, loop, self._closed), None)
+        link = _Link(connection)
+
+        def closed(_connection: Any, reason: int, _: object) -> None:
+            _from_afar(loop, self._closed, link, reason)
 
         def event(_connection: Any, domain: Any, *_: Any) -> None:
             _from_afar(loop, self._event, domain.name())
 
+        connection.setKeepAlive(KEEPALIVE, KEEPALIVE_COUNT)
+        connection.registerCloseCallback(closed, None)
         connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, event, None)
-        return connection
+        return link
 
-    def _opened(self, opening: Future[Any]) -> None:
-        if opening.exception() is None:
-            self._connection, self._stale = opening.result(), None
+    def _opened(self, opening: Task[_Link]) -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            self._link = opening.result()
             self._lost.clear()
             self._again()
 
-    def _closed(self, connection: Any, reason: int, _: object) -> None:
+    def _closed(self, link: _Link, reason: int) -> None:
         log.warning("hypervisor_lost", uri=self._uri, reason=reason)
-        self._drop(connection)
+        self._drop(link)
 
-    def _drop(self, connection: Any) -> None:
-        if connection is self._connection and connection is not None:
-            self._connection, self._stale = None, connection
+    def _drop(self, link: _Link | None) -> None:
+        if link is not None and link is self._link:
+            self._link = None
+            self._stale.append(link)
             self._lost.set()
+
+    def _idle(self) -> list[_Link]:
+        """Take the broken connections that nobody is in a call over."""
+        idle = [link for link in self._stale if not link.users]
+        self._stale = [link for link in self._stale if link.users]
+        return idle
 
     async def _keep(self) -> None:
         """Connect again after each loss."""
@@ -161,14 +197,14 @@ class Hypervisor:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
 
-    def _translated(self, error: libvirt.libvirtError, connection: Any) -> MiddlewareError:
+    def _translated(self, error: libvirt.libvirtError, link: _Link | None) -> MiddlewareError:
         """The same in the contract's words; a connection that is none any more is dropped."""
         words = f"libvirt: {error.get_error_message() or error}"
         code = error.get_error_code()
         if code in NOT_ALLOWED:
             return NotAuthorised(words)
-        if connection is None or code in LOST or not _is_alive(connection):
-            self._drop(connection)
+        if link is None or code in LOST or not _is_alive(link.connection):
+            self._drop(link)
             return Unavailable(words)
         return NoCapacity(words) if code == libvirt.VIR_ERR_NO_MEMORY else MiddlewareError(words)
 
@@ -180,10 +216,13 @@ def _is_alive(connection: Any) -> bool:
         return False
 
 
-def _close(connection: Any) -> None:
-    with suppress(libvirt.libvirtError):
-        connection.unregisterCloseCallback()
-        connection.close()
+def _close(links: list[_Link]) -> None:
+    """In a thread."""
+    for link in links:
+        with suppress(libvirt.libvirtError):
+            link.connection.unregisterCloseCallback()
+        with suppress(libvirt.libvirtError):
+            link.connection.close()
 
 
 def _from_afar(loop: AbstractEventLoop, function: Callable[..., None], *arguments: Any) -> None:

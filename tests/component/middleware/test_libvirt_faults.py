@@ -70,8 +70,7 @@ class TestDaemon:
             await middleware.delete(machine.key)
         assert await site.leftovers() == []
 
-    async def test_one_that_hangs_stalls_nobody(self, site: LibvirtSite, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(hypervisor, "CALL_LIMIT", 3.0)
+    async def test_one_that_hangs_stalls_nobody(self, site: LibvirtSite) -> None:
         async with running(site) as middleware:
             machine = await a_machine(middleware, site)
             site.signal(signal.SIGSTOP)
