@@ -14,13 +14,13 @@ from typing import ClassVar
 from federation_member.middleware.contract import InstanceRequest, Owned, Status, StillUsed, UnusableSpec
 from federation_member.middleware.openstack import servers
 from federation_member.middleware.openstack.connection import Cloud, Empty, Service
-from federation_member.middleware.openstack.errors import InConflict
 from federation_member.middleware.openstack.kinds import Context, until_gone
 from federation_member.middleware.openstack.marks import check
 from federation_member.middleware.openstack.volumes import (
-    Attached,
+    ATTACHED_BY,
     Volume,
     all_volumes,
+    detach,
     key_of,
     volumes_with_key,
     with_metadata,
@@ -28,7 +28,6 @@ from federation_member.middleware.openstack.volumes import (
 from fedkit.protocol.lending import AttachmentSpec, Instance
 
 ATTACHMENT = "attachment"
-KEY = "fedmesh_attachment"  # of a volume's metadata
 UNDER_WAY = frozenset({"attaching", "reserved"})
 
 
@@ -71,23 +70,23 @@ class AttachmentKind:
         return found[0], server.id
 
     async def _mark(self, cloud: Cloud, key: str, volume: Volume) -> None:
-        holder = volume.metadata.get(KEY, "")
+        holder = volume.metadata.get(ATTACHED_BY, "")
         if holder not in ("", key):
             raise StillUsed(f"The volume belongs to the attachment {holder}.")
         if not holder:
-            body = {"metadata": {KEY: check(key)}}
+            body = {"metadata": {ATTACHED_BY: check(key)}}
             await cloud.post("block_storage", f"/volumes/{volume.id}/metadata", body, Empty)
 
     async def find(self, cloud: Cloud, key: str) -> Owned | None:
         """As Cinder tells it."""
-        volume = next(iter(await with_metadata(cloud, KEY, check(key))), None)
+        volume = next(iter(await with_metadata(cloud, ATTACHED_BY, check(key))), None)
         return None if volume is None else _owned(key, volume)
 
     async def delete(self, cloud: Cloud, key: str) -> None:
         """Detach it, wait until the volume is free, then remove the mark."""
 
         async def is_free() -> bool:
-            marked = await with_metadata(cloud, KEY, check(key))
+            marked = await with_metadata(cloud, ATTACHED_BY, check(key))
             for volume in marked:
                 await self._detach(cloud, volume)
             return not marked
@@ -97,24 +96,14 @@ class AttachmentKind:
     async def _detach(self, cloud: Cloud, volume: Volume) -> None:
         """One step towards a free volume without the mark."""
         for attached in volume.attachments:
-            await self._end(cloud, volume, attached)
+            await detach(cloud, volume, attached)
         if not volume.attachments and volume.status not in UNDER_WAY:
-            await cloud.delete("block_storage", f"/volumes/{volume.id}/metadata/{KEY}")
-
-    async def _end(self, cloud: Cloud, volume: Volume, attached: Attached) -> None:
-        server = attached.server_id or ""
-        try:
-            there = await cloud.delete("compute", f"/servers/{server}/os-volume_attachments/{volume.id}")
-            if not there and await servers.show(cloud, server) is None:
-                # The machine went, and Cinder was not told.
-                await cloud.delete("block_storage", f"/attachments/{attached.attachment_id}")
-        except (InConflict, StillUsed, UnusableSpec):
-            return  # it is on its way in or out; the next look tells
+            await cloud.delete("block_storage", f"/volumes/{volume.id}/metadata/{ATTACHED_BY}")
 
     async def owned(self, cloud: Cloud) -> list[Owned]:
         """All volumes with the mark of an attachment."""
-        found = [volume for volume in await all_volumes(cloud) if KEY in volume.metadata]
-        return [_owned(volume.metadata[KEY], volume) for volume in found if self._is_ours(volume)]
+        found = [volume for volume in await all_volumes(cloud) if ATTACHED_BY in volume.metadata]
+        return [_owned(volume.metadata[ATTACHED_BY], volume) for volume in found if self._is_ours(volume)]
 
     def _is_ours(self, volume: Volume) -> bool:
         return key_of(self._marks, volume) is not None

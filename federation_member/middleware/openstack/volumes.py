@@ -19,13 +19,15 @@ from federation_member.middleware.contract import (
     StillUsed,
     UnusableSpec,
 )
+from federation_member.middleware.openstack import servers
 from federation_member.middleware.openstack.connection import Cloud, Service
 from federation_member.middleware.openstack.errors import InConflict, fault
 from federation_member.middleware.openstack.kinds import Context, Thing, until_gone
-from federation_member.middleware.openstack.marks import Marks
+from federation_member.middleware.openstack.marks import KEY, Marks, check
 from fedkit.protocol.lending import Instance, VolumeSpec
 
 VOLUME = "volume"
+ATTACHED_BY = "fedmesh_attachment"  # of a volume's metadata: the key of its attachment
 BEING_MADE = frozenset({"creating", "downloading"})
 BEING_CHANGED = BEING_MADE | {"attaching", "detaching", "reserved", "uploading", "retyping", "extending", "deleting"}
 
@@ -75,8 +77,9 @@ async def with_metadata(cloud: Cloud, name: str, value: str) -> list[Volume]:
 
 async def volumes_with_key(cloud: Cloud, marks: Marks, key: str) -> list[Volume]:
     """Those with this key's mark, those that work before those that failed; several only after an answer was lost."""
-    found = [volume for volume in await all_volumes(cloud) if key_of(marks, volume) == key]
-    return sorted(found, key=lambda volume: (volume.status.startswith("error"), volume.id))
+    found = await with_metadata(cloud, KEY, check(key)) or await all_volumes(cloud)
+    ours = [volume for volume in found if key_of(marks, volume) == key]
+    return sorted(ours, key=lambda volume: (volume.status.startswith("error"), volume.id))
 
 
 def key_of(marks: Marks, volume: Volume) -> str | None:
@@ -130,11 +133,21 @@ class VolumeKind:
         async def is_gone() -> bool:
             left = await volumes_with_key(cloud, self._marks, key)
             for volume in left:
-                if volume.status not in BEING_CHANGED:
+                if volume.attachments and ATTACHED_BY not in volume.metadata:
+                    await self._free(cloud, volume)
+                elif volume.status not in BEING_CHANGED:
                     await _end(cloud, volume)
             return not left
 
         await until_gone(self._context, f"the volume {key}", is_gone)
+
+    async def _free(self, cloud: Cloud, volume: Volume) -> None:
+        """Detach it from machines of ours, if the mark of its attachment was lost; raises `StillUsed` if it is in others."""
+        ours = {server.id for server in await servers.of_site(cloud, self._marks)}
+        for attached in volume.attachments:
+            if attached.server_id not in ours:
+                raise StillUsed(f"The volume is attached to the server {attached.server_id}, which is not ours.")
+            await detach(cloud, volume, attached)
 
     async def owned(self, cloud: Cloud) -> list[Owned]:
         """All that have our mark."""
@@ -145,6 +158,18 @@ class VolumeKind:
             if (key := key_of(self._marks, volume)) is not None:
                 found[key] = _owned(key, volume)
         return list(found.values())
+
+
+async def detach(cloud: Cloud, volume: Volume, attached: Attached) -> None:
+    """Begin to take it out of a machine, which may be gone."""
+    server = attached.server_id or ""
+    try:
+        there = await cloud.delete("compute", f"/servers/{server}/os-volume_attachments/{volume.id}")
+        if not there and await servers.show(cloud, server) is None:
+            # The machine went, and Cinder was not told.
+            await cloud.delete("block_storage", f"/attachments/{attached.attachment_id}")
+    except (InConflict, StillUsed, UnusableSpec):
+        return  # it is on its way in or out; the next look tells
 
 
 async def _end(cloud: Cloud, volume: Volume) -> None:
