@@ -50,6 +50,7 @@ class Source(StrEnum):
 
     NS2 = "ns2"
     TOPDL = "topdl"
+    RSPEC = "rspec"
 
 
 class PieceForm(StrEnum):
@@ -64,10 +65,11 @@ class Target(StrEnum):
 
     NS2 = "ns2"
     TOPDL = "topdl"
+    RSPEC = "rspec"
     JSON = "json"
 
 
-FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="An ns2 program or a topdl file.")]
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="An ns2 program, a topdl file or an RSpec request.")]
 WithOption = Annotated[list[Path], typer.Option("--with", help="A file that the program sources; repeatable.")]
 NONE: list[Path] = []
 ProjectOption = Annotated[

@@ -37,8 +37,8 @@ from fedkit.topology.model import (
     Topology,
     unnamed_interfaces_named,
 )
+from fedkit.topology.xml import parse
 
-SIZE_LIMIT = 16 * 1024 * 1024  # octets; 10,000 computers take about 8 MB
 PROBLEMS_LIMIT = 100  # of one file
 _ID_KINDS = ("uuid", "fedid", "uri", "localname", "kerberosUsername")
 
@@ -164,7 +164,7 @@ _XML_ATTRIBUTES: dict[type, tuple[str, Convert]] = {
 def read(data: bytes, file: str = "topdl") -> Topology:
     """Read a description; raise `BadDescription` with every problem found (at most `PROBLEMS_LIMIT`)."""
     reader = _Reader(file)
-    root = reader.parse(data)
+    root = parse(data, file)
     topology = cast(Topology, reader.build(Topology, root))
     reader.check(root)
     if reader.problems:
@@ -183,19 +183,6 @@ class _Reader:
     def __init__(self, file: str) -> None:
         self.file = file
         self.problems: list[Problem] = []
-
-    def parse(self, data: bytes) -> etree._Element:
-        """The root element; entities, document types and what is too large or too deep are refused at once."""
-        if len(data) > SIZE_LIMIT:
-            raise self._fatal(None, "topology.too_large", f"A description has at most {SIZE_LIMIT} octets.")
-        parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
-        try:
-            root = etree.fromstring(data, parser)
-        except etree.XMLSyntaxError as error:
-            raise self._fatal(error.lineno, "topology.not_xml", f"Not XML: {error.msg}") from error
-        if root.getroottree().docinfo.doctype:
-            raise self._fatal(None, "topology.document_type", "A description has no document type (<!DOCTYPE …>).")
-        return root
 
     def build(self, kind: type, node: etree._Element) -> Any:
         """Make one model object of an element and its children."""
@@ -313,9 +300,6 @@ class _Reader:
         self.problems.append(Problem(self.file, line, code, message))
         if len(self.problems) >= PROBLEMS_LIMIT:
             raise BadDescription(self.problems)
-
-    def _fatal(self, line: int | None, code: str, message: str) -> BadDescription:
-        return BadDescription([*self.problems, Problem(self.file, line, code, message)])
 
 
 def _children(node: etree._Element, tag: str) -> Iterator[etree._Element]:

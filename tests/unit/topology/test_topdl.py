@@ -32,6 +32,7 @@ from fedkit.topology.model import (
     Topology,
     unnamed_interfaces_named,
 )
+from fedkit.topology.xml import SIZE_LIMIT
 
 PAIR = b"""<?xml version="1.0"?>
 <experiment>
@@ -150,7 +151,7 @@ def test_a_bomb_of_entities_is_refused() -> None:
 
 
 def test_size_depth_and_number_of_problems_are_bounded() -> None:
-    assert problems_of(b" " * (topdl.SIZE_LIMIT + 1)) == [(None, "topology.too_large")]
+    assert problems_of(b" " * (SIZE_LIMIT + 1)) == [(None, "topology.too_large")]
     assert problems_of(b"<a>" * 100_000)[0][1] == "topology.not_xml"
     assert len(problems_of(b"<x>" + b"<bad/>" * 5000 + b"</x>")) == topdl.PROBLEMS_LIMIT
 
