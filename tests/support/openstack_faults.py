@@ -142,7 +142,7 @@ class FaultyCloud:
 
     async def __aenter__(self) -> Self:
         """Listen on a port that the kernel chooses."""
-        self._client = ClientSession(auto_decompress=True)
+        self._client = ClientSession(skip_auto_headers=("Content-Type", "Accept-Encoding"))
         app = web.Application(client_max_size=1 << 30)
         app.router.add_route("*", "/{tail:.*}", self._serve)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -181,6 +181,8 @@ class FaultyCloud:
 
     async def _forward(self, request: web.Request, body: bytes) -> web.Response:
         port, _, path = request.raw_path.removeprefix("/").partition("/")
+        if not port.isdigit():  # somebody looks for a service at the root
+            return web.Response(status=404)
         headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP}
         url = f"{self.base}:{port}/{path}"
         async with self._client.request(

@@ -80,6 +80,8 @@ class Cloud:
             items += answer.items
             if not answer.items or not (answer.next or any(link.get("rel") == "next" for link in answer.links)):
                 return items
+            if query.get("marker") == answer.items[-1].id:
+                break
             query["marker"] = answer.items[-1].id
         raise Unavailable(f"The cloud's list of {name} has no end.")
 

@@ -66,6 +66,8 @@ def refusal(status: int, body: bytes, what: str) -> MiddlewareError:
     message = f"{words or f'HTTP {status}'} ({what})"
     if status >= 500 and not _CAPACITY.search(kind):
         return Unavailable(f"The cloud fails: {message}")
+    if status == 400 and what.startswith("GET "):
+        return Unavailable(f"The cloud does not understand what it is asked: {message}")
     return _meaning(status, f"{kind} {words}")(message)
 
 

@@ -54,7 +54,7 @@ from fedkit.protocol.lending import Flavour, Image, Power, SecurityRule
 log = structlog.get_logger()
 LATE = 3600.0  # seconds for which something that appears under a deleted key is taken for a late answer, and deleted
 TIDY = 3600.0  # seconds between two looks for images that nobody needs any more
-START = 10.0  # seconds that the first look at the cloud may take
+START = 20.0  # seconds that the first look at the cloud may take
 SERVICES: tuple[Service, ...] = ("compute", "network", "image", "block_storage")
 NEEDED: frozenset[Service] = frozenset({"compute", "network", "image"})
 
@@ -110,10 +110,10 @@ class OpenStackMiddleware:
             self._watch.follow(cloud)
         try:
             async with asyncio.timeout(START):
-                await self._check()
                 for cloud in await self._accounts.all():
                     self._watch.follow(cloud)
-                await self._watch.look()
+                await self._watch.look()  # what goes from now on is noticed
+                await self._check()
         except (MiddlewareError, TimeoutError) as error:
             reason = error.message if isinstance(error, MiddlewareError) else f"no answer within {START:g} s"
             log.error(
