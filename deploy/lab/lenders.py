@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.image.guest.build import newest
+from deploy.image.guest import newest
 from deploy.lab import libvirtd
 from deploy.lab.places import BASE, IMAGES, directory
 from deploy.lab.topology import Site
-from deploy.openstack.layout import Profile
+from deploy.openstack.layout import Cloud, Profile
 from deploy.openstack.operator import FEDERATION, INTRANET, PUBLIC
+from deploy.openstack.running import options
 
 ADDRESS = "127.0.0.1"
 INTERNET_PREFIX = (
@@ -97,8 +98,8 @@ def _openstack(site: Site, place: Path) -> dict[str, Any]:
 def _cloud(profile: Profile) -> Callable[[Site], Sequence[str]]:
     def command(site: Site) -> Sequence[str]:
         state = directory(site, "lender")
-        options = ["--profile", profile.value, "--state", str(state), "--address", ADDRESS]
-        return ["-m", "deploy.openstack", "run", *options]
+        cloud = Cloud(state, ADDRESS, profile, site.machines, "machines")
+        return ["-m", "deploy.openstack", "run", "--state", str(state), *options(cloud)]
 
     return command
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deploy.image.guest.build import GuestImage
+from deploy.image.guest import GuestImage
 from deploy.lab import libvirtd
 from federation_member.middleware.contract import Account
 from federation_member.middleware.libvirt import LibvirtMiddleware

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.image.guest.build import GuestImage, build
+from deploy.image.guest import GuestImage, build
 from tests.component.middleware.contract import MiddlewareContract
 from tests.component.middleware.machines import MachineContract
 from tests.component.middleware.place import network_namespace
