@@ -43,9 +43,13 @@ def _do(options: argparse.Namespace) -> None:
         found = running.members(options.state)
         print(json.dumps({"running": bool(found), "processes": found}, indent=2))
     elif options.command == "up":
-        running.up(Cloud(options.state, options.address, options.profile), lambda line: print(line, file=sys.stderr))
+        running.up(_cloud(options), lambda line: print(line, file=sys.stderr))
     else:
-        asyncio.run(running.run(Cloud(options.state, options.address, options.profile), report))
+        asyncio.run(running.run(_cloud(options), report))
+
+
+def _cloud(options: argparse.Namespace) -> Cloud:
+    return Cloud(options.state, options.address, options.profile, options.public, options.uplink)
 
 
 def _first(group: BaseExceptionGroup[FedError]) -> FedError:
@@ -62,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--state", type=lambda text: Path(text).absolute(), required=True, help="a directory")
         if name in ("up", "run"):
             command.add_argument("--profile", type=Profile, choices=list(Profile), default=Profile.SMALL)
+            command.add_argument("--public", default=Cloud.public, help="prefix of the public network")
+            command.add_argument("--uplink", help="full: the host's bridge that is the public network")
             command.add_argument("--address", required=True, help="IPv4 address to listen on")
     return parser
 

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from deploy.lab import libvirtd
 from deploy.openstack.layout import ENVIRONMENT, HOST, REGION, Cloud, Profile
 
 Sections = Mapping[str, Mapping[str, object]]
 SHARE = ENVIRONMENT / "etc"
+PYTHON = ENVIRONMENT / "bin/python"
 COMPUTE_DRIVERS = {
     Profile.SMALL: "fake.LastingFakeDriver",
     Profile.FULL: "libvirt.LibvirtDriver",
 }
 PHYSICAL_NETWORK = "public"
+PRIVILEGED = ("nova_sys_admin", "vif_plug_ovs_privileged", "vif_plug_linux_bridge_privileged", "privsep_osbrick")
 
 
 def render(sections: Sections) -> str:
@@ -51,6 +54,7 @@ def _keystone(cloud: Cloud) -> Sections:
         "database": {"connection": database_url(cloud, "keystone")},
         "fernet_tokens": {"key_repository": keys / "fernet"},
         "credential": {"key_repository": keys / "credential"},
+        "cache": {"enabled": True, "backend": "dogpile.cache.memory"},  # each call of each service asks it who that is
         "identity": {"password_hash_rounds": 4},  # a password is checked often here and guards nothing
     }
 
@@ -118,7 +122,7 @@ def _ml2(cloud: Cloud) -> Sections:
             "ovn_nb_connection": f"unix:{cloud.socket('ovn-nb')}",
             "ovn_sb_connection": f"unix:{cloud.socket('ovn-sb')}",
         },
-        "ovs": {"ovsdb_connection": f"unix:{cloud.socket('ovsdb')}"},
+        "ovs": {"ovsdb_connection": f"unix:{cloud.socket('db')}"},
     }
 
 
@@ -151,7 +155,23 @@ def _nova(cloud: Cloud, secret: str) -> Sections:
         "service_user": {**_service_user(cloud, "nova", secret), "send_service_user_token": True},
         "oslo_concurrency": _locks(cloud),
     }
-    return sections
+    return {**sections, **_hypervisor(cloud)} if full else sections
+
+
+def _hypervisor(cloud: Cloud) -> dict[str, Mapping[str, object]]:
+    helper = {"helper_command": f"{PYTHON} {ENVIRONMENT}/bin/privsep-helper --config-file {cloud.config('nova')}"}
+    return {
+        "libvirt": {
+            "virt_type": "qemu",  # /dev/kvm may be there and of no use; emulation always works
+            "connection_uri": libvirtd.uri(cloud.state / "libvirt"),
+            "cpu_mode": "none",
+            "images_type": "raw",
+            "tb_cache_size": 32,
+            "mem_stats_period_seconds": 0,
+        },
+        "os_vif_ovs": {"ovsdb_connection": f"unix:{cloud.socket('db')}"},
+        **dict.fromkeys(PRIVILEGED, helper),
+    }
 
 
 def _cinder(cloud: Cloud, secret: str) -> Sections:

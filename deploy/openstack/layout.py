@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -37,11 +38,16 @@ class Profile(StrEnum):
 
 @dataclass(frozen=True)
 class Cloud:
-    """One cloud: the directory that holds all of it, the IPv4 address it is served on, and how real it is."""
+    """One cloud: the directory that holds all of it, the IPv4 address it is served on, and how real it is.
+
+    `public` is the prefix of its public network, whose first address is the host's; `uplink` the host's bridge that this is (`full`).
+    """
 
     state: Path
     address: str
     profile: Profile = Profile.SMALL
+    public: str = "203.0.113.0/24"  # TEST-NET-3 (RFC 5737)
+    uplink: str | None = None
 
     def __post_init__(self) -> None:
         if not self.state.is_absolute() or len(str(self.socket("x" * 12))) > LONGEST_SOCKET:
@@ -50,6 +56,8 @@ class Cloud:
             ipaddress.IPv4Address(self.address)
         except ValueError as error:
             raise UnusablePlace(f"{self.address!r} is no IPv4 address.") from error
+        if self.profile is Profile.FULL and self.uplink is None:
+            raise UnusablePlace("The guests of `full` need a bridge of the host for the public network: --uplink.")
 
     @property
     def data(self) -> Path:
@@ -73,7 +81,7 @@ class Cloud:
 
     @property
     def pid_file(self) -> Path:
-        """Who runs it: pid, start time (so that another process of the same pid is not taken for it), profile and address."""
+        """Who runs it: pid, start time (so that another process of the same pid is not taken for it), profile, address …"""
         return self.state / "pid"
 
     def socket(self, name: str) -> Path:
@@ -87,6 +95,11 @@ class Cloud:
     def url(self, service: str, path: str = "") -> str:
         """Where a service answers."""
         return f"http://{self.address}:{PORTS[service]}{path}"
+
+    @property
+    def public_hosts(self) -> Sequence[ipaddress.IPv4Address]:
+        """The addresses of the public network; the first one is the host's."""
+        return list(ipaddress.IPv4Network(self.public).hosts())
 
     @property
     def auth_url(self) -> str:

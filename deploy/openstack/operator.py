@@ -24,8 +24,7 @@ PUBLIC = "public"
 INTRANET = "intranet"
 ROUTER = "edge"
 INTRANET_SUBNET = {"cidr": "10.60.0.0/20", "dns_nameservers": []}
-PUBLIC_SUBNET = {"cidr": "203.0.113.0/24", "gateway_ip": "203.0.113.1", "enable_dhcp": False}  # TEST-NET-3 (RFC 5737)
-POOL = [{"start": "203.0.113.10", "end": "203.0.113.250"}]
+RESERVED = 9  # addresses of the public network that are left to the host and what else stands there
 QUOTAS = {  # where each service keeps them
     "nova": ("/v2.1/os-quota-sets/{}", "quota_set", ("instances", "cores", "ram", "key_pairs")),
     "cinder": ("/v3/os-quota-sets/{}", "quota_set", ("volumes", "gigabytes", "snapshots", "backups")),
@@ -46,7 +45,7 @@ def set_up(cloud: Cloud) -> None:
         admin = Client.administrator(cloud)
         _flavours(admin)
         image(admin, IMAGE, b"\0" * (1 << 20), disk_format="raw", container_format="bare")
-        _networks(admin)
+        _networks(admin, cloud)
         project(cloud, account)
         done.touch()
     _write_secret(told, json.dumps(describe(cloud, account), indent=2))
@@ -131,7 +130,7 @@ def _flavours(admin: Client) -> None:
             admin.post("nova", "/v2.1/flavors", {"flavor": {"name": name, "vcpus": vcpus, "ram": ram, "disk": disk}})
 
 
-def _networks(admin: Client) -> None:
+def _networks(admin: Client, cloud: Cloud) -> None:
     network = {
         "name": PUBLIC,
         "router:external": True,
@@ -139,7 +138,16 @@ def _networks(admin: Client) -> None:
         "provider:physical_network": PHYSICAL_NETWORK,
     }
     made = _named(admin, "neutron", "/v2.0/networks", "network", network)
-    subnet = {"name": PUBLIC, "network_id": made, "ip_version": 4, "allocation_pools": POOL, **PUBLIC_SUBNET}
+    first, *others = map(str, cloud.public_hosts)
+    subnet = {
+        "name": PUBLIC,
+        "network_id": made,
+        "ip_version": 4,
+        "cidr": cloud.public,
+        "gateway_ip": first,
+        "enable_dhcp": False,
+        "allocation_pools": [{"start": others[RESERVED - 1], "end": others[-1]}],
+    }
     _named(admin, "neutron", "/v2.0/subnets", "subnet", subnet)
     inside = _named(admin, "neutron", "/v2.0/networks", "network", {"name": INTRANET, "shared": True})
     subnet = {"name": INTRANET, "network_id": inside, "ip_version": 4, **INTRANET_SUBNET}

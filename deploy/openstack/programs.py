@@ -7,11 +7,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from deploy.openstack import config, database
+from deploy.openstack import config, database, hypervisor
 from deploy.openstack.crew import Crew, Program
-from deploy.openstack.layout import ENVIRONMENT, PORTS, PROJECT, Cloud
+from deploy.openstack.layout import ENVIRONMENT, PORTS, PROJECT, Cloud, Profile
 
-PYTHON = ENVIRONMENT / "bin/python"
 PLUGINS = PROJECT / "deploy/openstack/plugins"  # holds the entry point of inside/network.py
 APIS = {
     "keystone": "keystone.wsgi.api",
@@ -33,6 +32,7 @@ def environment(cloud: Cloud) -> dict[str, str]:
         "HOME": str(cloud.state / "run"),
         "TMPDIR": str(cloud.state / "run"),
         "LANG": "C.UTF-8",
+        "OVS_RUNDIR": str(cloud.state / "run"),  # where libvirt's and Nova's ovs-vsctl look for db.sock
         "OS_KEYSTONE_CONFIG_DIR": str(cloud.etc / "keystone"),
         "OS_PLACEMENT_CONFIG_DIR": str(cloud.etc / "placement"),
         "OS_GLANCE_CONFIG_DIR": str(cloud.etc / "glance"),
@@ -62,6 +62,9 @@ async def start(cloud: Cloud, crew: Crew, report: Report) -> None:
     await crew.start(database.server(cloud))
     await database.set_addresses(cloud, crew)
     report("mariadb")
+    if cloud.profile is Profile.FULL:
+        await hypervisor.start(cloud, crew)
+        report("switch, network controller and hypervisor")
     async with asyncio.TaskGroup() as group:
         for name in APIS:
             group.create_task(_start(crew, _api(cloud, name), report))
@@ -84,15 +87,23 @@ def _all_in_one(cloud: Cloud, name: str) -> Program:
 
 def _python(cloud: Cloud, name: str, module: str, argument: str | Path) -> Program:
     where = cloud.address, PORTS[name]
-    command: list[str | Path] = [PYTHON, "-m", f"deploy.openstack.inside.{module}", argument, where[0], str(where[1])]
+    command: list[str | Path] = [
+        config.PYTHON,
+        "-m",
+        f"deploy.openstack.inside.{module}",
+        argument,
+        where[0],
+        str(where[1]),
+    ]
     return Program(name, command, where)
 
 
 def in_environment(program: str, *arguments: str | Path) -> list[str | Path]:
     """The command line of a program of the environment; its first line may name a place that is hidden here."""
-    return [PYTHON, ENVIRONMENT / "bin" / program, *arguments]
+    return [config.PYTHON, ENVIRONMENT / "bin" / program, *arguments]
 
 
-def missing() -> list[str]:
+def missing(profile: Profile) -> list[str]:
     """Programs that are not there."""
-    return [path for path in (str(PYTHON), database.SERVER) if not os.access(path, os.X_OK)]
+    needed = [str(config.PYTHON), database.SERVER, *(hypervisor.NEEDED if profile is Profile.FULL else ())]
+    return [path for path in needed if not os.access(path, os.X_OK)]

@@ -30,12 +30,12 @@ START_TIME = 19  # of the fields after the command in /proc/PID/stat (proc_pid_s
 
 async def run(cloud: Cloud, report: Report) -> None:
     """Bring a cloud up, tell that it is ready, and keep it until SIGTERM or SIGINT or until a part of it ends."""
-    if found := programs.missing():
+    if found := programs.missing(cloud.profile):
         raise NotInstalled(f"{', '.join(found)} cannot be run; use: deploy/setup --openstack")
     if pid(cloud.state) is not None:
         raise AlreadyRunning(f"A cloud runs on {cloud.state} already.")
     cloud.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    cloud.pid_file.write_text(f"{os.getpid()} {_started(os.getpid())} {cloud.profile} {cloud.address}")
+    cloud.pid_file.write_text(f"{os.getpid()} {_started(os.getpid())} {' '.join(options(cloud))}")
     crew = Crew(cloud.logs, programs.environment(cloud))
     try:
         await _until_told(_live(cloud, crew, report))
@@ -91,7 +91,7 @@ def up(cloud: Cloud, report: Report) -> None:
         ready.bind(str(place))
         ready.settimeout(LOOK_AGAIN)
         process = subprocess.Popen(
-            [sys.executable, "-m", "deploy.openstack", "run", *_options(cloud)],
+            [sys.executable, "-m", "deploy.openstack", "run", "--state", str(cloud.state), *options(cloud)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -128,8 +128,9 @@ def cloud(state: Path) -> Cloud:
     """The cloud that runs on a state."""
     if pid(state) is None:
         raise NotRunning(f"No cloud runs on {state}.")
-    _, _, profile, address = (state / "pid").read_text().split()
-    return Cloud(state, address, Profile(profile))
+    words = (state / "pid").read_text().split()[2:]
+    told = dict(zip(words[::2], words[1::2], strict=True))
+    return Cloud(state, told["--address"], Profile(told["--profile"]), told["--public"], told.get("--uplink"))
 
 
 def members(state: Path) -> dict[int, str]:
@@ -143,8 +144,10 @@ def members(state: Path) -> dict[int, str]:
     return found
 
 
-def _options(cloud: Cloud) -> list[str]:
-    return ["--profile", cloud.profile, "--state", str(cloud.state), "--address", cloud.address]
+def options(cloud: Cloud) -> list[str]:
+    """The words of the command line that mean this cloud, without its state."""
+    uplink = [] if cloud.uplink is None else ["--uplink", cloud.uplink]
+    return ["--profile", cloud.profile, "--address", cloud.address, "--public", cloud.public, *uplink]
 
 
 def _follow(process: subprocess.Popen[bytes], ready: socket.socket, log: Path, report: Report) -> None:

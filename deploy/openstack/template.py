@@ -17,21 +17,23 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from deploy.openstack import database, programs
+from deploy.openstack import config, database, programs
 from deploy.openstack.crew import Crew
-from deploy.openstack.layout import ENDPOINTS, PROJECT, REGION, Cloud
+from deploy.openstack.layout import DATABASES, ENDPOINTS, PROJECT, REGION, Cloud
 
 PLACE = PROJECT / ".lab/openstack-template"
 HERE = Path(__file__).parent
-INGREDIENTS = ("requirements.lock", "layout.py", "database.py", "template.py", "inside/identity.py")
+INGREDIENTS = ("requirements.lock", "template.py", "inside/identity.py")
 CELL = "{scheme}://{username}@{hostname}"  # nova fills it in from its own connection (CellMapping)
 
 
 async def ensure() -> Path:
     """Return the template's directory; make it if there is none yet. Several processes may ask at once."""
     PLACE.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in INGREDIENTS)).hexdigest()[:16]
-    found = PLACE / digest
+    digest = hashlib.sha256(repr((DATABASES, ENDPOINTS)).encode())
+    for name in INGREDIENTS:
+        digest.update((HERE / name).read_bytes())
+    found = PLACE / digest.hexdigest()[:16]
     with (PLACE / "lock").open("w") as lock:
         await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
         if not found.exists():
@@ -79,7 +81,7 @@ async def _keystone(cloud: Cloud, crew: Crew) -> None:
         await _manage(cloud, crew, "keystone", "keystone-manage", setup, *owner)
     endpoints = {kind: [service, cloud.url(service, path)] for kind, (service, path) in ENDPOINTS.items()}
     told = {"secret": cloud.secret_file.read_text(), "region": REGION, "endpoints": endpoints}
-    module: list[str | Path] = [programs.PYTHON, "-m", "deploy.openstack.inside.identity", cloud.config("keystone")]
+    module: list[str | Path] = [config.PYTHON, "-m", "deploy.openstack.inside.identity", cloud.config("keystone")]
     await crew.run("keystone-fill", module, json.dumps(told))
 
 

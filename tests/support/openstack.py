@@ -23,7 +23,7 @@ import pytest
 
 from deploy.openstack import operator, programs, running
 from deploy.openstack.api import Account, Client
-from deploy.openstack.layout import Cloud
+from deploy.openstack.layout import Cloud, Profile
 
 START_TIMEOUT = 400  # seconds
 MISSING = "OpenStack is NOT TESTED: there is no {} (install it with: deploy/setup --openstack)"
@@ -77,7 +77,7 @@ def real_openstack() -> Iterator[OpenStack]:
     if kept := os.environ.get("FEDMESH_TEST_OPENSTACK"):
         yield OpenStack(running.cloud(Path(kept.split()[0])))
         return
-    if missing := programs.missing():
+    if missing := programs.missing(Profile.SMALL):
         pytest.skip(MISSING.format(missing[0]))
     state = Path(tempfile.mkdtemp(prefix="fedmesh-os-"))
     cloud = Cloud(state, loopback_of(os.getpid()))
