@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 import pytest
 
-from federation_member.errors import InUse, UnknownReference
+from federation_member.errors import InUse, UnknownLease, UnknownReference
 from federation_member.middleware.contract import NoCapacity, NoQuota
 from federation_member.orders.model import NewOrder, Order, OrderState, OrderType, User
+from fedkit.protocol.lending import AnySpec, AttachmentSpec, LeaseCreate, LeaseState, PublicIpSpec
 from tests.support.fake_middleware import Cloud
 from tests.support.federation import (
     USER,
@@ -163,6 +165,37 @@ async def test_a_persistent_attachment_follows_its_machine(world_on_both: Federa
     assert closed.reason.startswith("lost at b.test: the machine that it uses ends: the instance is gone")
     assert b.cloud.misdeeds == []
     assert set(b.cloud.instances) == {disk.lease_id, again.lease_id, moved.lease_id} == await b.book()
+
+
+@in_virtual_time
+async def test_a_lender_believes_nobody_that_a_lease_is_theirs(world: Federation) -> None:
+    a, b = await world.add("a"), await world.add("b")
+    disk, vm = await have(a, volume(location="b.test")), await have(a, machine(location="b.test"))
+    machine_lease, disk_lease = str(vm.lease_id), str(disk.lease_id)
+
+    async def refusal(borrower: Member, user: str, spec: AnySpec) -> str:
+        name = f"{borrower.key.fedid}/project/{user}"
+        body = LeaseCreate(lease_id=str(uuid.uuid4()), name=name, principal=borrower.key.fedid, spec=spec, seconds=600)
+        with pytest.raises(UnknownLease) as refused:
+            await b.db.run(lambda tx: b.orders.engine.lending.create(tx, borrower.peer, body))
+        return refused.value.message
+
+    theirs = AttachmentSpec(machine=machine_lease, volume=disk_lease)
+    for borrower, user in ((a, "bob"), (b, "alice")):
+        assert "is not a lease of this user" in await refusal(borrower, user, theirs)
+    unknown = PublicIpSpec(machine=str(uuid.uuid4()))
+    assert "is not a lease of this user" in await refusal(a, "alice", unknown)
+    swapped = AttachmentSpec(machine=disk_lease, volume=machine_lease)
+    assert "is not a running" in await refusal(a, "alice", swapped)
+    b.cloud.gate.clear()
+    await a.orders.delete(USER, vm.id)
+    await world.settle(lambda: _ends(b, machine_lease))
+    assert "is not a running machine" in await refusal(a, "alice", theirs)
+    b.cloud.gate.set()
+
+
+async def _ends(member: Member, lease_id: str) -> bool:
+    return (await member.lease(lease_id)).state is LeaseState.RELEASING
 
 
 @in_virtual_time
