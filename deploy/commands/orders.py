@@ -173,7 +173,8 @@ def list_(
 
     Example: `fed order list --state fulfilled -o json`
     """
-    found = Client.of_this_user().items("/orders", state=state, kind=kind)
+    wanted = None if kind is None else kind.replace("-", "_")
+    found = Client.of_this_user().items("/orders", state=state, kind=wanted)
     _show_all([order for order in found if all_ or state or order["state"] != "deleted"], output)
 
 

@@ -49,7 +49,7 @@ def users_of(conn: Connection, lease_id: str) -> list[str]:
     return list(conn.execute(query.order_by(leases.c.id)).scalars())
 
 
-def used_by(conn: Connection, lease_id: str) -> list[str]:
+def uses_of(conn: Connection, lease_id: str) -> list[str]:
     """The leases that this one uses."""
     return list(conn.execute(select(lease_uses.c.used_id).where(lease_uses.c.lease_id == lease_id)).scalars())
 

@@ -268,7 +268,7 @@ class Lending:
             self.turned_away.add(lease.borrower)
         self._tunnels.revoke(tx, lease)
         self._access.release(tx, lease.id, lease.code, lease.reason)
-        for used_id in lease_uses.used_by(tx.conn, lease.id):
+        for used_id in lease_uses.uses_of(tx.conn, lease.id):
             tx.after_commit(partial(self.wake, used_id))  # it may wait for this to be gone
         nothing: dict[str, Any] = {"instance": None, "tunnel": None, "tunnels": (), "handed": None, "wishes": NOTHING}
         return self.change(tx, lease, state=state, due=self._clock() + RETENTION, **nothing)

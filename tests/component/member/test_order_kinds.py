@@ -35,7 +35,7 @@ async def test_everything_is_ordered_shown_and_deleted_at_once(site: Site) -> No
     assert shown["uses"] == [machine, disk]
     record = (await shell("order", "show", disk)).out
     assert all(word in record for word in ("10", attached, "data"))
-    assert address in (await shell("order", "list", "--kind", "public_ip")).out
+    assert address in (await shell("order", "list", "--kind", "public-ip")).out
 
     refused = await shell("order", "delete", machine, disk)
     assert (refused.status, "[orders.in_use]" in refused.err) == (1, True)
