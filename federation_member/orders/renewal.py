@@ -1,8 +1,8 @@
 """Keeps leases alive and learns what became of them: one `lease.sync` for all that are due at a lender.
 
 Each attempt's row says when it is to be renewed, a third of its lease after the last time. One lender is asked by one worker at a
-time, in batches. After a reconnect, a restart, or when a lender is heard of again, all of its leases are due at once: that is
-also how a change that was missed is learnt.
+time, in batches, smaller ones from the first answer on that did not fit. After a reconnect, a restart, or when a lender is heard of
+again, all of its leases are due at once: that is also how a change that was missed is learnt.
 
 What a lender was shown of a user ends (`fresh_due` in the attempt's row says when it must be shown anew); fresh credentials go along with
 the renewal, as many leases at a time as their credentials fit.
@@ -36,6 +36,7 @@ from federation_member.orders.turns import user_of
 from fedkit.clock import Clock
 from fedkit.errors import FedError
 from fedkit.mesh.api import Peer
+from fedkit.mesh.errors import AnswerTooLarge
 from fedkit.protocol.lending import CREDENTIALS_LIMIT, CREDENTIALS_SIZE, LeaseSync, LeaseSynced
 from fedkit.store import Database, Tx
 
@@ -86,6 +87,7 @@ class Renewal:
         self._progress = progress
         self._scheduler = scheduler
         self._clock = clock
+        self._fitting: dict[str, int] = {}  # of how many leases a lender's answer is not too large
 
     async def all_due(self, fedid: str | None = None) -> list[str]:
         """Have every lease of a lender (None: of all) renewed now; returns the lenders to be woken."""
@@ -113,7 +115,7 @@ class Renewal:
             select(rows.lease_id, rows.address, rows.seconds)
             .where(rows.fedid == fedid, rows.sync_due <= self._clock() + COALESCE)
             .order_by(rows.sync_due)
-            .limit(BATCH)
+            .limit(self._fitting.get(fedid, BATCH))
         )
         found = [(row.lease_id, row.address, row.seconds) for row in conn.execute(query)]
         return sorted(found, key=lambda row: (row[1], row[2], row[0]))
@@ -161,6 +163,10 @@ class Renewal:
         try:
             synced = await self._lenders.sync(peer, LeaseSync(lease_ids=lease_ids, seconds=seconds, credentials=texts))
         except FedError as error:
+            if error.code == AnswerTooLarge.code and len(lease_ids) > 1:
+                # They are still due, so the next look asks for them again, at once.
+                self._fitting[peer.fedid] = len(lease_ids) // 2
+                return
             log.warning("not_renewed", lender=peer.address, leases=len(lease_ids), code=error.code)
             code, reason = error.code, error.message
             await self._each(lease_ids, lambda tx, id_: self._missed(tx, peer, id_, seconds, code, reason))
