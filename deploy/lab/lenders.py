@@ -41,6 +41,8 @@ class Lender:
     options: Callable[[Site, Path], dict[str, Any]]
     command: Callable[[Site], Sequence[str]] | None = None
     """What must run and be ready before the member, beside it; it says so itself (sd_notify(3))."""
+    fetches: bool = False
+    """Whether its member may reach the web, for images that users name by URL."""
     account: str | None = None
     """The local account of everybody who is lent something."""
 
@@ -106,7 +108,9 @@ def _cloud(profile: Profile) -> Callable[[Site], Sequence[str]]:
 
 LENDERS = {
     "containers": Lender("containers", _containers),
-    "libvirt": Lender("libvirt", _libvirt, lambda site: ["-m", "deploy.lab.libvirtd", str(directory(site, "lender"))]),
-    "openstack": Lender("openstack", _openstack, _cloud(Profile.FULL), FEDERATION),
-    "openstack-small": Lender("openstack", _openstack, _cloud(Profile.SMALL), FEDERATION),
+    "libvirt": Lender(
+        "libvirt", _libvirt, lambda site: ["-m", "deploy.lab.libvirtd", str(directory(site, "lender"))], True
+    ),
+    "openstack": Lender("openstack", _openstack, _cloud(Profile.FULL), True, FEDERATION),
+    "openstack-small": Lender("openstack", _openstack, _cloud(Profile.SMALL), True, FEDERATION),
 }

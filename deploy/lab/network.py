@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
+from deploy.lab.lenders import LENDERS
 from deploy.lab.topology import (
     COMPONENT_PORT,
     DNS_ADDRESS,
@@ -45,7 +46,7 @@ def setups(plan: Plan) -> list[HostSetup]:
     """The set-up of every host, in an order in which the far end of each cable exists."""
     result = [_internet(plan), _user()]
     for site in plan.sites:
-        result += [_router(site), _dmz(site), _lan(site)]
+        result += [_router(site, plan), _dmz(site), _lan(site)]
     return result
 
 
@@ -102,13 +103,15 @@ def _user() -> HostSetup:
     return HostSetup(USER, NO_IPV6, "link set lo up\n" + _up("eth0", f"{USER_ADDRESS}/24"))
 
 
-def _router(site: Site) -> HostSetup:
+def _router(site: Site, plan: Plan) -> HostSetup:
     ip = "link set lo up\n"
     ip += _up("wan", f"{site.public}/24")
     ip += _up("dmz", f"{site.dmz_gateway}/25")
     ip += _up("lan", f"{site.lan_gateway}/25")
     ip += f"route add {site.machines} via {site.lan}\n"
-    return HostSetup(f"{site.name}/rt", (*NO_IPV6, FORWARDING), ip, firewall(site))
+    return HostSetup(
+        f"{site.name}/rt", (*NO_IPV6, FORWARDING), ip, firewall(site, fetches=LENDERS[plan.lender(site)].fetches)
+    )
 
 
 def _dmz(site: Site) -> HostSetup:
@@ -123,16 +126,21 @@ def _lan(site: Site) -> HostSetup:
     return HostSetup(f"{site.name}/lan", (*NO_IPV6, FORWARDING), ip, nft)
 
 
-def firewall(site: Site) -> str:
-    """The `nft` rules of a site's router; a closed site has none that lets anything in."""
+def firewall(site: Site, *, fetches: bool = False) -> str:
+    """The `nft` rules of a site's router; a closed site has none that lets anything in. `fetches`: images, from the web."""
     inward = f"tcp dport {{ {S2S_PORT}, {TUNNEL_PORT}, {TUNNEL_PORTS[0]}-{TUNNEL_PORTS[1]} }}"
     rules = {
         "from_internet": "" if site.closed else f'\t\toifname "dmz" ct status dnat {inward} accept',
         # By public address also from the site's own machines, which dial where everybody dials.
         "forwarded": "" if site.closed else f"\t\tip daddr {site.public} {inward} dnat ip to {site.dmz}",
-        # A closed site's machines dial the tunnel server of another site.
-        "to_internet": f"\t\tip saddr {site.machines} tcp dport {TUNNEL_PORT} accept" if site.closed else "",
+        "to_internet": "\n".join(f"\t\tip saddr {rule} accept" for rule in _outward(site, fetches=fetches)),
     }
     return Template((TEMPLATES / "site.nft").read_text()).substitute(
         rules, lan=site.lan, machines=site.machines, component=COMPONENT_PORT, tunnel=TUNNEL_PORT
     )
+
+
+def _outward(site: Site, *, fetches: bool) -> list[str]:
+    rules = [f"{site.lan} tcp dport {{ 80, 443 }}"] if fetches else []
+    # A closed site's machines dial the tunnel server of another site.
+    return [*rules, f"{site.machines} tcp dport {TUNNEL_PORT}"] if site.closed else rules
