@@ -26,6 +26,7 @@ from federation_member.middleware.openstack.connection import Cloud, Empty
 from federation_member.middleware.openstack.errors import InConflict, NotThere
 from federation_member.middleware.openstack.kinds import Described, Remembered, Thing
 from federation_member.middleware.openstack.marks import Marks
+from federation_member.middleware.openstack.url_images import remove_fetched
 
 KEPT = 300.0  # seconds
 
@@ -164,6 +165,7 @@ class Projects:
     async def remove(self, project: Project, cloud: Cloud) -> None:
         """Remove the project and what Neutron made in it by itself; raises `AccountInUse` while it holds more."""
         await self._join(project.id)
+        await remove_fetched(cloud, self._marks)
         for service, path, name in HOLDINGS:
             query = {"project_id": project.id} if service == "network" else {}
             if await cloud.has(service) and await cloud.all(service, path, name, Thing, **query):

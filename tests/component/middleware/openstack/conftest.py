@@ -1,4 +1,4 @@
-"""A real OpenStack for all tests, and a site of its own for each."""
+"""A real OpenStack for all tests (tests/support/openstack.py), and a site of its own for each."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import pytest
 
 from deploy.openstack.layout import Cloud
 from tests.component.middleware.openstack.place import OpenStackSite, prepare
-from tests.support.openstack import OpenStack, real_openstack
+from tests.support.openstack import OpenStack, pytest_collection_modifyitems, real_openstack
 
-__all__ = ["real_openstack"]
+__all__ = ["pytest_collection_modifyitems", "real_openstack"]
 
 PREFIX = "contract"
 
 
 @pytest.fixture(scope="session")
 def openstack(real_openstack: OpenStack) -> Cloud:
-    """The cloud, with the projects that the tests share."""
+    """The cloud, with two projects in it."""
     prepare(real_openstack.cloud, PREFIX)
     return real_openstack.cloud
 

@@ -55,6 +55,7 @@ class OpenStackSite:
     moments: tuple[float, ...] = (0.05, 0.3, 0.6, 0.9, 1.2, 1.6)
     site: str = field(default_factory=lambda: f"t-{uuid.uuid4().hex[:12]}")
     extra: dict[str, Any] = field(default_factory=dict)
+    is_clean: bool = False  # when its leftovers were looked for last, there were none
 
     @property
     def options(self) -> dict[str, Any]:
@@ -100,7 +101,9 @@ class OpenStackSite:
 
     async def leftovers(self) -> list[str]:
         """What carries the site's mark, in whatever way."""
-        return await asyncio.to_thread(self._leftovers)
+        found = await asyncio.to_thread(self._leftovers)
+        self.is_clean = not found
+        return found
 
     def _leftovers(self) -> list[str]:
         admin = Client.administrator(self.openstack)
@@ -116,7 +119,8 @@ class OpenStackSite:
 
     def clear(self) -> None:
         """Remove what a failed test left, and what stays."""
-        asyncio.run(self._delete_all())
+        if not self.is_clean:
+            asyncio.run(self._delete_all())
         admin = Client.administrator(self.openstack)
         for group in admin.get("neutron", "/v2.0/security-groups")["security_groups"]:
             if group["description"] == Marks(self.site).base:
