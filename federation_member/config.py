@@ -7,6 +7,7 @@ What stands in it:
     [api]                           where the REST API and the dashboard answer
     [rendezvous], [tunnel]          who they are: fedid and address; either may be another site's
     [middleware]                    what makes the machines; [middleware.options] are those of its kind
+    [[identity_provider]]           who else knows users of this site; [identity_provider.options] are those of its kind
     [offer.attributes]              names for requirement expressions
     [policy]                        the file that says who else may have what; without it nobody else gets anything
 """
@@ -24,6 +25,7 @@ from fedkit.protocol.lending import Fedid
 from fedkit.service import parse_listen
 
 Domain = Annotated[str, StringConstraints(max_length=253, pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
+ProviderName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]{0,30}[a-z0-9])?$")]
 AttributeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 
 
@@ -77,6 +79,20 @@ class MiddlewareSection(Section):
     options: dict[str, Any] = Field(default_factory=dict, description="of that kind; `fed config check` checks them")
 
 
+class IdentityProviderSection(Section):
+    """Who else knows users of this site: they sign in there, and are called USER@NAME here."""
+
+    name: ProviderName = Field(description="what stands after the @; to be chosen once and for all")
+    kind: str = Field(default="keystone", max_length=64, description="an entry point of `fedmesh.identity_provider`")
+    options: dict[str, Any] = Field(default_factory=dict, description="of that kind; `fed config check` checks them")
+
+
+def _differ(sections: list[IdentityProviderSection]) -> list[IdentityProviderSection]:
+    if len({section.name for section in sections}) < len(sections):
+        raise ValueError("each identity provider has a name of its own")
+    return sections
+
+
 class OfferSection(Section):
     """What this member says of what it lends, besides flavours and images."""
 
@@ -107,4 +123,5 @@ class MemberConfig(Section):
     tunnel: TunnelServer | None = None
     middleware: MiddlewareSection = MiddlewareSection()
     offer: OfferSection = OfferSection()
+    identity_provider: Annotated[list[IdentityProviderSection], AfterValidator(_differ)] = Field(default=[])
     policy: PolicySection | None = None

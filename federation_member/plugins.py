@@ -1,4 +1,4 @@
-"""Finds a kind of middleware by its entry point, and checks its options before anything starts."""
+"""Finds kinds of middleware and of identity providers by their entry points, and checks their options before anything starts."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
+from federation_member.accounts.providers import IdentityProvider
 from federation_member.middleware.contract import Middleware
 from fedkit.config import UnusableConfig
 
 MIDDLEWARE = "fedmesh.middleware"
+IDENTITY_PROVIDER = "fedmesh.identity_provider"
 
 
 def find_middleware(kind: str) -> type[Middleware]:
     """Return the class of this kind; raises `UnusableConfig`, naming the kinds that are installed."""
-    known = {point.name: point for point in entry_points(group=MIDDLEWARE)}
-    if kind not in known:
-        raise UnusableConfig(f"[middleware] kind {kind!r} is not installed; known: {', '.join(sorted(known))}.")
-    return cast(type[Middleware], known[kind].load())
+    return cast(type[Middleware], _find(MIDDLEWARE, "middleware", kind))
+
+
+def find_identity_provider(kind: str) -> type[IdentityProvider]:
+    """Return the class of this kind; raises `UnusableConfig`, naming the kinds that are installed."""
+    return cast(type[IdentityProvider], _find(IDENTITY_PROVIDER, "identity_provider", kind))
 
 
 def load_middleware(kind: str, options: dict[str, Any]) -> Middleware:
@@ -26,10 +30,25 @@ def load_middleware(kind: str, options: dict[str, Any]) -> Middleware:
 
     Raises `UnusableConfig` for an unknown kind, or for options that its `Config` refuses.
     """
-    plugin = find_middleware(kind)
+    return cast(Middleware, _load(find_middleware(kind), "middleware", options))
+
+
+def load_identity_provider(kind: str, options: dict[str, Any]) -> IdentityProvider:
+    """Return the identity provider of this kind, as `load_middleware` does."""
+    return cast(IdentityProvider, _load(find_identity_provider(kind), "identity_provider", options))
+
+
+def _find(group: str, table: str, kind: str) -> Any:
+    known = {point.name: point for point in entry_points(group=group)}
+    if kind not in known:
+        raise UnusableConfig(f"[{table}] kind {kind!r} is not installed; known: {', '.join(sorted(known))}.")
+    return known[kind].load()
+
+
+def _load(plugin: Any, table: str, options: dict[str, Any]) -> Any:
     try:
         config = plugin.Config.model_validate(options)
     except ValidationError as error:
-        lines = [f"[middleware.options] {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        lines = [f"[{table}.options] {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
         raise UnusableConfig("\n  ".join(lines)) from error
     return plugin(config)

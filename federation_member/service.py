@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from federation_member.access.service import Access
 from federation_member.accounts.service import Accounts
+from federation_member.accounts.signing_in import SignIn
 from federation_member.config import MemberConfig, PeerSection
 from federation_member.credentials.identities import HomeIdentities
 from federation_member.credentials.revoking import Revoking
@@ -28,7 +29,7 @@ from federation_member.middleware.contract import Middleware
 from federation_member.orders.picker import load_picker
 from federation_member.orders.retention import Retention
 from federation_member.orders.service import OrderService
-from federation_member.plugins import load_middleware
+from federation_member.plugins import load_identity_provider, load_middleware
 from federation_member.usage.service import Usage
 from federation_member.web.app import make_app
 from federation_member.web.services import Services
@@ -60,6 +61,7 @@ async def open_member(
 ) -> AsyncIterator[Member]:
     """Open the whole component; `link` and `middleware` are those that `config` names unless a test brings its own."""
     middleware = middleware or load_middleware(config.middleware.kind, config.middleware.options)
+    providers = {one.name: load_identity_provider(one.kind, one.options) for one in config.identity_provider}
     async with open_component(config, "federation_member.migrations", link, clock) as component:
         key, db, mesh = component.key, component.db, component.mesh
         directory = Directory(db, mesh, key, config.name, _peer(config.rendezvous), clock)
@@ -87,6 +89,7 @@ async def open_member(
             orders,
             directory,
             accounts,
+            SignIn(accounts, providers),
             credentials,
             access.log,
             Usage(db, clock),

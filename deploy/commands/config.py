@@ -53,9 +53,10 @@ def sample(component: Component) -> None:
     tables: dict[str, type[BaseModel]] = {}
     if component is Component.MEMBER:
         from federation_member.config import MiddlewareSection
-        from federation_member.plugins import find_middleware
+        from federation_member.plugins import find_identity_provider, find_middleware
 
         tables["middleware.options"] = find_middleware(MiddlewareSection().kind).Config
+        tables["identity_provider.options"] = find_identity_provider("keystone").Config
     print(text(_model(component), tables), end="")
 
 
@@ -80,8 +81,10 @@ def check(
     loaded: Any = load(file, _model(component), component.name)
     kinds: frozenset[str] = frozenset()
     if component is Component.MEMBER:
-        from federation_member.plugins import load_middleware
+        from federation_member.plugins import load_identity_provider, load_middleware
 
+        for provider in loaded.identity_provider:
+            load_identity_provider(provider.kind, provider.options)
         kinds = load_middleware(loaded.middleware.kind, loaded.middleware.options).kinds()
     try:
         key = PrivateKey.load(loaded.identity.key)

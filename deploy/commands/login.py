@@ -21,6 +21,10 @@ def login(
     user: Annotated[str, typer.Option("--user", "-u", help="Your name there.")],
     days: Annotated[int, typer.Option(help="How long the token is valid.", min=1, max=365)] = 90,
     password_stdin: Annotated[bool, typer.Option("--password-stdin", help="Read the password from stdin.")] = False,
+    provider: Annotated[
+        str | None,
+        typer.Option("--provider", help="Sign in at this identity provider of the site, with your password there."),
+    ] = None,
     key: Annotated[
         Path | None, typer.Option("--key", help="Your own private key (PEM), instead of a password.")
     ] = None,
@@ -33,16 +37,21 @@ def login(
     The token is written to `~/.config/fedmesh/credentials.toml`, readable by you alone; the password is not kept.
     With a key you also sign that this member acts for you towards others, for as long as you say; log in again to prolong it.
 
+    At an identity provider (a cloud's Keystone, say) the token ends when the provider's word does; log in again then.
+
     Example: `fed login https://fm.site-a.test --user alice --key me.pem --act-days 14`
     """
+    if key is not None and provider is not None:
+        raise InputError("Log in with your key or at an identity provider, not both.")
     client = Client(url.rstrip("/"))
     body: dict[str, Any] = {"user": user, "label": f"fed on {socket.gethostname()}"[:64], "days": days}
     if key is not None:
         made = client.post("/login", body | _answer_challenge(client, user, key, act_days))
     else:
-        made = client.post("/tokens", body | {"password": read_password(from_stdin=password_stdin)})
+        body["password"] = read_password(from_stdin=password_stdin)
+        made = client.post("/sessions", body | {"provider": provider}) if provider else client.post("/tokens", body)
     path = store_credentials(client.url, made["token"], made["id"])
-    say(f"Logged in as {user}; the token in {path} is valid until {made['expires']}.")
+    say(f"Logged in as {made.get('user', user)}; the token in {path} is valid until {made['expires']}.")
 
 
 def _answer_challenge(client: Client, user: str, file: Path, days: int) -> dict[str, str]:

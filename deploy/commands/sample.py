@@ -31,6 +31,10 @@ EXAMPLES: dict[str, str] = {
     "middleware.options.base": '"/var/lib/fedmesh/debian"',
     "middleware.options.state": '"/run/fedmesh/machines"',
     "middleware.options.subnet": '"10.1.0.0/16"',
+    "identity_provider.name": '"cloud"',
+    "identity_provider.options.url": '"https://keystone.site-a.test:5000/v3"',
+    "identity_provider.options.operators.project": '"admin"',
+    "identity_provider.options.operators.role": '"admin"',
     "TunnelSection.address": '"203.0.113.10"',  # a member's [tunnel] has an address in the mesh, the server's a public one
     "tunnel.listen": '"0.0.0.0:2222"',
     "tunnel.host": '"tunnel.site-a.test"',

@@ -93,3 +93,27 @@ class UnusableMandate(InputError):
     """What was signed together with a log-in does not let this member act for the user, or for too long."""
 
     code = "account.unusable_mandate"
+
+
+class UnknownProvider(AccountError):
+    """No identity provider of that name is configured here."""
+
+    code = "account.unknown_provider"
+    http = 404
+    exit = Exit.UNUSABLE_INPUT
+
+
+class ProviderUnavailable(AccountError):
+    """The identity provider gives no definite answer now; nothing is said about the password."""
+
+    code = "account.provider_unavailable"
+    http = 503
+    exit = Exit.NOT_REACHABLE
+
+
+class NoProject(AccountError):
+    """The identity provider knows them, but in no project that counts at this site."""
+
+    code = "account.no_project"
+    http = 403
+    exit = Exit.REFUSED

@@ -22,7 +22,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -40,6 +40,7 @@ from federation_member.accounts.errors import (
     WrongPassword,
 )
 from federation_member.accounts.limiter import AttemptLimiter, Monotonic
+from federation_member.accounts.providers import SignedIn
 from federation_member.accounts.store import Account, Token
 from federation_member.credentials import signing, wallet
 from federation_member.orders.model import User
@@ -58,7 +59,10 @@ M_MMAP_THRESHOLD = -3  # malloc.h
 # Argon2id (RFC 9106) with the parameters that OWASP gives for a server that must stay small: 19 MiB, 2 passes, 1 lane.
 HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
+NEVER = datetime.max.replace(tzinfo=UTC)
+NO_PASSWORD = ""  # no hash: whatever is tried is wrong
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+_FOREIGN_NAME = re.compile(r"(?=.{1,63}\Z)[A-Za-z0-9_][A-Za-z0-9_.@+-]*\Z")  # as fedkit/identity/names.py has it
 
 
 class Accounts:
@@ -131,14 +135,28 @@ class Accounts:
     async def set_projects(self, name: str, projects: Sequence[str]) -> Account:
         """Replace an account's projects, the default one first; what was said of it in those taken away is revoked."""
         wanted = _check_projects(projects)
+        return await self._db.run(lambda tx: self._set_projects(tx, self._load(tx, name), wanted))
 
-        def write(tx: Tx) -> Account:
+    async def follow(self, provider: str, found: SignedIn) -> Account | None:
+        """Have an account be as an identity provider says, and make it at first; None if it would have no project.
+
+        What is not said by the provider, such as a suspension, stays. Raises `UnusableAccount` for a name that cannot be one here, and
+        `AccountExists` where that name was somebody else's at the provider.
+        """
+        projects = [project for project in found.projects if _NAME.match(project)][:PROJECTS_PER_ACCOUNT]
+        key = PrivateKey.generate()
+
+        def write(tx: Tx) -> Account | None:
+            name = store.account_of_subject(tx.conn, provider, found.subject)
+            if name is None:
+                if not projects:
+                    return None
+                name = self._adopt(tx, provider, found, key)
             account = self._load(tx, name)
-            gone = set(account.projects) - set(wanted) if account.projects else ({""} if wanted else set())
-            store.set_projects(tx, name, wanted)
-            prefix = [signing.project_role(project) for project in sorted(gone)]
-            signing.revoke_roles(tx, name, prefix, self._clock())
-            tx.after_commit(self._on_change)
+            if found.operator is not None:
+                store.set_operator(tx, name, operator=found.operator)
+            if list(account.projects) != projects:
+                self._set_projects(tx, account, projects)
             return self._load(tx, name)
 
         return await self._db.run(write)
@@ -201,19 +219,32 @@ class Accounts:
 
     async def log_in(self, name: str, password: str, address: str) -> None:
         """Check a password; raises `WrongPassword`, or `TooManyAttempts` from this `address` or for this name."""
-        _refuse_if(max(self._by_address.take(address), self._by_user.take(name)))
+        self.admit(name, address)
         stored = await self._db.read(lambda conn: store.password_hash_of(conn, name))
         loop = asyncio.get_running_loop()
         good = await loop.run_in_executor(self._threads, _matches, stored or self._nobody, password)
         if stored is None or not good:
             raise WrongPassword("User and password do not belong together.")
+        self.forgive(name)
+
+    def admit(self, name: str, address: str) -> None:
+        """Count an attempt to log in; raises `TooManyAttempts` from this `address` or for this name."""
+        _refuse_if(max(self._by_address.take(address), self._by_user.take(name)))
+
+    def forgive(self, name: str) -> None:
+        """Forget the attempts for a name that has proved itself."""
         self._by_user.forgive(name)
 
-    async def issue(self, name: str, label: str, days: int) -> tuple[Token, str]:
-        """Make a token for this account that expires after `days`; the second value is the secret, never seen again."""
+    async def issue(
+        self, name: str, label: str, days: int, *, until: datetime = NEVER
+    ) -> tuple[Token, str]:
+        """Make a token for this account that expires after `days`, and at the latest `until` then.
+
+        The second value is the secret, never seen again.
+        """
         secret = TOKEN_PREFIX + secrets.token_urlsafe(32)
         created = self._clock()
-        token = Token(str(uuid.uuid4()), label, created, created + timedelta(days=days))
+        token = Token(str(uuid.uuid4()), label, created, min(created + timedelta(days=days), until))
         if not await self._db.run(lambda tx: store.add_token(tx, name, token, _sha256(secret), TOKENS_PER_ACCOUNT)):
             raise TooManyTokens(f"This account has {TOKENS_PER_ACCOUNT} tokens already; revoke one first.")
         return token, secret
@@ -247,6 +278,24 @@ class Accounts:
             self._take_back(tx, name)
             self._write_key(tx, name, public, None)
         return self._load(tx, name)
+
+    def _adopt(self, tx: Tx, provider: str, found: SignedIn, key: PrivateKey) -> str:
+        name = f"{found.user}@{provider}"
+        if not _FOREIGN_NAME.match(name):
+            raise UnusableAccount(f"{name[:80]!r} cannot be a name here: at most 63 letters, digits and _.@+- .")
+        if not store.add_account(tx, name, NO_PASSWORD, self._clock(), operator=False):
+            raise AccountExists(f"{name} was somebody else; the operator of this site can remove that account.")
+        self._write_key(tx, name, key.public, key)
+        store.bind(tx, name, provider, found.subject)
+        return name
+
+    def _set_projects(self, tx: Tx, account: Account, wanted: Sequence[str]) -> Account:
+        gone = set(account.projects) - set(wanted) if account.projects else ({""} if wanted else set())
+        store.set_projects(tx, account.name, wanted)
+        prefix = [signing.project_role(project) for project in sorted(gone)]
+        signing.revoke_roles(tx, account.name, prefix, self._clock())
+        tx.after_commit(self._on_change)
+        return self._load(tx, account.name)
 
     def _suspend(self, tx: Tx, name: str, since: datetime | None) -> None:
         if not store.suspend(tx, name, since):

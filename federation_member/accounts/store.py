@@ -22,6 +22,7 @@ from sqlalchemy import (
     Row,
     String,
     Table,
+    UniqueConstraint,
     delete,
     func,
     insert,
@@ -61,6 +62,16 @@ account_keys = Table(
     Column("spki", LargeBinary, nullable=False),
     Column("private", LargeBinary),
     Column("since", Instant, nullable=False),
+)
+
+account_subjects = Table(
+    # Accounts that follow an identity provider: whose they are there.
+    "account_subjects",
+    metadata,
+    Column("account", String(63), ForeignKey("accounts.name", ondelete="CASCADE"), primary_key=True),
+    Column("provider", String(63), nullable=False),
+    Column("subject", String(255), nullable=False),
+    UniqueConstraint("provider", "subject", name="account_subjects_once"),
 )
 
 tokens = Table(
@@ -140,7 +151,7 @@ def suspend(tx: Tx, name: str, since: datetime | None) -> bool:
 
 def remove_account(tx: Tx, name: str) -> bool:
     """Remove an account with all that hangs on it; return False for an unknown name."""
-    for table in (tokens, account_projects, account_keys):
+    for table in (tokens, account_projects, account_keys, account_subjects):
         tx.conn.execute(delete(table).where(table.c.account == name))
     return tx.conn.execute(delete(accounts).where(accounts.c.name == name)).rowcount == 1
 
@@ -175,6 +186,25 @@ def set_projects(tx: Tx, name: str, projects: Sequence[str]) -> None:
     rows = [{"account": name, "project": project, "position": n} for n, project in enumerate(projects)]
     if rows:
         tx.conn.execute(insert(account_projects), rows)
+
+
+def set_operator(tx: Tx, name: str, *, operator: bool) -> None:
+    """Let an account be an operator's, or not."""
+    tx.conn.execute(update(accounts).where(accounts.c.name == name).values(operator=operator))
+
+
+# Identity providers
+
+
+def account_of_subject(conn: Connection, provider: str, subject: str) -> str | None:
+    """The name of the account that follows this user of a provider."""
+    t = account_subjects.c
+    return conn.execute(select(t.account).where(t.provider == provider, t.subject == subject)).scalar()
+
+
+def bind(tx: Tx, name: str, provider: str, subject: str) -> None:
+    """Let an account follow this user of a provider from now on."""
+    tx.conn.execute(insert(account_subjects).values(account=name, provider=provider, subject=subject))
 
 
 # Keys

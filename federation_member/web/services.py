@@ -12,6 +12,7 @@ from typing import Protocol
 
 from federation_member.access.log import AuditLog
 from federation_member.accounts.service import Accounts
+from federation_member.accounts.signing_in import SignIn
 from federation_member.credentials.service import Credentials
 from federation_member.orders.candidates import KnownMember
 from federation_member.orders.model import Explanation, NewOrder, Order, OrderEvent, OrderKind, OrderState, User
@@ -88,6 +89,7 @@ class Services:
     orders: Orders
     federation: Federation
     accounts: Accounts
+    sign_in: SignIn
     credentials: Credentials
     audit: AuditLog
     usage: Usage

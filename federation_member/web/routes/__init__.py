@@ -1,11 +1,23 @@
 """The operations of the API, one file for each part."""
 
-from federation_member.web.routes import audit, credentials, federation, login, meta, operations, orders, tokens, usage
+from federation_member.web.routes import (
+    audit,
+    credentials,
+    federation,
+    login,
+    meta,
+    operations,
+    orders,
+    sessions,
+    tokens,
+    usage,
+)
 from federation_member.web.routing import Route
 
 ALL: tuple[Route, ...] = (
     *meta.routes,
     *tokens.routes,
+    *sessions.routes,
     *login.routes,
     *orders.routes,
     *operations.routes,

@@ -194,6 +194,14 @@ function showView() {
   else $("decision").close();
 }
 
+// Whoever knows users besides this site itself; asked once, and where there is nobody the form says nothing of it.
+async function loadProviders() {
+  const { items } = await call("GET", "/providers");
+  const choice = $("sign-in-form").provider;
+  choice.append(...items.map((name) => element("option", { value: name, textContent: name })));
+  choice.parentElement.hidden = !items.length;
+}
+
 function leave(text = "") {
   stream.abort();
   token.clear();
@@ -221,10 +229,11 @@ function submit(form, action) {
 }
 
 submit($("sign-in-form"), async (form) => {
-  const { user, password } = Object.fromEntries(new FormData(form));
-  const made = await call("POST", "/tokens", { user, password, label: "dashboard", days: 1 });
+  const { provider, ...given } = Object.fromEntries(new FormData(form));
+  const body = { ...given, label: "dashboard", days: 1 };
+  const made = provider ? await call("POST", "/sessions", { ...body, provider }) : await call("POST", "/tokens", body);
   token.set(made.token, made.id);
-  form.reset();
+  form.user.value = form.password.value = "";
   await enter();
 });
 submit($("order-form"), order);
@@ -238,5 +247,6 @@ $("sign-out").addEventListener("click", () => attempt(async () => {
 document.addEventListener(SESSION_ENDED, () => leave(ENDED));
 window.addEventListener("hashchange", () => { if (!$("who").hidden) showView(); });
 
+attempt(loadProviders);
 if (token.get()) attempt(enter);
 else leave();

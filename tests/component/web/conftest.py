@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,7 +15,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from federation_member.access.log import AuditLog
+from federation_member.accounts.providers import IdentityProvider
 from federation_member.accounts.service import Accounts
+from federation_member.accounts.signing_in import SignIn
 from federation_member.credentials.revoking import Revoking
 from federation_member.credentials.service import Credentials
 from federation_member.directory.model import KnownMember
@@ -85,7 +87,9 @@ class Site:
 
 
 @asynccontextmanager
-async def open_site(folder: Path, heartbeat: float = 15.0) -> AsyncIterator[Site]:
+async def open_site(
+    folder: Path, heartbeat: float = 15.0, providers: Mapping[str, IdentityProvider] | None = None
+) -> AsyncIterator[Site]:
     """Serve the API from an empty database with the user alice of physics."""
     async with Database(f"sqlite:///{folder}/member.db") as db, aiohttp.ClientSession() as session:
         await asyncio.to_thread(upgrade, db.engine, "federation_member.migrations")
@@ -96,6 +100,7 @@ async def open_site(folder: Path, heartbeat: float = 15.0) -> AsyncIterator[Site
             orders=site.book,
             federation=TwoSites(),
             accounts=site.accounts,
+            sign_in=SignIn(site.accounts, providers or {}),
             credentials=Credentials(db, revoking, now, lambda: None),
             audit=AuditLog(db, MEMBER_KEY.public),
             usage=Usage(db, now),

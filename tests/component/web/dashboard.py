@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
 from federation_member.access.log import AuditLog
+from federation_member.accounts.providers import IdentityProvider
+from federation_member.accounts.signing_in import SignIn
 from federation_member.orders.candidates import KnownMember
 from federation_member.usage.service import Usage
 from federation_member.web.app import make_app
@@ -35,12 +37,13 @@ class Known:
 
 
 @asynccontextmanager
-async def dashboard(member: Member) -> AsyncIterator[str]:
+async def dashboard(member: Member, providers: Mapping[str, IdentityProvider] | None = None) -> AsyncIterator[str]:
     """Serve a member's dashboard; yields its address. `olga` is its operator, `ulf` a user."""
     services = Services(
         orders=member.orders,
         federation=Known(member.directory),
         accounts=member.accounts,
+        sign_in=SignIn(member.accounts, providers or {}),
         credentials=member.credentials,
         audit=AuditLog(member.db, member.key.public),
         usage=Usage(member.db, member.federation.clock),
