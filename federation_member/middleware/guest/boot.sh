@@ -1,6 +1,7 @@
 #!/bin/sh
 # Run as root at every start of a lent virtual machine, when its files in /etc/fed are written; /etc/fed/setup was written for
-# this machine, and a file `alone` says that nothing else sets it up (no cloud-init). Repeating it changes nothing. For the POSIX shell, because an image may have no more.
+# this machine, and a file `alone` says that nothing else sets it up (no cloud-init). Repeating it changes nothing. For the POSIX
+# shell, because an image may have no more.
 
 umask 022
 mkdir -p /var/log /root /home

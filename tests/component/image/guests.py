@@ -11,12 +11,14 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from typing import Any
 
 import asyncssh
 import pytest
+from pycdlib import PyCdlib
 
 from deploy.image.guest import GuestImage, build
 from deploy.image.packages import ImageError
@@ -68,31 +70,47 @@ async def access_of(site: Site) -> TunnelAccess:
     return TunnelAccess("tunnel.site-b.test", HOST, site.port, server_key, machine.path.read_text())
 
 
+def nocloud(base: GuestImage, guest: Guest) -> bytes:
+    """A seed with a fixed address."""
+    nics = [Nic(MAC, ADDRESS, IPv4Address(HOST))]
+    return nocloud_iso(guest.hostname, guest.hostname, render(guest, How(base.user_data)), nics)
+
+
+def config_drive(base: GuestImage, guest: Guest) -> bytes:
+    """A seed as Nova makes it, which leaves the addresses to DHCP."""
+    data = render(guest, How(base.user_data))
+    iso, image = PyCdlib(), BytesIO()
+    iso.new(interchange_level=3, joliet=3, rock_ridge="1.09", vol_ident="config-2")
+    for path, name in (("/OS", "openstack"), ("/OS/LATEST", "latest")):
+        iso.add_directory(path, rr_name=name, joliet_path="/openstack" if name == "openstack" else "/openstack/latest")
+    path = "/openstack/latest/user_data"
+    iso.add_fp(BytesIO(data), len(data), "/OS/LATEST/DATA.;1", rr_name="user_data", joliet_path=path)
+    iso.write_fp(image)
+    return image.getvalue()
+
+
 @asynccontextmanager
 async def boot(
     base: GuestImage,
-    guest: Guest,
+    seed: bytes,
     folder: Path,
     *,
     memory: int = 128,
     by_itself: bool = False,
     extra: tuple[str, ...] = (),
 ) -> AsyncIterator[Running]:
-    """Start a guest from a NoCloud seed, with the image's kernel or by its own boot sector; it is ended with the block."""
-    seed, console, qmp = folder / "seed.iso", folder / "console", folder / "qmp"
-    nics = [Nic(MAC, ADDRESS, IPv4Address(HOST))]
-    seed.write_bytes(nocloud_iso(guest.hostname, guest.hostname, render(guest, How(base.user_data)), nics))
-    disk = f"file={base.disk},format={base.disk_format},if=virtio,snapshot=on"
+    """Start a guest, with the image's kernel or by its own boot sector; it is ended with the block."""
+    disc, console, qmp = folder / "seed.iso", folder / "console", folder / "qmp"
+    disc.write_bytes(seed)
+    kernel = (
+        () if by_itself else ("-kernel", str(base.kernel), "-initrd", str(base.initrd), "-append", base.command_line)
+    )
     process = await asyncio.create_subprocess_exec(
-        *(QEMU, "-machine", "pc", "-accel", "tcg,tb-size=32", "-cpu", "max", "-m", str(memory)),
+        *(QEMU, "-machine", "pc", "-accel", f"tcg,tb-size={memory // 4}", "-cpu", "max", "-m", str(memory)),
         *("-display", "none", "-nodefaults", "-no-reboot", "-serial", f"file:{console}"),
-        *("-qmp", f"unix:{qmp},server=on,wait=off"),
-        *(
-            ()
-            if by_itself
-            else ("-kernel", str(base.kernel), "-initrd", str(base.initrd), "-append", base.command_line)
-        ),
-        *("-drive", disk, "-drive", f"file={seed},format=raw,media=cdrom,readonly=on"),
+        *("-qmp", f"unix:{qmp},server=on,wait=off", *kernel),
+        *("-drive", f"file={base.disk},format={base.disk_format},if=virtio,snapshot=on"),
+        *("-drive", f"file={disc},format=raw,media=cdrom,readonly=on"),
         *("-netdev", "user,id=n", "-device", f"virtio-net-pci,netdev=n,mac={MAC}", "-device", "virtio-rng-pci"),
         *extra,
     )

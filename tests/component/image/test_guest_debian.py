@@ -12,7 +12,7 @@ import asyncssh
 import pytest
 
 from federation_member.middleware.guest import Guest, HostKey
-from tests.component.image.guests import ADDRESS, access_of, boot, image, log_in, run, tunnel_port
+from tests.component.image.guests import ADDRESS, access_of, boot, image, log_in, nocloud, run, tunnel_port
 from tests.support.tunnel_site import open_site
 
 USER_DATA = """\
@@ -40,7 +40,7 @@ async def test_cloud_init_sets_the_guest_up(tmp_path: Path) -> None:
     async with open_site(tmp_path) as site:
         trusted = authority.export_public_key().decode().strip()
         guest = Guest("debian-1", [public], host_key, await access_of(site), trusted, USER_DATA)
-        async with boot(base, guest, tmp_path, memory=384, by_itself=True) as running:
+        async with boot(base, nocloud(base, guest), tmp_path, memory=384, by_itself=True) as running:
             port = await tunnel_port(site, running)
             async with log_in(port, host_key, person, "root") as session:
                 await session.run("cloud-init status --wait")

@@ -65,17 +65,17 @@ def test_other_packages_or_another_recipe_make_another_image(monkeypatch: pytest
     source.write_text("1")
     small = Small(source)
     monkeypatch.setitem(RECIPES, "small", small)
-    cache = tmp_path / "cache"
-    first = build("small", cache, str)
+    cache, said = tmp_path / "cache", list[str]()
+    first = build("small", cache, said.append)
     small.versions = ["a=2"]
-    second = build("small", cache, str)
+    second = build("small", cache, said.append)
     source.write_text("2")
-    third = build("small", cache, str)
+    third = build("small", cache, said.append)
     assert len({first.folder, second.folder, third.folder}) == 3
     assert first.disk.read_text() == "a=1"  # disks of machines lie over it
     small.versions = ["broken=1"]
     with pytest.raises(ImageError):
-        build("small", cache, str)
+        build("small", cache, said.append)
     assert len(list(cache.iterdir())) == 4  # and the lock: nothing half made
     assert small.made == 4
 

@@ -9,7 +9,18 @@ import asyncssh
 import pytest
 
 from federation_member.middleware.guest import Guest, HostKey
-from tests.component.image.guests import ADDRESS, PATIENCE, access_of, boot, image, log_in, run, tunnel_port
+from tests.component.image.guests import (
+    ADDRESS,
+    PATIENCE,
+    access_of,
+    boot,
+    config_drive,
+    image,
+    log_in,
+    nocloud,
+    run,
+    tunnel_port,
+)
 from tests.support.tunnel_site import open_site
 
 USER_DATA = """\
@@ -26,7 +37,7 @@ runcmd:
 """
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 async def test_a_tiny_guest_is_reached_through_its_tunnel(tmp_path: Path) -> None:
     base = image("tiny")
     person, alice = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
@@ -39,7 +50,7 @@ async def test_a_tiny_guest_is_reached_through_its_tunnel(tmp_path: Path) -> Non
             "tiny-1", [public[0]], host_key, await access_of(site), None, USER_DATA.replace("ALICE", public[1])
         )
         extra = ("-drive", f"file={volume},format=raw,if=virtio")
-        async with boot(base, guest, tmp_path, extra=extra) as running:
+        async with boot(base, nocloud(base, guest), tmp_path, extra=extra) as running:
             port = await tunnel_port(site, running)
             async with log_in(port, host_key, person) as session:
                 assert await run(session, "id -un; hostname") == "fed\ntiny-1"
@@ -64,3 +75,20 @@ async def test_a_tiny_guest_is_reached_through_its_tunnel(tmp_path: Path) -> Non
         assert "tiny: seed: nocloud" in console
         assert "tiny: user data ended with status 0" in console
         assert "PRIVATE KEY" not in console
+
+
+@pytest.mark.timeout(900)
+async def test_a_config_drive_and_dhcp(tmp_path: Path) -> None:
+    """As OpenStack gives them."""
+    base, person, host_key = image("tiny"), asyncssh.generate_private_key("ssh-ed25519"), HostKey.generate()
+    public = person.export_public_key().decode().strip()
+    async with open_site(tmp_path) as site:
+        guest = Guest("tiny-2", [public], host_key, await access_of(site), None, "#!/bin/sh\necho of the user\n")
+        async with boot(base, config_drive(base, guest), tmp_path) as running:
+            port = await tunnel_port(site, running)
+            async with log_in(port, host_key, person) as session:
+                assert await run(session, "hostname; cat /var/log/cloud-init-output.log") == "tiny-2\nof the user"
+        console = running.console.read_text(errors="replace")
+        assert "tiny: seed: config-drive" in console
+        assert "by DHCP" in console
+        assert "of the user" in console
