@@ -105,8 +105,8 @@ def _tell(story: Story, lab: Lab, means: Means) -> None:
         members = until(partial(_everybody, lab, person), f"{HOME} sees all members")
         observed.extend(f"{member['name']} ({member['fedid'][:8]}…)" for member in members)
     with story.step(f"order fulfilled at {LENDER}") as observed:
-        wish = ["--image", means.image, "--timeout", str(means.patience)]
-        order = person.order(*wish, "--requirements", REQUIREMENT)
+        wish = ["--image", means.image, "--requirements", REQUIREMENT]
+        order = person.order(*wish, patience=means.patience)
         observed.extend(_whereabouts(lab, order))
     ports = _use(story, person, order, means)
     _give_back(story, lab, person, order, ports)

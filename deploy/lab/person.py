@@ -62,9 +62,9 @@ class Person:
         config = str(RUN / self._site.name / "member/member.toml")
         return self.fed("member", "user", verb, self.name, *options, "-c", config, text=text)
 
-    def fed(self, *arguments: str, text: str | None = None) -> str:
+    def fed(self, *arguments: str, text: str | None = None, patience: float = PATIENCE) -> str:
         """Run `fed` in the intranet and return its stdout; raise `LabFailed` with what it said if it fails."""
-        return self._lab.run(self._site.name, self._fed(arguments), text=text, timeout=2 * PATIENCE).stdout
+        return self._lab.run(self._site.name, self._fed(arguments), text=text, timeout=patience + PATIENCE).stdout
 
     def fed_status(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `fed` in the intranet, whatever its exit status."""
@@ -74,18 +74,18 @@ class Person:
         """Start `fed` in the intranet; its stdout is a pipe."""
         return self._lab.popen(self._site.name, self._fed(arguments), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
-    def ask(self, *arguments: str) -> Any:
+    def ask(self, *arguments: str, patience: float = PATIENCE) -> Any:
         """Run `fed … -o json` and return the data."""
-        return json.loads(self.fed(*arguments, "-o", "json"))
+        return json.loads(self.fed(*arguments, "-o", "json", patience=patience))
 
-    def order(self, *arguments: str) -> Any:
+    def order(self, *arguments: str, patience: float = PATIENCE) -> Any:
         """Order one machine, wait until it runs, and return the order."""
-        return self.orders(*arguments)[0]
+        return self.orders(*arguments, patience=patience)[0]
 
-    def orders(self, *arguments: str) -> Any:
-        """Order machines (`--count`), wait until all run, and return their orders."""
-        wish = ["--image", "debian", "--ssh-key", f"{self._key}.pub", "--wait", "--timeout", str(PATIENCE)]
-        return self.ask("order", "create", *wish, *arguments)
+    def orders(self, *arguments: str, patience: float = PATIENCE) -> Any:
+        """Order machines (`--count`), wait until all run (`patience` seconds at most), and return their orders."""
+        wish = ["--image", "debian", "--ssh-key", f"{self._key}.pub", "--wait", "--timeout", str(patience)]
+        return self.ask("order", "create", *wish, *arguments, patience=patience)
 
     def delete(self, order: dict[str, Any]) -> Any:
         """Delete an order and wait until its lender has confirmed that all is gone."""

@@ -15,8 +15,16 @@ from deploy.lab.person import Person, machines_at, until
 from deploy.lab.topology import Plan
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
-BOOT = "600"  # seconds that a guest may take to start on a machine that does other things, too
+BOOT = 600.0  # seconds that a guest may take to start on a machine that does other things, too
 LENDER = "site-b"
+
+USER_DATA = """\
+#cloud-config
+write_files:
+- {path: /opt/said, content: "hello\\n"}
+runcmd:
+- id -un > /opt/ran
+"""
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +33,8 @@ def lab(namespaces: None) -> Iterator[Lab]:
     pytest.importorskip("libvirt", reason="libvirt-python is not installed; run deploy/setup --libvirt")
     if os.geteuid() != 0 or not shutil.which("libvirtd"):
         pytest.skip("needs root and libvirtd; run deploy/setup --libvirt")
-    build("tiny")
+    for image in ("tiny", "debian"):
+        build(image)
     with Lab.up(f"libvirt-{os.getpid()}", Plan(2, middleware={LENDER: "libvirt"})) as running:
         yield running
 
@@ -39,7 +48,7 @@ def person(lab: Lab) -> Person:
 
 
 def test_a_guest_boots_elsewhere_opens_its_tunnel_and_lets_its_user_in(lab: Lab, person: Person) -> None:
-    order = person.order("--image", "tiny", "--location", f"{LENDER}.test", "--timeout", BOOT)
+    order = person.order("--image", "tiny", "--location", f"{LENDER}.test", patience=BOOT)
     try:
         assert order["member"] == f"{LENDER}.test"
         assert "Linux" in person.ssh(order, "uname -a")
@@ -50,8 +59,21 @@ def test_a_guest_boots_elsewhere_opens_its_tunnel_and_lets_its_user_in(lab: Lab,
     assert machines_at(lab, LENDER) == []
 
 
+def test_the_real_cloud_init_opens_the_tunnel_and_does_what_the_user_says(lab: Lab, person: Person) -> None:
+    lab.run("site-a", ["tee", "/run/fedlab/tmp/user-data"], text=USER_DATA)
+    wish = ["--image", "debian", "--flavour", "medium", "--user-data", "/run/fedlab/tmp/user-data"]
+    order = person.order(*wish, "--location", f"{LENDER}.test", patience=BOOT)
+    try:
+        assert "Debian" in person.ssh(order, "cat /etc/issue")
+        assert person.ssh(order, "cloud-init status --wait").strip().endswith("done")
+        assert person.ssh(order, "cat /opt/said /opt/ran").split() == ["hello", "root"]
+    finally:
+        person.delete(order)
+    assert machines_at(lab, LENDER) == []
+
+
 def test_a_guest_survives_its_hypervisors_daemon_and_its_member(lab: Lab, person: Person) -> None:
-    order = person.order("--image", "tiny", "--location", f"{LENDER}.test", "--timeout", BOOT)
+    order = person.order("--image", "tiny", "--location", f"{LENDER}.test", patience=BOOT)
     try:
         booted = person.ssh(order, "cat /proc/sys/kernel/random/boot_id")
         for role in ("lender", "member"):

@@ -1,13 +1,12 @@
-"""The connection to libvirtd.
+"""The connections to libvirtd.
 
-libvirt's client is blocking C. Calls go through `Threads`; keep-alive messages, which an event loop in a thread of its own
-sends, find a libvirtd that hangs and break the connection, which ends every call that hangs in it. Whoever asks meanwhile is
-told `Unavailable` after a few seconds.
+libvirt's client is blocking C. Calls run in `Threads`, each over a connection of its own: where several share one and libvirtd
+hangs, the client of libvirt 9 leaves all but one waiting for ever, and crashes when libvirtd comes back. Keep-alive messages,
+which an event loop in a thread of its own sends, find a libvirtd that hangs and break the connection, which ends the call.
+Whoever asks meanwhile is told `Unavailable` after a few seconds.
 
-A connection is closed only when nobody is in a call over it any more, which libvirt's client would not survive.
-
-A lost connection is made anew by the first who needs one, and by a task that keeps trying, because events are heard only over
-a connection. What happened in between was not heard, so `again()` is told after each new connection.
+One more connection only listens. When it is lost, a task makes it anew, as soon as that can be; what happened in between was not
+heard, so `again()` is told then.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import functools
 from asyncio import AbstractEventLoop, Future, Task
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from threading import Lock, Thread
 from typing import Any, TypeVar
 
@@ -29,60 +27,43 @@ from federation_member.middleware.libvirt.threads import Threads
 
 log = structlog.get_logger()
 T = TypeVar("T")
-CALLS = 8  # at once
-CALL_LIMIT = 20.0  # seconds
+CALLS = 4  # at once
+CALL_LIMIT, CLOSE_LIMIT = 20.0, 2.0  # seconds
 KEEPALIVE, KEEPALIVE_COUNT = 4, 3  # seconds between messages; how many may stay without an answer
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.25, 15.0  # seconds between two attempts to connect
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.25, 15.0  # seconds between two attempts to listen again
 LOST = {libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_RPC, libvirt.VIR_ERR_OPERATION_TIMEOUT}
 NOT_ALLOWED = {libvirt.VIR_ERR_AUTH_FAILED, libvirt.VIR_ERR_AUTH_CANCELLED, libvirt.VIR_ERR_ACCESS_DENIED}
 _once = Lock()
 
 
-@dataclass(eq=False)
-class _Link:
-    """A connection, and how many have to do with it."""
-
-    connection: Any
-    users: int = 0
-
-    def leave(self, _: object = None) -> None:
-        self.users -= 1
-
-
 class Hypervisor:
-    """One libvirtd; `event(name)` is told of every domain that starts, stops or goes, `again()` of every new connection."""
+    """One libvirtd; `event(name)` is told of every domain that starts, stops or goes, `again()` of listening again."""
 
     def __init__(self, uri: str, event: Callable[[str], None], again: Callable[[], None]) -> None:
         self._uri = uri
         self._event = event
         self._again = again
-        self._link: _Link | None = None
-        self._stale: list[_Link] = []  # connections that broke, to be closed
-        self._opening: Task[_Link] | None = None
-        self._keeper: Task[None] | None = None
+        self._idle: list[Any] = []  # connections that nobody uses now; threads take from it and put back
+        self._ear: Any = None
+        self._listener: Task[None] | None = None
         self._under_way: dict[str, set[Future[Any]]] = {}
 
     async def start(self) -> None:
         """Connect; raises `Unavailable` or `NotAuthorised`."""
-        self._threads, self._opener = Threads(CALLS), Threads(1)
+        self._threads, self._ears = Threads(CALLS), Threads(1)
         self._lost = asyncio.Event()
-        await self._connected()
-        self._keeper = asyncio.create_task(self._keep())
+        await self._listen()
+        self._listener = asyncio.create_task(self._keep_listening(), name="libvirt listener")
 
     async def stop(self) -> None:
-        """Let the connection go."""
-        tasks = [task for task in (self._keeper, self._opening) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._keeper = self._opening = None
-        if self._link is not None:
-            self._stale.append(self._link)
-            self._link = None
-        if idle := self._idle():
+        """Let the connections go."""
+        if self._listener is not None:
+            self._listener.cancel()
+            await asyncio.gather(self._listener, return_exceptions=True)
+            self._listener = None
             with suppress(TimeoutError):
-                async with asyncio.timeout(CALL_LIMIT):
-                    await asyncio.shield(await self._threads.begin(lambda: _close(idle)))
+                async with asyncio.timeout(CLOSE_LIMIT):
+                    await asyncio.shield(await self._ears.begin(self._close_all))
 
     async def call(self, work: Callable[[Any], T], about: str = "", seconds: float = CALL_LIMIT) -> T:
         """What `work(connection)` returns; it runs in a thread.
@@ -90,19 +71,15 @@ class Hypervisor:
         `about` is a key: `settled` tells when nothing about it is under way any more, whoever gave up waiting for it. Raises a
         `MiddlewareError` with libvirt's words; `Unavailable` if there is no answer.
         """
-        link = await self._connected()
-        link.users += 1
         try:
             async with asyncio.timeout(seconds):
-                future = await self._threads.begin(lambda: work(link.connection))
-                self._note(about, link, future)
+                future = await self._threads.begin(lambda: self._over_a_connection(work))
+                if about:
+                    self._under_way.setdefault(about, set()).add(future)
+                    future.add_done_callback(functools.partial(self._forget, about))
                 return await asyncio.shield(future)
         except TimeoutError as error:
             raise Unavailable(f"libvirt does not answer within {seconds:.0f} s.") from error
-        except libvirt.libvirtError as error:
-            raise self._translated(error, link) from error
-        finally:
-            link.leave()
 
     async def settled(self, about: str) -> None:
         """Wait for calls about this key that were given up; raises `Unavailable` if they hang."""
@@ -112,101 +89,124 @@ class Hypervisor:
             if hanging:
                 raise Unavailable("libvirt still works on what was asked before.")
 
-    def _note(self, about: str, link: _Link, future: Future[Any]) -> None:
-        link.users += 1
-        future.add_done_callback(link.leave)
-        if about:
-            self._under_way.setdefault(about, set()).add(future)
-            future.add_done_callback(functools.partial(self._forget, about))
-
     def _forget(self, about: str, future: Future[Any]) -> None:
         futures = self._under_way[about]
         futures.discard(future)
         if not futures:
             del self._under_way[about]
 
-    async def _connected(self) -> _Link:
-        if self._link is not None:
-            return self._link
-        if self._opening is None or self._opening.done():
-            self._opening = asyncio.create_task(self._establish(), name="libvirt connection")
-            self._opening.add_done_callback(self._opened)
+    # In threads
+
+    def _over_a_connection(self, work: Callable[[Any], T]) -> T:
+        connection = self._take()
         try:
-            async with asyncio.timeout(CALL_LIMIT):
-                return await asyncio.shield(self._opening)
-        except TimeoutError as error:
-            raise Unavailable(f"libvirt at {self._uri} does not answer.") from error
+            result = work(connection)
         except libvirt.libvirtError as error:
-            raise self._translated(error, None) from error
+            raise _translated(error, connection if self._give_back(connection) else None) from error
+        except BaseException:
+            self._give_back(connection)
+            raise
+        self._give_back(connection)
+        return result
 
-    async def _establish(self) -> _Link:
-        """With a thread of its own, because calls that hang in a broken connection may have all others."""
-        loop = asyncio.get_running_loop()
-        return await asyncio.shield(await self._opener.begin(functools.partial(self._open, loop, self._idle())))
+    def _take(self) -> Any:
+        with suppress(IndexError):
+            while True:
+                connection = self._idle.pop()
+                if _is_alive(connection):
+                    return connection
+                _close(connection)
+        return self._open()
 
-    def _open(self, loop: AbstractEventLoop, idle: list[_Link]) -> _Link:
-        """In a thread: connect, and listen."""
+    def _give_back(self, connection: Any) -> bool:
+        """Keep it for others, if it is still good."""
+        if alive := _is_alive(connection):
+            self._idle.append(connection)
+        else:
+            _close(connection)
+        return alive
+
+    def _open(self) -> Any:
         _run_events()
-        _close(idle)
-        connection = libvirt.open(self._uri)
-        link = _Link(connection)
+        try:
+            connection = libvirt.open(self._uri)
+            connection.setKeepAlive(KEEPALIVE, KEEPALIVE_COUNT)
+        except libvirt.libvirtError as error:
+            raise _translated(error, None) from error
+        return connection
 
-        def closed(_connection: Any, reason: int, _: object) -> None:
-            _from_afar(loop, self._closed, link, reason)
+    def _open_ear(self, loop: AbstractEventLoop) -> None:
+        if self._ear is not None:
+            ear, self._ear = self._ear, None
+            with suppress(libvirt.libvirtError):
+                ear.unregisterCloseCallback()
+            _close(ear)
+        ear = self._open()
+
+        def closed(*_: Any) -> None:
+            _from_afar(loop, self._lost.set)
 
         def event(_connection: Any, domain: Any, *_: Any) -> None:
             _from_afar(loop, self._event, domain.name())
 
-        connection.setKeepAlive(KEEPALIVE, KEEPALIVE_COUNT)
-        connection.registerCloseCallback(closed, None)
-        connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, event, None)
-        return link
+        try:
+            ear.registerCloseCallback(closed, None)
+            ear.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, event, None)
+        except libvirt.libvirtError as error:
+            raise _translated(error, None) from error
+        self._ear = ear
 
-    def _opened(self, opening: Task[_Link]) -> None:
-        if not opening.cancelled() and opening.exception() is None:
-            self._link = opening.result()
-            self._lost.clear()
-            self._again()
+    def _close_all(self) -> None:
+        if self._ear is not None:
+            with suppress(libvirt.libvirtError):
+                self._ear.unregisterCloseCallback()
+            _close(self._ear)
+            self._ear = None
+        with suppress(IndexError):
+            while True:
+                _close(self._idle.pop())
 
-    def _closed(self, link: _Link, reason: int) -> None:
-        log.warning("hypervisor_lost", uri=self._uri, reason=reason)
-        self._drop(link)
+    # Listening
 
-    def _drop(self, link: _Link | None) -> None:
-        if link is not None and link is self._link:
-            self._link = None
-            self._stale.append(link)
-            self._lost.set()
+    async def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._lost.clear()
+        try:
+            async with asyncio.timeout(CALL_LIMIT):
+                await asyncio.shield(await self._ears.begin(functools.partial(self._open_ear, loop)))
+        except TimeoutError as error:
+            raise Unavailable(f"libvirt at {self._uri} does not answer.") from error
 
-    def _idle(self) -> list[_Link]:
-        """Take the broken connections that nobody is in a call over."""
-        idle = [link for link in self._stale if not link.users]
-        self._stale = [link for link in self._stale if link.users]
-        return idle
-
-    async def _keep(self) -> None:
-        """Connect again after each loss."""
-        pause = SHORTEST_PAUSE
+    async def _keep_listening(self) -> None:
+        """Listen again after each loss."""
         while True:
             await self._lost.wait()
-            try:
-                await self._connected()
-                pause = SHORTEST_PAUSE
-            except MiddlewareError as error:
-                log.info("hypervisor_unavailable", uri=self._uri, reason=error.message)
+            log.warning("hypervisor_lost", uri=self._uri)
+            pause = SHORTEST_PAUSE
+            while not await self._listens():
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
+            log.info("hypervisor_found", uri=self._uri)
+            self._again()
 
-    def _translated(self, error: libvirt.libvirtError, link: _Link | None) -> MiddlewareError:
-        """The same in the contract's words; a connection that is none any more is dropped."""
-        words = f"libvirt: {error.get_error_message() or error}"
-        code = error.get_error_code()
-        if code in NOT_ALLOWED:
-            return NotAuthorised(words)
-        if link is None or code in LOST or not _is_alive(link.connection):
-            self._drop(link)
-            return Unavailable(words)
-        return NoCapacity(words) if code == libvirt.VIR_ERR_NO_MEMORY else MiddlewareError(words)
+    async def _listens(self) -> bool:
+        try:
+            await self._listen()
+        except MiddlewareError as error:
+            log.info("hypervisor_unavailable", uri=self._uri, reason=error.message)
+            return False
+        return True
+
+
+def _translated(error: libvirt.libvirtError, connection: Any) -> MiddlewareError:
+    """The same in the contract's words; without a connection it was the connection that failed."""
+    words = f"libvirt: {error.get_error_message() or error}"
+    code = error.get_error_code()
+    if code in NOT_ALLOWED:
+        return NotAuthorised(words)
+    if connection is None or code in LOST:
+        return Unavailable(words)
+    return NoCapacity(words) if code == libvirt.VIR_ERR_NO_MEMORY else MiddlewareError(words)
 
 
 def _is_alive(connection: Any) -> bool:
@@ -216,13 +216,9 @@ def _is_alive(connection: Any) -> bool:
         return False
 
 
-def _close(links: list[_Link]) -> None:
-    """In a thread."""
-    for link in links:
-        with suppress(libvirt.libvirtError):
-            link.connection.unregisterCloseCallback()
-        with suppress(libvirt.libvirtError):
-            link.connection.close()
+def _close(connection: Any) -> None:
+    with suppress(libvirt.libvirtError):
+        connection.close()
 
 
 def _from_afar(loop: AbstractEventLoop, function: Callable[..., None], *arguments: Any) -> None:
