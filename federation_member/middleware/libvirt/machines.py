@@ -100,10 +100,12 @@ class Machines:
         if record is not None and (record.complete or record.failed):
             return record
         if record is None or not record.started:
+            if record is not None:
+                await self._end(key)  # which a member that was killed may have started
             guest = _guest(request)
             seed = render(guest, self._image_of(request.spec.image)[0].user_data)
             self._check_flavour(request)
-            base = self._base(key, request)
+            base = self._base(key, request)  # no await from here until it is linked: it may leave the shelf
             if isinstance(base, Fetching):
                 return base
             record = await self._launch(self._begin(key, request, record, guest.host_key, base), request, base, seed)
@@ -112,8 +114,7 @@ class Machines:
 
     async def remove(self, key: str, record: Record | None) -> None:
         """Remove a machine, or a domain without record."""
-        await self._hypervisor.settled(key)
-        await self._hypervisor.call(functools.partial(domains.end, key=key), about=key)
+        await self._end(key)
         if record is not None:
             await self._fence.forget(networks.intranet_port(record))
         await asyncio.to_thread(disks.remove_folder, self.folder(key))
@@ -122,6 +123,8 @@ class Machines:
         """Make it so, or begin to."""
         if power is Power.PAUSED and await self.power(record.key) is Power.STOPPED:
             raise UnusableSpec("A stopped machine cannot be paused; start it first.")
+        if power is Power.STOPPED and record.power is power and self._tasks.goes_on(record.key):
+            return record  # the button is pressed, and the clock runs
         await self._tasks.end(record.key)  # it may be stopping
         if power is not Power.RUNNING:
             record = self._book.change(record, power=power)  # first, or its end would be taken for an accident
@@ -207,6 +210,10 @@ class Machines:
         work = functools.partial(domains.launch, description=domain.to_xml())
         await self._hypervisor.call(work, about=record.key, seconds=START_LIMIT)
         return self._book.change(record, started=True)
+
+    async def _end(self, key: str) -> None:
+        await self._hypervisor.settled(key)
+        await self._hypervisor.call(functools.partial(domains.end, key=key), about=key)
 
     async def _boot(self, key: str) -> None:
         """Wait for the ssh server, or for the machine's end."""

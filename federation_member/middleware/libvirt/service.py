@@ -148,7 +148,8 @@ class LibvirtMiddleware:
                 except Unavailable:
                     raise  # the call is repeated, and goes on
                 except (MiddlewareError, OSError):
-                    await self._remove(key)
+                    if self._book.get(key) is not None:
+                        await self._remove(key)
                     raise
         if isinstance(made, Fetching):
             return Owned(key, COMPUTE, Status.CREATING, Instance(name=request.spec.name), str(made))

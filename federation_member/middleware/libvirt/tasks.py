@@ -28,6 +28,10 @@ class Tasks:
             task = self._tasks[key] = asyncio.create_task(self._run(key, work), name=f"libvirt {key}")
             task.add_done_callback(lambda _: self._forget(key, task))
 
+    def goes_on(self, key: str) -> bool:
+        """Whether something does for this key."""
+        return key in self._tasks
+
     def stir(self, key: str) -> None:
         """Something happened to this machine: whoever waits for it looks."""
         if key in self._stirs:
