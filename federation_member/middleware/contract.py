@@ -225,7 +225,11 @@ class Owned:
 
 
 class Middleware(Protocol):
-    """What every kind provides. All calls may run at the same time, for different keys."""
+    """What every kind provides. All calls may run at the same time, for different keys.
+
+    A call that takes too long is cancelled and counts as unavailable: after 3 s for what is on offer, 4 s for a console or a
+    quota, 60 s for power and rules, and 3 minutes for all else. What hangs holds up nothing but its own key.
+    """
 
     name: ClassVar[str]
     Config: ClassVar[type[BaseModel]]

@@ -406,3 +406,22 @@ async def test_what_is_no_longer_ours_is_removed_though_some_of_it_hangs(world: 
     await asyncio.sleep(CALL_LIMIT.total_seconds() + LONGEST_PAUSE)
     await world.settle(lambda: not cloud.instances)
     assert other.running
+
+
+async def test_both_databases_hold_what_is_wanted_and_what_is_in_force(world_on_both: Federation) -> None:
+    a, b = await both(world_on_both)
+    order = await large(a)
+    b.cloud.slow_power = True
+    asked = asyncio.create_task(a.orders.modify(USER, order.id, STOP))
+    wanted = await a.until(order.id, OrderState.FULFILLED, lambda order: order.wishes.power is Power.STOPPED)
+    for member in (a, b):
+        await member.stop()
+        await member.start()
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+    assert (await a.order(order.id)).wishes == wanted.wishes
+    await world_on_both.settle(lambda: order.lease_id in b.cloud.beginning)
+    b.cloud.settle_power(str(order.lease_id))
+    done = await a.until(order.id, OrderState.FULFILLED, lambda order: not order.wishes)
+    assert power_of(done) is Power.STOPPED
+    assert (await a.orders.quota(USER, "b.test"))[0].view is not None
