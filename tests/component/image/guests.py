@@ -21,7 +21,6 @@ import pytest
 from pycdlib import PyCdlib
 
 from deploy.image.guest import GuestImage, build
-from deploy.image.packages import ImageError
 from federation_member.middleware.contract import TunnelAccess
 from federation_member.middleware.guest import Guest, HostKey, How, render
 from federation_member.middleware.guest.nocloud import Nic, nocloud_iso
@@ -54,13 +53,11 @@ class Running:
 
 
 def image(name: str) -> GuestImage:
-    """Build the image, or skip."""
-    if shutil.which(QEMU) is None:
-        pytest.skip(f"{QEMU} is not here")
-    try:
-        return build(name, say=lambda line: None)
-    except ImageError as error:
-        pytest.skip(error.message)
+    """Build the image, or skip where that cannot be."""
+    for program in (QEMU, "apt-get"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not here")
+    return build(name, say=lambda line: None)
 
 
 async def access_of(site: Site) -> TunnelAccess:
