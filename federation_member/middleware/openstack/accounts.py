@@ -8,8 +8,6 @@ complete after any crash, and two members in one cloud keep out of each other's 
 
 from __future__ import annotations
 
-import asyncio
-
 from federation_member.middleware.contract import AccountSpec, MiddlewareError, UnknownAccount
 from federation_member.middleware.openstack.config import Admin, OpenStackConfig
 from federation_member.middleware.openstack.connection import Cloud
@@ -93,11 +91,7 @@ class Accounts:
         """All that was made or given."""
         if self._projects is None:
             return []
-        names = dict(zip(await self._project_ids(), self._static, strict=True))
-        return await self._projects.given(names)
-
-    async def _project_ids(self) -> list[str]:
-        return list(await asyncio.gather(*(cloud.project_id() for cloud in self._static.values())))
+        return await self._projects.given()
 
     def _keeper(self) -> Projects:
         if self._projects is None:

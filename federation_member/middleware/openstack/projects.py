@@ -2,12 +2,11 @@
 
 What was made or given stands in Keystone itself: the tag `fedmesh-site=SITE`, so that all can be found, and the account's
 specification in the project's property `fedmesh_account`. Keystone accounts hold no ssh keys; they are kept there for the books.
-`rights` are names of private flavours that the project may use.
+`rights` are names of private flavours that the project may use meanwhile; what it could use before is not taken away.
 """
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 from typing import Any
 
@@ -34,9 +33,11 @@ KEPT = 300.0  # seconds
 class Given(BaseModel):
     """What the federation says of a project, in the project."""
 
+    name: str
     kind: AccountKind
     keys: tuple[str, ...] = ()
     rights: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()  # private flavours that it could not use before
 
 
 class Project(Described):
@@ -88,41 +89,58 @@ class Projects:
         """Those of made accounts."""
         return [project for project in await self._marked() if self._is_made(project)]
 
-    async def given(self, static: dict[str, str]) -> list[AccountSpec]:
-        """Every account that was made or given something; `static` has the names of the site's, by project."""
-        specs = []
-        for project in await self._marked():
-            given = project.fedmesh_account
-            name = static.get(project.id, project.name)
-            if given is not None and (given.kind is AccountKind.CREATED or project.id in static):
-                specs.append(AccountSpec(name, given.kind, given.keys, given.rights))
-        return specs
+    async def given(self) -> list[AccountSpec]:
+        """Every account that was made or given something."""
+        every = [project.fedmesh_account for project in await self._marked()]
+        return [AccountSpec(one.name, one.kind, one.keys, one.rights) for one in every if one is not None]
 
     async def ensure(self, account: AccountSpec, existing: str | None) -> None:
         """Make the account as it is to be; `existing` is the project of one of the site's own."""
-        given = Given(kind=account.kind, keys=account.keys, rights=account.rights)
         if account.kind is AccountKind.EXISTING:
             if existing is None:
                 raise UnknownAccount(f"There is no account {account.name} in [middleware.options.accounts].")
-            await self._admin.patch("identity", f"/projects/{existing}", _properties(given), Empty)
-            await self._admin.put("identity", f"/projects/{existing}/tags/{self._marks.site_tag}", None, Empty)
-            await self._give_rights(existing, account.rights)
+            await self._give(await self._show(existing), account)
             return
         if existing is not None:
             raise AccountInUse(f"The account {account.name} is the site's own and cannot be made.")
         project = await self._named(account.name)
         if project is None:
-            project = await self._make(account.name, given)
+            project = await self._make(account)
         elif not self._is_made(project):
             raise AccountInUse(f"There is a project {account.name} in the cloud that is somebody else's.")
-        elif project.fedmesh_account != given:
-            await self._admin.patch("identity", f"/projects/{project.id}", _properties(given), Empty)
         await self._join(project.id)
-        await self._give_rights(project.id, account.rights)
+        await self._give(project, account)
 
-    async def _make(self, name: str, given: Given) -> Project:
+    async def _give(self, project: Project, account: AccountSpec) -> None:
+        """Write down what is given, then give it."""
+        before = project.fedmesh_account
+        added_before = frozenset() if before is None else frozenset(before.added)
+        wanted = await self._private_flavours(frozenset(account.rights))
+        missing = {name for name, flavour in wanted.items() if not await self._may_use(project.id, flavour)}
+        added = sorted(missing | (added_before & wanted.keys()))
+        given = Given(
+            name=account.name, kind=account.kind, keys=account.keys, rights=account.rights, added=tuple(added)
+        )
+        if given != before:
+            await self._write(project, {*project.tags, self._marks.site_tag}, given)
+        for name in sorted(missing):
+            await self._change_access("addTenantAccess", wanted[name], project.id)
+        await self._take(project.id, added_before - wanted.keys())
+
+    async def _take(self, project: str, names: frozenset[str]) -> None:
+        """Take back the private flavours of these names."""
+        for flavour in (await self._private_flavours(names)).values():
+            await self._change_access("removeTenantAccess", flavour, project)
+
+    async def _write(self, project: Project, tags: set[str], given: Given | None) -> None:
+        told = None if given is None else given.model_dump(mode="json")
+        body = {"project": {"tags": sorted(tags), "fedmesh_account": told}}
+        await self._admin.patch("identity", f"/projects/{project.id}", body, Empty)
+
+    async def _make(self, account: AccountSpec) -> Project:
+        given = Given(name=account.name, kind=account.kind, keys=account.keys, rights=account.rights)
         body = {
-            "name": name,
+            "name": account.name,
             "domain_id": await self._domain.get(self._admin),
             "description": f"made by the federation at {self._marks.site} for as long as it is granted",
             "tags": [self._marks.site_tag],
@@ -138,29 +156,28 @@ class Projects:
         path = f"/projects/{project}/users/{await self._admin.user_id()}/roles/{roles[0].id}"
         await self._admin.put("identity", path, None, Empty)
 
-    async def _give_rights(self, project: str, rights: tuple[str, ...]) -> None:
-        """Let the project use exactly these private flavours, of those that the federation can give."""
+    async def _private_flavours(self, names: frozenset[str]) -> dict[str, Flavour]:
+        """Those of these names; public ones need no right."""
+        if not names:
+            return {}
         flavours = await self._admin.all("compute", "/flavors/detail", "flavors", Flavour, is_public="None", limit=1000)
-        private = [flavour for flavour in flavours if not flavour.is_public]
-        await asyncio.gather(*(self._set_access(flavour, project, flavour.name in rights) for flavour in private))
+        return {flavour.name: flavour for flavour in flavours if not flavour.is_public and flavour.name in names}
 
-    async def _set_access(self, flavour: Flavour, project: str, wanted: bool) -> None:
-        has = await self._admin.get("compute", f"/flavors/{flavour.id}/os-flavor-access", AccessList)
-        if wanted == any(access.tenant_id == project for access in has.flavor_access):
-            return
-        action = "addTenantAccess" if wanted else "removeTenantAccess"
-        try:
+    async def _may_use(self, project: str, flavour: Flavour) -> bool:
+        found = await self._admin.get("compute", f"/flavors/{flavour.id}/os-flavor-access", AccessList)
+        return any(access.tenant_id == project for access in found.flavor_access)
+
+    async def _change_access(self, action: str, flavour: Flavour, project: str) -> None:
+        with suppress(InConflict, NotThere):  # somebody else did just that
             await self._admin.post("compute", f"/flavors/{flavour.id}/action", {action: {"tenant": project}}, Empty)
-        except (InConflict, NotThere):
-            return  # somebody else did just that
 
-    async def withdraw(self, project: str) -> None:
+    async def withdraw(self, project_id: str) -> None:
         """Take back what the site's own project was given; its mark goes last."""
-        if not any(marked.id == project for marked in await self._marked()):
+        project = await self._show(project_id)
+        if project.fedmesh_account is None or self._marks.site_tag not in project.tags:
             return
-        await self._give_rights(project, ())
-        await self._admin.patch("identity", f"/projects/{project}", _properties(None), Empty)
-        await self._admin.delete("identity", f"/projects/{project}/tags/{self._marks.site_tag}")
+        await self._take(project.id, frozenset(project.fedmesh_account.added))
+        await self._write(project, {*project.tags} - {self._marks.site_tag}, None)
 
     async def remove(self, project: Project, cloud: Cloud) -> None:
         """Remove the project and what Neutron made in it by itself; raises `AccountInUse` while it holds more."""
@@ -170,12 +187,15 @@ class Projects:
             query = {"project_id": project.id} if service == "network" else {}
             if await cloud.has(service) and await cloud.all(service, path, name, Thing, **query):
                 raise AccountInUse(f"The account {project.name} still has {name} in the cloud.")
-        await self._give_rights(project.id, ())
+        await self._take(project.id, frozenset(project.fedmesh_account.added if project.fedmesh_account else ()))
         of_project = {"project_id": project.id}
         for group in await self._admin.all("network", "/security-groups", "security_groups", Thing, **of_project):
             with suppress(StillUsed, InConflict):  # the default one, where only the cloud's operator may remove it
                 await self._admin.delete("network", f"/security-groups/{group.id}")
         await self._admin.delete("identity", f"/projects/{project.id}")
+
+    async def _show(self, project: str) -> Project:
+        return (await self._admin.get("identity", f"/projects/{project}", OneProject)).project
 
     async def _marked(self) -> list[Project]:
         return await self._admin.all("identity", "/projects", "projects", Project, tags=self._marks.site_tag)
@@ -205,7 +225,3 @@ HOLDINGS: tuple[Any, ...] = (
     ("network", "/networks", "networks"),
     ("network", "/ports", "ports"),
 )
-
-
-def _properties(given: Given | None) -> dict[str, Any]:
-    return {"project": {"fedmesh_account": None if given is None else given.model_dump(mode="json")}}

@@ -37,6 +37,7 @@ class _Account:
     seen: dict[str, tuple[str, State]] = field(default_factory=dict)  # server's id to its key and how it was
     awaited: dict[str, float] = field(default_factory=dict)  # keys of what is being made, and since when
     since: datetime | None = None  # by the cloud's clock
+    looked: bool = False  # so that what is seen now was not there before, if it was not seen before
     busy: float = 0.0  # when there was something of ours in it last
 
 
@@ -96,7 +97,6 @@ class Watch:
         return self._poll if self._accounts else None
 
     async def _look(self, account: _Account) -> None:
-        first = account.since is None
         try:
             if account.since is None:
                 found = await servers.of_site(account.cloud, self._marks)
@@ -106,7 +106,8 @@ class Watch:
             log.info("not_watched", account=account.cloud.account, reason=error.message)
             return
         for server in found:
-            self._take(account, server, first)
+            self._take(account, server, first=not account.looked)
+        account.looked = True
         updated = [moment - OVERLAP for server in found if (moment := _moment(server.updated)) is not None]
         account.since = max(updated, default=account.since)
         if account.seen or account.awaited:
@@ -114,7 +115,7 @@ class Watch:
         elif time.monotonic() - account.busy > LATE:
             self._accounts.pop(account.cloud.account, None)
 
-    def _take(self, account: _Account, server: Server, first: bool) -> None:
+    def _take(self, account: _Account, server: Server, *, first: bool) -> None:
         before = account.seen.get(server.id)
         key = self._marks.key_of_tags(server.tags) or (before and before[0])
         if not key or (server.is_gone and before is None):

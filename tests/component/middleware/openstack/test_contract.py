@@ -2,8 +2,30 @@
 
 from __future__ import annotations
 
-from tests.component.middleware.contract import MiddlewareContract
+import pytest
+
+from tests.component.middleware.contract import MADE, MiddlewareContract, Site, crash, keeps_accounts, running
+
+STRIDE = 11  # a step more is a process more, and a second or two
 
 
 class TestOpenStack(MiddlewareContract):
     """With a real OpenStack."""
+
+    @pytest.mark.timeout(1200)
+    @pytest.mark.parametrize("operation", ["ensure_account", "remove_account"])
+    async def test_killed_at_any_step_of_an_account(self, site: Site, operation: str) -> None:
+        """As for other kinds, but not at every single one: each call of the cloud is hundreds of them."""
+        step, crashed = 1, True
+        while crashed:
+            async with running(site) as middleware:
+                keeper = keeps_accounts(middleware)
+                if operation == "remove_account":
+                    await keeper.ensure_account(MADE)
+                crashed = await crash(site, operation, MADE.name, str(step))
+                assert await keeper.list_accounts() in ([], [MADE])
+                await keeper.ensure_account(MADE)
+                assert await keeper.list_accounts() == [MADE]
+                await keeper.remove_account(MADE.name)
+            assert await site.leftovers() == []
+            step += STRIDE
