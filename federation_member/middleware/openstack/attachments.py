@@ -1,6 +1,7 @@
 """Attachments: a volume in a machine. Their mark stands in the metadata of the volume, which can be attached only once.
 
-    fedmesh_attachment=KEY       written before Nova is asked, removed after the volume is free again
+    fedmesh_attachment=KEY       written before Nova is asked, removed after the volume is out of the machine again
+    fedmesh_machine=SERVER       written with it: what somebody else does with the volume is not taken for ours
 
 So an attachment is known whatever crashed: a volume with the mark that is attached runs; one with the mark that is not was either
 never attached (the order goes on with `create`) or was detached, or its machine went, behind our back.
@@ -9,6 +10,7 @@ never attached (the order goes on with `create`) or was detached, or its machine
 from __future__ import annotations
 
 import asyncio
+import weakref
 from typing import ClassVar
 
 from federation_member.middleware.contract import InstanceRequest, Owned, Status, StillUsed, UnusableSpec
@@ -18,6 +20,7 @@ from federation_member.middleware.openstack.kinds import Context, until_gone
 from federation_member.middleware.openstack.marks import check
 from federation_member.middleware.openstack.volumes import (
     ATTACHED_BY,
+    ATTACHED_TO,
     Volume,
     all_volumes,
     detach,
@@ -39,7 +42,8 @@ class AttachmentKind:
 
     def __init__(self, context: Context) -> None:
         self._context, self._marks = context, context.marks
-        self._locks: dict[str, asyncio.Lock] = {}  # of volumes: two attachments must not mark one at the same time
+        # Of volumes: two attachments must not mark one at the same time.
+        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def create(self, cloud: Cloud, key: str, request: InstanceRequest) -> Owned:
         """Attach it, or say how far it is."""
@@ -48,15 +52,13 @@ class AttachmentKind:
             raise UnusableSpec("This is no attachment.")
         async with self._locks.setdefault(spec.volume, asyncio.Lock()):
             volume, server = await self._both(cloud, spec)
-            await self._mark(cloud, key, volume)
+            await self._mark(cloud, key, volume, server)
             if volume.status == "available":
                 body = {"volumeId": volume.id} | ({"device": spec.device} if spec.device else {})
                 path = f"/servers/{server}/os-volume_attachments"
                 await cloud.post("compute", path, {"volumeAttachment": body}, Empty)
-                return _owned(key, volume.model_copy(update={"status": "attaching"}))
-        if volume.attachments and all(attached.server_id != server for attached in volume.attachments):
-            raise StillUsed("The volume is attached to another machine.")
-        return _owned(key, volume)
+                volume = volume.model_copy(update={"status": "attaching"})
+        return _owned(key, volume, server)
 
     async def _both(self, cloud: Cloud, spec: AttachmentSpec) -> tuple[Volume, str]:
         found, machines = await asyncio.gather(
@@ -69,12 +71,14 @@ class AttachmentKind:
             raise UnusableSpec(f"There is no machine {spec.machine} here.")
         return found[0], server.id
 
-    async def _mark(self, cloud: Cloud, key: str, volume: Volume) -> None:
+    async def _mark(self, cloud: Cloud, key: str, volume: Volume, server: str) -> None:
         holder = volume.metadata.get(ATTACHED_BY, "")
         if holder not in ("", key):
             raise StillUsed(f"The volume belongs to the attachment {holder}.")
+        if any(attached.server_id != server for attached in volume.attachments):
+            raise StillUsed("The volume is attached to another machine.")
         if not holder:
-            body = {"metadata": {ATTACHED_BY: check(key)}}
+            body = {"metadata": {ATTACHED_BY: check(key), ATTACHED_TO: server}}
             await cloud.post("block_storage", f"/volumes/{volume.id}/metadata", body, Empty)
 
     async def find(self, cloud: Cloud, key: str) -> Owned | None:
@@ -95,9 +99,10 @@ class AttachmentKind:
 
     async def _detach(self, cloud: Cloud, volume: Volume) -> None:
         """One step towards a free volume without the mark."""
-        for attached in volume.attachments:
+        ours = [one for one in volume.attachments if one.server_id == volume.metadata.get(ATTACHED_TO)]
+        for attached in ours:
             await detach(cloud, volume, attached)
-        if not volume.attachments and volume.status not in UNDER_WAY:
+        if not ours and volume.status not in UNDER_WAY:
             await cloud.delete("block_storage", f"/volumes/{volume.id}/metadata/{ATTACHED_BY}")
 
     async def owned(self, cloud: Cloud) -> list[Owned]:
@@ -109,8 +114,10 @@ class AttachmentKind:
         return key_of(self._marks, volume) is not None
 
 
-def _owned(key: str, volume: Volume) -> Owned:
-    attached = next(iter(volume.attachments), None)
+def _owned(key: str, volume: Volume, server: str | None = None) -> Owned:
+    """With `server` where the volume's metadata do not name it yet."""
+    server = server or volume.metadata.get(ATTACHED_TO)
+    attached = next((one for one in volume.attachments if one.server_id == server), None)
     instance = Instance(
         name=(volume.name or "")[:128], size_gb=volume.size, device=None if attached is None else attached.device
     )
@@ -119,5 +126,9 @@ def _owned(key: str, volume: Volume) -> Owned:
     if volume.status in UNDER_WAY:
         return Owned(key, ATTACHMENT, Status.CREATING, instance, "The cloud is attaching the volume.")
     return Owned(
-        key, ATTACHMENT, Status.FAILED, instance, f"The volume is not attached; the cloud calls it {volume.status}."
+        key,
+        ATTACHMENT,
+        Status.FAILED,
+        instance,
+        f"The volume is not attached to the machine; the cloud calls it {volume.status}.",
     )

@@ -10,6 +10,7 @@ Neutron keeps the floating IP when the machine goes, with no port; the order the
 from __future__ import annotations
 
 import asyncio
+import weakref
 from typing import ClassVar
 
 from pydantic import BaseModel, Field
@@ -59,7 +60,8 @@ class PublicIpKind:
         self._context, self._marks = context, context.marks
         self._networks, self._groups = networks, groups
         self._ports = MachinePorts(context)
-        self._locks: dict[str, asyncio.Lock] = {}  # of ports: their list of groups is read and written
+        # Of ports: their list of groups is read and written.
+        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def create(self, cloud: Cloud, key: str, request: InstanceRequest) -> Owned:
         """Make what is missing of it; raises `NoCapacity` or `NoQuota` when there are no more addresses."""

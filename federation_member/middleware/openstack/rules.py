@@ -11,6 +11,7 @@ Neutron; a wish without a prefix means both.
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Iterable
 from ipaddress import ip_network
 from typing import Any, NamedTuple
@@ -107,7 +108,7 @@ class Groups:
     def __init__(self, context: Context, kind: str) -> None:
         self._marks = context.marks
         self._end = f" {kind}"  # of the mark, so that no other kind takes the group for its own
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def ensure(self, cloud: Cloud, key: str, name: str, rules: Iterable[SecurityRule], *, inside: bool) -> str:
         """The id of the key's group, with exactly these rules; made if it is not there."""
@@ -142,7 +143,6 @@ class Groups:
                 await cloud.delete("network", f"/security-groups/{group.id}")
             except InConflict as error:
                 raise StillUsed(error.message) from error
-        self._locks.pop(key, None)
 
     async def keys(self, cloud: Cloud) -> set[str]:
         """Whose groups the account has."""

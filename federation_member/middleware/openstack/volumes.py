@@ -27,7 +27,7 @@ from federation_member.middleware.openstack.marks import KEY, Marks, check
 from fedkit.protocol.lending import Instance, VolumeSpec
 
 VOLUME = "volume"
-ATTACHED_BY = "fedmesh_attachment"  # of a volume's metadata: the key of its attachment
+ATTACHED_BY, ATTACHED_TO = "fedmesh_attachment", "fedmesh_machine"  # of metadata: the attachment's key, the server's id
 BEING_MADE = frozenset({"creating", "downloading"})
 BEING_CHANGED = BEING_MADE | {"attaching", "detaching", "reserved", "uploading", "retyping", "extending", "deleting"}
 
