@@ -51,7 +51,7 @@ class Means:
 MEANS = {
     "containers": Means("debian", 60, BY_OPENSSH),
     "libvirt": Means("tiny", 600, BY_DROPBEAR, FOR_DROPBEAR),
-    "openstack": Means("debian", 600, BY_OPENSSH),
+    "openstack": Means("tiny", 600, BY_DROPBEAR, FOR_DROPBEAR),
 }
 
 
@@ -132,7 +132,7 @@ def _whereabouts(lab: Lab, order: dict[str, Any]) -> list[str]:
 
 def _use(story: Story, person: Person, order: dict[str, Any], means: Means) -> list[dict[str, Any]]:
     with story.step("ssh from the internet through the tunnel") as observed:
-        ssh = person.tunnel(order)
+        ssh = person.tunnel(order, patience=means.patience)
         told = person.ssh(order, "echo $(id -un) at $(hostname) on $(uname -s)").strip()
         observed.append(f"{ssh['host']}:{ssh['port']}, host key checked: {told}")
     with story.step("the machine opens an HTTP tunnel on demand") as observed:

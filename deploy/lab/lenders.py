@@ -20,7 +20,7 @@ from deploy.lab import libvirtd
 from deploy.lab.places import BASE, IMAGES, directory
 from deploy.lab.topology import Site
 from deploy.openstack.layout import Cloud, Profile
-from deploy.openstack.operator import FEDERATION, INTRANET, PUBLIC
+from deploy.openstack.operator import FEDERATION, GUESTS, INTRANET, PUBLIC
 from deploy.openstack.running import options
 
 ADDRESS = "127.0.0.1"
@@ -97,6 +97,11 @@ def _openstack(site: Site, place: Path) -> dict[str, Any]:
     }
 
 
+def _openstack_with_guests(site: Site, place: Path) -> dict[str, Any]:
+    images = {name: {"image": name, "user_data": found.user_data} for name in GUESTS if (found := newest(name, IMAGES))}
+    return {**_openstack(site, place), "images": images}
+
+
 def _cloud(profile: Profile) -> Callable[[Site], Sequence[str]]:
     def command(site: Site) -> Sequence[str]:
         state = directory(site, "lender")
@@ -111,6 +116,6 @@ LENDERS = {
     "libvirt": Lender(
         "libvirt", _libvirt, lambda site: ["-m", "deploy.lab.libvirtd", str(directory(site, "lender"))], True
     ),
-    "openstack": Lender("openstack", _openstack, _cloud(Profile.FULL), True, FEDERATION),
+    "openstack": Lender("openstack", _openstack_with_guests, _cloud(Profile.FULL), True, FEDERATION),
     "openstack-small": Lender("openstack", _openstack, _cloud(Profile.SMALL), True, FEDERATION),
 }

@@ -91,14 +91,14 @@ class Person:
         """Delete an order and wait until its lender has confirmed that all is gone."""
         return self.ask("order", "delete", order["id"], "--wait", "--timeout", str(PATIENCE))
 
-    def tunnel(self, order: dict[str, Any], name: str = "ssh") -> dict[str, Any]:
-        """The public port of that name, once the machine holds it open."""
+    def tunnel(self, order: dict[str, Any], name: str = "ssh", patience: float = PATIENCE) -> dict[str, Any]:
+        """The public port of that name, once the machine holds it open, which takes a virtual one as long as its system to start."""
 
         def find() -> dict[str, Any] | None:
             listed = self.ask("tunnel", "list", order["id"])
             return next((tunnel for tunnel in listed if tunnel["name"] == name and tunnel["up"]), None)
 
-        return until(find, f"the tunnel {name} is up")
+        return until(find, f"the tunnel {name} is up", patience)
 
     def ssh(self, order: dict[str, Any], command: str) -> str:
         """Run a command on the machine, from the internet, checking its host key against what its lender said."""
@@ -138,7 +138,8 @@ def machines_at(lab: Lab, site: str) -> list[str]:
     found = lab.plan.site(site)
     if lab.plan.lender(found).startswith("openstack"):
         command = [str(PYTHON), "-m", "deploy.openstack", "held", "--state", str(RUN / found.name / "lender")]
-        return lab.run(found.name, ["env", f"PYTHONPATH={SOURCES}", *command]).stdout.splitlines()
+        held = lab.run(found.name, ["env", f"PYTHONPATH={SOURCES}", *command]).stdout.splitlines()
+        return [each for each in held if not each.startswith("security group")]  # which stays for the next machine
     state = RUN / found.name / "member/machines"
     records = lab.run(found.name, ["find", str(state), "-name", "record.json"]).stdout.split()
     plugged = lab.run(found.name, ["ip", "-brief", "link", "show", "master", "machines"]).stdout.splitlines()

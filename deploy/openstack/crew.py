@@ -25,11 +25,11 @@ DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
 
 @dataclass(frozen=True)
 class Program:
-    """One process: what to run, and what shows that it is ready: an open port, or a socket that listens."""
+    """One process: what to run, and what shows that it is ready: an open port, a socket that listens, or nothing to wait for."""
 
     name: str
     command: Sequence[str | Path]
-    ready: tuple[str, int] | Path
+    ready: tuple[str, int] | Path | None
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -116,7 +116,9 @@ class Crew:
             return file.read().decode(errors="replace").strip()
 
 
-def _listens(place: tuple[str, int] | Path) -> bool:
+def _listens(place: tuple[str, int] | Path | None) -> bool:
+    if place is None:
+        return True
     family = socket.AF_UNIX if isinstance(place, Path) else socket.AF_INET
     with socket.socket(family) as probe:
         probe.settimeout(1)

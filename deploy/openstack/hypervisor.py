@@ -8,7 +8,10 @@ what leaves `fed-up` towards the guests must carry whole ones, or TCP stalls whi
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from deploy.lab import libvirtd
@@ -20,7 +23,7 @@ SWITCH_SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 NORTH_SCHEMA = Path("/usr/share/ovn/ovn-nb.ovsschema")
 SOUTH_SCHEMA = Path("/usr/share/ovn/ovn-sb.ovsschema")
 UPLINK, PORT = "fed-up", "fed-ovs"  # the two ends of the cable between the host's bridge and the switch
-DAEMONS = ("ovs-vswitchd", "ovn-northd", "ovn-controller")
+LOG_NOWHERE = "--log-file=/dev/null"  # it is on stderr as well
 NEEDED = ("/usr/sbin/ovs-vswitchd", "/usr/bin/ovn-northd", "/usr/bin/ovn-controller", "/usr/sbin/libvirtd")
 
 
@@ -33,8 +36,19 @@ async def start(cloud: Cloud, crew: Crew) -> None:
     await crew.start(_daemon(cloud, "ovs-vswitchd", f"unix:{cloud.socket('db')}"))
     north, south = (f"--ovn{name}-db=unix:{cloud.socket(f'ovn-{name}')}" for name in ("nb", "sb"))
     await crew.start(_daemon(cloud, "ovn-northd", north, south))
-    await crew.start(_daemon(cloud, "ovn-controller", f"unix:{cloud.socket('db')}"))
+    # It has no option for its control socket, and connects to the others whenever they are there.
+    await crew.start(Program("ovn-controller", ["ovn-controller", f"unix:{cloud.socket('db')}", LOG_NOWHERE], None))
     await crew.start(_libvirtd(cloud))
+
+
+def end_guests(cloud: Cloud) -> None:
+    """Guests outlive their hypervisor's daemon; a cloud that is taken down takes its own along."""
+    for file in (cloud.state / "libvirt/run/qemu").glob("*.pid"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            pid = int(file.read_text())
+            if str(cloud.state) in Path(f"/proc/{pid}/cmdline").read_text():
+                os.kill(pid, signal.SIGKILL)
+            file.unlink()
 
 
 async def _databases(cloud: Cloud, crew: Crew) -> list[Program]:
@@ -90,7 +104,7 @@ def _cable(cloud: Cloud) -> str:
 
 def _daemon(cloud: Cloud, name: str, *arguments: str) -> Program:
     control = cloud.socket(name)
-    return Program(name, [name, *arguments, f"--unixctl={control}", "--log-file=/dev/null"], control)
+    return Program(name, [name, *arguments, f"--unixctl={control}", LOG_NOWHERE], control)
 
 
 def _libvirtd(cloud: Cloud) -> Program:

@@ -12,13 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from deploy.image.guest import newest
 from deploy.openstack.api import Account, Client
 from deploy.openstack.config import PHYSICAL_NETWORK
-from deploy.openstack.layout import REGION, Cloud
+from deploy.openstack.layout import REGION, Cloud, Profile
 
 FLAVOURS = {"tiny": (1, 128, 1), "small": (1, 512, 5), "medium": (2, 2048, 10), "large": (4, 8192, 40)}
 HUGE = {"unplaceable": (2, 1 << 20, 10)}  # more memory than the one host has: what no valid host means
-IMAGE = "debian"
+IMAGE = "debian"  # of a cloud that only pretends
+GUESTS = ("tiny", "debian")  # images of real guests, as far as they have been built (deploy.image.guest)
 FEDERATION = "federation"  # the project, and the user in it
 PUBLIC = "public"
 INTRANET = "intranet"
@@ -44,7 +46,10 @@ def set_up(cloud: Cloud) -> None:
     if not done.exists():
         admin = Client.administrator(cloud)
         _flavours(admin)
-        image(admin, IMAGE, b"\0" * (1 << 20), disk_format="raw", container_format="bare")
+        if cloud.profile is Profile.FULL:
+            _guest_images(admin)
+        else:
+            image(admin, IMAGE, b"\0" * (1 << 20), disk_format="raw", container_format="bare")
         _networks(admin, cloud)
         project(cloud, account)
         done.touch()
@@ -121,6 +126,28 @@ def image(admin: Client, name: str, content: bytes, **properties: str) -> str:
     if made["status"] == "queued":
         admin.upload(f"/v2/images/{made['id']}/file", content)
     return str(made["id"])
+
+
+def _guest_images(admin: Client) -> None:
+    for name in GUESTS:
+        guest = newest(name)
+        if guest is None:
+            continue
+        kernel, initrd = (
+            image(admin, f"{name}-{part.name}", part.read_bytes(), disk_format=kind, container_format=kind)
+            for part, kind in ((guest.kernel, "aki"), (guest.initrd, "ari"))
+        )
+        image(
+            admin,
+            name,
+            guest.disk.read_bytes(),
+            disk_format=guest.disk_format,
+            container_format="bare",
+            kernel_id=kernel,
+            ramdisk_id=initrd,
+            os_command_line=guest.command_line,
+            hw_machine_type="pc",
+        )
 
 
 def _flavours(admin: Client) -> None:

@@ -32,6 +32,7 @@ def environment(cloud: Cloud) -> dict[str, str]:
         "HOME": str(cloud.state / "run"),
         "TMPDIR": str(cloud.state / "run"),
         "LANG": "C.UTF-8",
+        "OVN_RUNDIR": str(cloud.state / "run"),
         "OVS_RUNDIR": str(cloud.state / "run"),  # where libvirt's and Nova's ovs-vsctl look for db.sock
         "OS_KEYSTONE_CONFIG_DIR": str(cloud.etc / "keystone"),
         "OS_PLACEMENT_CONFIG_DIR": str(cloud.etc / "placement"),

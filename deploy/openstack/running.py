@@ -17,7 +17,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
 
-from deploy.openstack import operator, programs, template
+from deploy.openstack import hypervisor, operator, programs, template
 from deploy.openstack.crew import Crew
 from deploy.openstack.errors import AlreadyRunning, CloudFailed, NotInstalled, NotRunning
 from deploy.openstack.layout import PROJECT, Cloud, Profile
@@ -41,6 +41,7 @@ async def run(cloud: Cloud, report: Report) -> None:
         await _until_told(_live(cloud, crew, report))
     finally:
         await crew.stop()
+        hypervisor.end_guests(cloud)
         cloud.pid_file.unlink(missing_ok=True)
 
 
