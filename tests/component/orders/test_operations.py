@@ -357,6 +357,19 @@ async def test_the_account_is_the_one_that_the_policy_maps_a_machine_to(world: F
     assert len(await b.audit("decision")) == 1  # the machine's: a question leaves none behind
 
 
+@in_virtual_time
+async def test_a_quota_is_asked_for_under_each_of_a_users_names_until_one_is_allowed(world: Federation) -> None:
+    a = await world.add("a", Cloud(flavours=[SMALL]))
+    b = await world.add("b", lends=rule("r", "*/two/*", account="shared"))
+    await a.register("carol", "one", "two")
+    view = by_member(await a.orders.quota(User("one", "carol")))["b.test"].view
+    assert view is not None
+    assert view.account == "shared"
+    await b.set_policy(rule("r", "*/three/*"))
+    refused = by_member(await a.orders.quota(User("one", "carol")))["b.test"]
+    assert (refused.view, refused.code) == (None, "member.not_allowed")
+
+
 # What hangs
 
 
