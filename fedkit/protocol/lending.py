@@ -38,6 +38,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0
 Fedid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Uuid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Ipv4 = Annotated[str, StringConstraints(pattern=r"^\d{1,3}(\.\d{1,3}){3}$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 RULES_LIMIT = 64  # security rules of one network or public address
 SNAPSHOT = "snapshot:"  # before the id of a snapshot, where an image is named
@@ -142,7 +143,14 @@ class ComputeSpec(Body):
     requirements: str = Field(default="", max_length=4096, description="a CEL expression; empty accepts all")
     user_data: str = Field(default="", max_length=USER_DATA_LIMIT)
     ssh_keys: list[SshKey] = Field(default_factory=list, max_length=32)
-    networks: list[Uuid] = Field(default_factory=list, max_length=8, description="lease ids of networks, same lender")
+    networks: list[Uuid] = Field(default_factory=list, max_length=32, description="lease ids of networks, same lender")
+    addresses: dict[Uuid, Ipv4] = Field(
+        default_factory=dict, max_length=32, description="its address in a network, where it must be that one"
+    )
+    carries_frames: bool = Field(
+        default=False,
+        description="it forwards others' frames between its networks, as portals do, and may administer its network",
+    )
     tunnel_ports: int = Field(default=4, ge=1, le=64, description="how many tunnel ports its machine may hold")
 
     @property
@@ -151,7 +159,9 @@ class ComputeSpec(Body):
         return self.image.startswith(("http://", "https://"))
 
     @model_validator(mode="after")
-    def _image_is_certain(self) -> Self:
+    def _is_certain(self) -> Self:
+        if not self.addresses.keys() <= set(self.networks):
+            raise ValueError("addresses are in networks that it joins")
         if self.from_url != (self.image_sha256 is not None):
             raise ValueError("image_sha256 belongs to an image from a URL, and such an image needs it")
         return self
@@ -164,6 +174,10 @@ class NetworkSpec(Body):
     name: Name = "network"
     cidr: str = Field(max_length=43, description="IPv4 prefix, such as 10.8.0.0/24")
     gateway: str | None = Field(default=None, max_length=39)
+    verbatim: bool = Field(
+        default=False,
+        description="frames pass as they are, whoever they say they are from: a portal joins it to another",
+    )
     rules: Rules = Field(default_factory=list, description="what may pass between its machines and others")
     requirements: str = Field(default="", max_length=4096)
 
@@ -230,7 +244,10 @@ def with_references(spec: AnySpec, named: Mapping[str, str]) -> AnySpec:
     """The same, each reference replaced by what it is `named` elsewhere."""
     match spec:
         case ComputeSpec():
-            changes: dict[str, Any] = {"networks": [named[network] for network in spec.networks]}
+            changes: dict[str, Any] = {
+                "networks": [named[network] for network in spec.networks],
+                "addresses": {named[network]: address for network, address in spec.addresses.items()},
+            }
             if spec.image.startswith(SNAPSHOT):
                 changes["image"] = SNAPSHOT + named[spec.image.removeprefix(SNAPSHOT)]
             return spec.model_copy(update=changes)
