@@ -1,0 +1,71 @@
+#!/bin/sh
+# Makes this machine a portal (script.py says how); run as root, once or again. Above stand:
+# TAGS, PRIVATE_KEY, PEER_KEY, PORT, TUNNEL; HOST and HOST_KEY of the peer at the end that connects.
+
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+umask 077
+mkdir -p /etc/fed/portal /dev/net /run/sshd
+cd /etc/fed/portal || exit 1
+exec >>/var/log/portal.log 2>&1 </dev/null
+[ -e /dev/net/tun ] || mknod /dev/net/tun c 10 200
+
+printf '%s\n' "$PRIVATE_KEY" >key
+number=0
+for tag in $TAGS; do
+    number=$((number + 1))
+    inside=eth$number
+    [ -e "/sys/class/net/br$tag" ] || ip link add "br$tag" type bridge
+    [ -e "/sys/class/net/tap$tag" ] || ip tuntap add dev "tap$tag" mode tap || tunctl -t "tap$tag"
+    ip address flush dev "$inside"
+    for port in "$inside" "tap$tag"; do
+        ip link set "$port" master "br$tag" || brctl addif "br$tag" "$port"
+        ip link set "$port" up
+    done
+    ip link set "br$tag" up
+done
+
+# forever COMMAND: start it again whenever it ends.
+forever() {
+    while :; do
+        "$@"
+        sleep 1
+    done
+}
+
+connect() {
+    ssh -F none -N -p "$PORT" -i key -o IdentitiesOnly=yes -o BatchMode=yes -o UserKnownHostsFile=known_hosts \
+        -o GlobalKnownHostsFile=/dev/null -o StrictHostKeyChecking=yes -o HostKeyAlias=peer -o UpdateHostKeys=no \
+        -o ConnectTimeout=10 -o ServerAliveInterval=5 -o ServerAliveCountMax=3 -o ExitOnForwardFailure=yes \
+        -o Tunnel=ethernet -w "$1:$1" "root@$HOST"
+}
+
+if [ -n "$HOST" ]; then
+    printf 'peer %s\n' "$HOST_KEY" >known_hosts
+    for tag in $TAGS; do
+        forever connect "$tag" &
+    done
+else
+    printf 'restrict,command="false" %s\n' "$PEER_KEY" >peers
+    cat >sshd_config <<END
+Port $PORT
+ListenAddress 127.0.0.1
+HostKey /etc/fed/host_key
+AuthorizedKeysFile /etc/fed/portal/peers
+AllowUsers root
+PermitRootLogin prohibit-password
+AuthenticationMethods publickey
+PermitTunnel ethernet
+AllowTcpForwarding no
+AllowStreamLocalForwarding no
+X11Forwarding no
+AllowAgentForwarding no
+PermitTTY no
+StrictModes no
+ClientAliveInterval 5
+ClientAliveCountMax 3
+PidFile none
+END
+    forever "$(command -v sshd)" -D -e -f /etc/fed/portal/sshd_config &
+    forever ssh -N -R "$TUNNEL:0:127.0.0.1:$PORT" tunnel &
+fi
+wait
