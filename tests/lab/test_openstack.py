@@ -51,14 +51,15 @@ def person(lab: Lab) -> Person:
 def order(person: Person, *wish: str) -> dict[str, Any]:
     """Order something that only the lender has, and return when it is there."""
     options = ["-r", LENDER_ONLY, "--wait", "--timeout", str(PATIENCE)]
-    found: dict[str, Any] = person.ask("order", "create", *wish, *options)[0]
+    found: dict[str, Any] = person.ask("order", "create", *wish, *options, patience=PATIENCE)[0]
     assert found["member"] == f"{LENDER}.test"
     return found
 
 
 def give_back(lab: Lab, person: Person, *orders: dict[str, Any]) -> None:
     """Delete orders, and see that the cloud holds nothing then."""
-    person.ask("order", "delete", *(each["id"] for each in orders), "--wait", "--timeout", str(PATIENCE))
+    ids = [each["id"] for each in orders]
+    person.ask("order", "delete", *ids, "--wait", "--timeout", str(PATIENCE), patience=PATIENCE)
     assert machines_at(lab, LENDER) == []
 
 
@@ -95,7 +96,7 @@ def test_an_image_from_the_internet(lab: Lab, person: Person) -> None:
     with _published(lab, content) as url:
         machine = order(person, "--image-url", url, "--sha256", hashlib.sha256(content).hexdigest())
         assert [line.split()[-1] for line in servers(lab)] == ["ACTIVE"]
-    person.ask("order", "delete", machine["id"], "--wait", "--timeout", str(PATIENCE))
+    person.ask("order", "delete", machine["id"], "--wait", "--timeout", str(PATIENCE), patience=PATIENCE)
     assert servers(lab) == []
 
 
@@ -103,7 +104,7 @@ def test_what_is_over_the_quota_goes_to_the_next_candidate(lab: Lab, person: Per
     local = Person(lab, LENDER, "bob")
     site_cloud.at(lab, LENDER, "quota", "instances=0")
     try:
-        found = local.orders("--timeout", str(PATIENCE))[0]
+        found = local.order(patience=PATIENCE)
         assert found["member"] == "site-a.test"
         told = local.ask("order", "why", found["id"])
         assert any("quota" in str(attempt).lower() for attempt in told["attempts"]), told
