@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from dataclasses import replace
 from typing import ClassVar
 
 from federation_member.middleware.contract import InstanceRequest, Owned, Status, StillUsed, UnusableSpec
@@ -58,7 +59,8 @@ class AttachmentKind:
                 path = f"/servers/{server}/os-volume_attachments"
                 await cloud.post("compute", path, {"volumeAttachment": body}, Empty)
                 volume = volume.model_copy(update={"status": "attaching"})
-        return _owned(key, volume, server)
+        there = _owned(key, volume, server)
+        return replace(there, status=Status.CREATING) if volume.status == "detaching" else there
 
     async def _both(self, cloud: Cloud, spec: AttachmentSpec) -> tuple[Volume, str]:
         found, machines = await asyncio.gather(
