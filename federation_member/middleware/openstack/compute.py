@@ -211,7 +211,7 @@ class Tags(BaseModel):
 
 
 def _leftover(key: str) -> Owned:
-    return Owned(key, COMPUTE, Status.CREATING, Instance(name=""), LEFTOVER)
+    return Owned(key, COMPUTE, Status.FAILED, Instance(name=""), LEFTOVER)
 
 
 def _user_data(request: ComputeRequest, image: Chosen, host_key: HostKey) -> bytes:

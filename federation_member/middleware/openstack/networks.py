@@ -21,7 +21,7 @@ from federation_member.middleware.openstack.rules import Groups
 from fedkit.protocol.lending import Instance, NetworkSpec
 
 NETWORK = "network"
-UNFINISHED = "The network has no subnet yet; create it again to go on, or delete it."
+UNFINISHED = "The network is not complete; create it again to go on, or delete it."
 
 
 class Subnet(Described):
@@ -181,9 +181,9 @@ class NetworkKind:
 
 def _owned(key: str, network: Network, subnet: Subnet | None) -> Owned:
     if subnet is None:
-        return Owned(key, NETWORK, Status.CREATING, Instance(name=network.name[:128]), UNFINISHED)
+        return Owned(key, NETWORK, Status.FAILED, Instance(name=network.name[:128]), UNFINISHED)
     return Owned(key, NETWORK, Status.RUNNING, Instance(name=network.name[:128], cidr=subnet.cidr))
 
 
 def _unfinished(key: str) -> Owned:
-    return Owned(key, NETWORK, Status.CREATING, Instance(name=""), UNFINISHED)
+    return Owned(key, NETWORK, Status.FAILED, Instance(name=""), UNFINISHED)

@@ -78,7 +78,7 @@ class OpenStackSite:
             "public_network": operator.PUBLIC,
             "accounts": accounts,
             "admin": {"user": "admin", "password_file": str(self.folder / "admin"), "project": "admin"},
-            "poll": 0.5,
+            "poll": 2.0,
         } | self.extra
 
     def middleware(self) -> OpenStackMiddleware:

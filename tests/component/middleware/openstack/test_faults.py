@@ -20,7 +20,7 @@ from federation_member.middleware.contract import (
     UnknownFlavour,
 )
 from fedkit.protocol.lending import Flavour
-from tests.component.middleware.contract import compute, eventually, made, net, new_key, running
+from tests.component.middleware.contract import MAKING, compute, eventually, made, net, new_key, running
 from tests.component.middleware.openstack.place import PASSWORD, OpenStackSite
 from tests.support.openstack_faults import (
     Fault,
@@ -71,7 +71,7 @@ async def test_what_is_carried_out_late_is_one_in_the_end(site: OpenStackSite, c
             await middleware.get(key)
             return [server["status"] for server in site.servers(key)] == ["ACTIVE"]
 
-        await eventually(is_one)
+        await eventually(is_one, MAKING)
         await middleware.delete(key)
     assert await site.leftovers() == []
 
