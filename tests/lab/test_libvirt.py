@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +16,7 @@ from deploy.image.guest import build
 from deploy.lab.client import Lab
 from deploy.lab.person import Person, machines_at, until
 from deploy.lab.topology import Plan
+from tests.support.checkout import REPOSITORY
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 BOOT = 600.0  # seconds that a guest may take to start on a machine that does other things, too
@@ -28,13 +32,18 @@ runcmd:
 
 
 @pytest.fixture(scope="module")
-def lab(namespaces: None) -> Iterator[Lab]:
-    """Two sites, of which the second lends guests."""
+def images(namespaces: None) -> None:
+    """What guests boot from; built if it is not there."""
     pytest.importorskip("libvirt", reason="libvirt-python is not installed; run deploy/setup --libvirt")
     if os.geteuid() != 0 or not shutil.which("libvirtd"):
         pytest.skip("needs root and libvirtd; run deploy/setup --libvirt")
     for image in ("tiny", "debian"):
         build(image)
+
+
+@pytest.fixture(scope="module")
+def lab(images: None) -> Iterator[Lab]:
+    """Two sites, of which the second lends guests."""
     with Lab.up(f"libvirt-{os.getpid()}", Plan(2, middleware={LENDER: "libvirt"})) as running:
         yield running
 
@@ -85,3 +94,14 @@ def test_a_guest_survives_its_hypervisors_daemon_and_its_member(lab: Lab, person
     finally:
         person.delete(order)
     assert machines_at(lab, LENDER) == []
+
+
+@pytest.mark.usefixtures("images")
+def test_the_demo_tells_the_whole_story() -> None:
+    command = [sys.executable, "-m", "deploy.story", "--once", "--middleware", "libvirt", "-o", "json"]
+    environment = {**os.environ, "FED_DEMO": f"libvirt-demo-{os.getpid()}"}
+    told = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    story = json.loads(told.stdout)
+    assert story["ok"] is True
+    assert [step["name"] for step in story["steps"]][-1] == "the sites are down"
