@@ -162,4 +162,4 @@ def _instance(there: FloatingIp) -> Instance:
 
 
 def _unfinished(key: str) -> Owned:
-    return Owned(key, PUBLIC_IP, Status.CREATING, Instance(name=""), UNFINISHED)
+    return Owned(key, PUBLIC_IP, Status.FAILED, Instance(name=""), UNFINISHED)
