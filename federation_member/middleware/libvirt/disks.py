@@ -62,8 +62,9 @@ async def flatten(disk: Disk, path: Path) -> None:
 def new_folder(path: Path) -> Path:
     """An empty folder for files of one instance."""
     remove_folder(path)
-    path.mkdir(parents=True, mode=ENTER)
-    path.chmod(ENTER)
+    path.mkdir(parents=True)
+    for folder in (path.parent, path):  # whatever the umask says
+        folder.chmod(ENTER)
     return path
 
 
