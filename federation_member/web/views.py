@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from federation_member.orders.model import Attempt, AttemptState, Explanation, Order, OrderEvent, OrderState, OrderType
 from fedkit.protocol.lending import (
@@ -100,7 +100,14 @@ class SnapshotView(View):
 
 AnySpecView = ComputeView | NetworkView | VolumeView | AttachmentView | PublicIpView | SnapshotView
 SpecView = Annotated[AnySpecView, Field(discriminator="kind")]
-SPEC_VIEW: TypeAdapter[AnySpecView] = TypeAdapter(SpecView)
+SPEC_VIEWS: dict[str, type[AnySpecView]] = {
+    "compute": ComputeView,
+    "network": NetworkView,
+    "volume": VolumeView,
+    "attachment": AttachmentView,
+    "public_ip": PublicIpView,
+    "snapshot": SnapshotView,
+}
 
 
 class TunnelView(View):
@@ -317,10 +324,12 @@ def _ssh_command(user: str, host: str, port: int) -> str:
 
 
 def _spec_view(spec: AnySpec) -> AnySpecView:
-    shown = spec.model_dump()
+    """What a view has a place for; user data it has none."""
+    shown = spec.model_dump(exclude={"user_data"})
     if isinstance(spec, ComputeSpec):
-        shown["user_data_octets"] = len(shown.pop("user_data").encode())
-    return SPEC_VIEW.validate_python(shown)
+        shown["user_data_octets"] = len(spec.user_data.encode())
+    view = SPEC_VIEWS[spec.kind]
+    return view.model_validate({name: shown[name] for name in view.model_fields})
 
 
 def _rules(rules: Iterable[SecurityRule] | None, order: Order) -> list[SecurityRule] | None:
