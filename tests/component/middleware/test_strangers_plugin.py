@@ -74,6 +74,11 @@ class SandboxesSite:
         """Found as a member finds it."""
         return load_middleware("sandboxes", self.options)
 
+    def clear(self) -> None:
+        """End what a failed test left."""
+        for key in [path.name for path in self.state.glob("*")]:
+            asyncio.run(self.kill(key))
+
     async def kill(self, key: str) -> None:
         """End the machine."""
         processes = import_module("sandboxes").Sandboxes.processes(self.middleware(), key)
@@ -101,7 +106,9 @@ def site(installed: Path, base: Path, tmp_path: Path) -> Iterator[SandboxesSite]
     if os.geteuid() != 0:
         pytest.skip("the example needs root")
     with network_namespace():
-        yield SandboxesSite(tmp_path / "state", base)
+        site = SandboxesSite(tmp_path / "state", base)
+        yield site
+        site.clear()
 
 
 class TestSandboxes(MiddlewareContract, MachineContract):
