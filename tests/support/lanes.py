@@ -16,7 +16,7 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 LAB = PurePosixPath("tests/lab")
 CLOUD = PurePosixPath("tests/component/middleware/openstack")
 WAITING = {"test_crashes", "test_partitions", "test_hostile"}
-OWN = {"test_network", "test_lifecycle", "test_demo", "test_libvirt"}  # have labs of their own anyway
+OWN = {"test_network", "test_lifecycle", "test_demo", "test_libvirt", "test_openstack"}  # have labs of their own anyway
 
 
 class Lanes(LoadScopeScheduling):  # type: ignore[misc]
