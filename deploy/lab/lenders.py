@@ -79,6 +79,7 @@ def _libvirt(site: Site, place: Path) -> dict[str, Any]:
             for name, image in images.items()
         },
         "fetch": {"folder": str(place / "images"), "allow": [INTERNET_PREFIX], "spare": 0},
+        "boot_seconds": 1500,  # where others use the processors, too
         "shutdown_seconds": 10,
     }
 

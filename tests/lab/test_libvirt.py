@@ -18,8 +18,8 @@ from deploy.lab.person import Person, machines_at, until
 from deploy.lab.topology import Plan
 from tests.support.checkout import REPOSITORY
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
-BOOT = 600.0  # seconds that a guest may take to start on a machine that does other things, too
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
+BOOT = 1500.0  # seconds that a guest may take to start on a machine that does other things, too
 LENDER = "site-b"
 
 USER_DATA = """\
