@@ -20,6 +20,7 @@ from fedkit.protocol import Body
 
 DESCRIPTION_LIMIT = 8 * 1024 * 1024  # characters of topdl; 10,000 computers take about that
 NODES_LIMIT = 20_000
+ROUTES_LIMIT = 4096  # of one node
 NodeName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_()-][A-Za-z0-9_().-]*$")]
 WireName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 TestbedName = Annotated[str, StringConstraints(min_length=1, max_length=257)]
@@ -52,6 +53,13 @@ class Host(Body):
     names: list[NodeName] = Field(min_length=1, max_length=16)
 
 
+class Route(Body):
+    """A way to a network beyond those that a node is on itself."""
+
+    destination: Annotated[str, StringConstraints(pattern=r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$")]
+    via: Address = Field(description="of a neighbour that forwards")
+
+
 class SegmentSpec(Body):
     """A piece. It starts when its borrower says so (`SegmentGo.start`)."""
 
@@ -64,7 +72,12 @@ class SegmentSpec(Body):
     hosts: list[Host] = Field(
         default_factory=list, max_length=NODES_LIMIT, description="of the whole, as this piece may see it"
     )
-    ssh_keys: list[PublicKey] = Field(default_factory=list, max_length=64, description="who may enter its nodes")
+    routes: dict[NodeName, Annotated[list[Route], Field(max_length=ROUTES_LIMIT)]] = Field(
+        default_factory=dict,
+        max_length=NODES_LIMIT,
+        description="of its nodes, over the topology of the whole; none: nobody forwards",
+    )
+    ssh_keys: list[PublicKey] = Field(default_factory=list, max_length=32, description="who may enter its nodes")
     requirements: str = Field(default="", max_length=4096)
 
 

@@ -1,0 +1,1 @@
+"""What an experiment's machines are told to do when they come up."""

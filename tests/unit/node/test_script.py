@@ -1,0 +1,79 @@
+"""The script of an experiment's machine, run by real shells in namespaces of its own."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fedkit.node.script import PLAIN_LIMIT, NodeConfig, node_script
+
+NASTY = """echo 'it'"'"'s' "$(echo inside)"; printf '%s\\n' `echo x` >&2; echo 'END
+END_OF_ROUTES'"""
+SHELLS = {"dash": "dash", "bash": "bash --posix", "busybox": "busybox sh"}
+NETWORK = "ip link add d0 type bridge; ip address add 10.1.1.2/24 dev d0; ip link set d0 up"
+pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+
+
+def run(folder: Path, config: NodeConfig, shell: str = "dash", after: str = "") -> tuple[str, str]:
+    """Run a script as root of namespaces that have one interface; what it logged, and what `after` prints."""
+    (folder / "hosts").write_text("127.0.0.1 localhost\n")
+    (folder / "tmp").mkdir()
+    (folder / "mnt").mkdir()
+    (folder / "mnt" / "script").write_text(node_script(config))
+    argv = ["bwrap", "--unshare-all", "--uid", "0", "--gid", "0", "--cap-add", "ALL", "--ro-bind", "/", "/"]
+    argv += ["--proc", "/proc", "--dev", "/dev", "--bind", str(folder / "tmp"), "/tmp"]  # noqa: S108
+    argv += ["--bind", str(folder / "mnt"), "/mnt", "--bind", str(folder / "hosts"), "/etc/hosts"]
+    inside = f"{NETWORK}\n{SHELLS[shell]} /mnt/script\n{after}"
+    done = subprocess.run([*argv, "sh", "-c", inside], capture_output=True, text=True, timeout=60, check=False)
+    log = folder / "tmp" / "federate"
+    assert log.exists(), done.stderr
+    return log.read_text(), done.stdout
+
+
+@pytest.mark.parametrize("shell", [shell for shell in SHELLS if shutil.which(shell)])
+def test_hosts_routes_forwarding_and_the_command(tmp_path: Path, shell: str) -> None:
+    config = NodeConfig(
+        "node-1",
+        {"10.1.1.2": ["node-1"], "10.1.2.3": ["b", "b-lan0"]},
+        [("10.1.2.0/24", "10.1.1.3"), ("10.1.3.0/24", "10.1.1.3")],
+        forwards=True,
+        startup="hostname; echo done >&2",
+    )
+    log, shown = run(tmp_path, config, shell, "sleep 0.5; ip route; cat /proc/sys/net/ipv4/ip_forward")
+    assert log.splitlines()[-2:] == ["node-1", "done"]
+    assert "10.1.2.0/24 via 10.1.1.3" in shown
+    assert "10.1.3.0/24 via 10.1.1.3" in shown
+    assert shown.endswith("1\n")
+    assert "10.1.2.3 b b-lan0\n" in (tmp_path / "hosts").read_text()
+
+
+def test_hostile_texts_are_texts(tmp_path: Path) -> None:
+    log, _ = run(tmp_path, NodeConfig("$(reboot)'", startup=NASTY), after="sleep 0.5")
+    assert log.startswith("node $(reboot)'\n")
+    assert log.endswith("it's inside\nx\nEND\nEND_OF_ROUTES\n")
+
+
+def test_a_second_run_changes_nothing(tmp_path: Path) -> None:
+    config = NodeConfig("a", {"10.1.1.2": ["a"]}, startup="echo up")
+    run(tmp_path, config, after="sh /mnt/script; sleep 0.5")
+    lines = (tmp_path / "hosts").read_text().splitlines()
+    assert lines.count("10.1.1.2 a") == 1
+    assert lines[0] == "127.0.0.1 localhost"
+
+
+def test_a_long_script_is_packed_and_does_the_same(tmp_path: Path) -> None:
+    hosts = {f"10.{n // 250 + 1}.{n % 250 + 1}.2": [f"node-{n}", f"node-{n}-link0"] for n in range(5000)}
+    config = NodeConfig("a", hosts, startup="echo up")
+    assert PLAIN_LIMIT < len(node_script(config)) < 64 * 1024
+    log, _ = run(tmp_path, config, after="sleep 0.5")
+    assert log.endswith("up\n")
+    assert "10.20.250.2 node-4999 node-4999-link0" in (tmp_path / "hosts").read_text()
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a\nb", "a\0b"])
+def test_names_are_words(name: str) -> None:
+    with pytest.raises(ValueError, match="one word"):
+        node_script(NodeConfig("a", {"10.1.1.2": [name]}))
