@@ -130,7 +130,8 @@ class UrlImages:
             state = self._store.state(key, spec.image, sha256)
             if isinstance(state, Fetching):
                 raise InProgress(str(state))
-            upload = self._begin(cloud, state)
+            # Another order may have begun it while this one looked into Glance.
+            upload = self._uploads.get((cloud.account, sha256)) or self._begin(cloud, state)
         if upload.failed is not None:
             self._raise_failure(cloud, sha256, upload, upload.failed)
         upload.wanted_by.add(key)
@@ -154,10 +155,11 @@ class UrlImages:
             with file:
                 await self._hand_over(cloud, ready, file, upload)
             del self._uploads[cloud.account, ready.sha256]
-        except MiddlewareError as error:
-            log.warning("image_not_handed_over", sha256=ready.sha256, account=cloud.account, reason=error.message)
-            if isinstance(error, NotThere | InConflict):  # somebody deleted it, or sent another, meanwhile
-                error = Unavailable(error.message)
+        except (MiddlewareError, OSError) as error:
+            reason = error.message if isinstance(error, MiddlewareError) else str(error)
+            log.warning("image_not_handed_over", sha256=ready.sha256, account=cloud.account, reason=reason)
+            if not isinstance(error, MiddlewareError) or isinstance(error, NotThere | InConflict):
+                error = Unavailable(reason)  # the disk failed, or somebody deleted it in the cloud meanwhile
             upload.failed, upload.failed_at = error, asyncio.get_running_loop().time()
         for key in sorted(upload.wanted_by):
             self._changed(key)
