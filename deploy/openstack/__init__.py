@@ -10,7 +10,8 @@ environment of its own, `.lab/openstack`, see `deploy/setup --openstack`), serve
     python -m deploy.openstack down   --state DIR
 
     small    Nova's and Cinder's own fake drivers: no guest and no disc is real, everything before them is
-    full     guests of QEMU under libvirt, networks of OVN over Open vSwitch in userspace, volumes on loop devices
+    full     guests of QEMU under libvirt, networks of OVN over Open vSwitch in userspace; discs are still pretended, so none
+             can be attached to a guest there
 
 All of a cloud lies in `--state`; whoever starts it again there finds it as it was. A first start copies a ready state that is
 made once for each machine (`template`), because half of the time of a fresh one goes into migrating six databases.
@@ -20,6 +21,8 @@ group, so a cloud is paused, resumed or killed by one signal to that.
     layout     where things lie, names, ports          config     the configuration of every service, as data
     database   MariaDB                                 template   the state that new clouds are copied from
     programs   what runs, in which order               crew       starts, watches and ends processes
+    hypervisor what `full` has besides                 running    a cloud from its start to its end
+    api        a small client for scripts              errors
     operator   what a site's administrator has set up before a federation comes: project, flavours, images, a public net
     inside/    code that runs in OpenStack's environment, not in ours
 """
