@@ -22,7 +22,7 @@ group, so a cloud is paused, resumed or killed by one signal to that.
     database   MariaDB                                 template   the state that new clouds are copied from
     programs   what runs, in which order               crew       starts, watches and ends processes
     hypervisor what `full` has besides                 running    a cloud from its start to its end
-    api        a small client for scripts              errors
+    api        a small client for scripts              errors     what can go wrong
     operator   what a site's administrator has set up before a federation comes: project, flavours, images, a public net
     inside/    code that runs in OpenStack's environment, not in ours
 """
