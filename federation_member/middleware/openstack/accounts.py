@@ -47,10 +47,9 @@ class Accounts:
         return cloud
 
     async def get(self, name: str) -> Cloud:
-        """The account's connection; raises `UnknownAccount`."""
-        cloud = self._static.get(name) or self._made.get(name)
-        if cloud is not None:
-            return cloud
+        """The account's connection; raises `UnknownAccount`. Another process may have removed a made one, or made it anew."""
+        if name in self._static:
+            return self._static[name]
         project = None if self._projects is None else await self._projects.find(name)
         if project is None:
             raise UnknownAccount(f"There is no account {name} here.")
