@@ -22,7 +22,7 @@ from typing import Any, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from federation_member.orders.wishes import NOTHING, RuleList, Wishes
-from fedkit.protocol.lending import Instance, Name, Spec, Tunnel
+from fedkit.protocol.lending import Instance, Name, Spec, Tunnel, UserSpec
 
 LEASE_SECONDS = 600  # default: how long a lender cut off from us keeps the machine
 MAX_COUNT = 100
@@ -126,7 +126,7 @@ class NewOrder(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    spec: Spec
+    spec: UserSpec = Field(discriminator="kind")
     type: OrderType = OrderType.ONE_TIME
     count: int = Field(default=1, ge=1, le=MAX_COUNT, description="so many equal orders, sharing a batch")
     project: Name | None = Field(default=None, description="one of the user's; without it, their default project")

@@ -220,7 +220,10 @@ class SnapshotSpec(Body):
 
 SSH_AND_ICMP = (SecurityRule(protocol="tcp", ports=(22, 22)), SecurityRule(protocol="icmp"))
 
-AnySpec = ComputeSpec | NetworkSpec | VolumeSpec | AttachmentSpec | PublicIpSpec | SnapshotSpec | SegmentSpec
+UserSpec = (
+    ComputeSpec | NetworkSpec | VolumeSpec | AttachmentSpec | PublicIpSpec | SnapshotSpec
+)  # what users order one by one
+AnySpec = UserSpec | SegmentSpec
 Spec = Annotated[AnySpec, Field(discriminator="kind")]
 
 
