@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from deploy.commands.output import Format, OutputOption, say, show
-from deploy.lab.topology import API_PORT, Plan, Site
+from deploy.lab.topology import API_PORT, LENDERS, Plan, Site
 
 SITE_COLUMNS = {"site": "name", "on the internet": "public", "API": "api", "XMPP": "xmpp", "lets in": "lets_in"}
 SERVICE_COLUMNS = {"service": "role", "host": "host", "pid": "pid", "state": "state"}
@@ -35,17 +35,21 @@ def demo_name() -> str:
 @app.command()
 def up(
     sites: Annotated[int, typer.Option(min=1, max=50, help="How many; the third one lets nothing in.")] = 2,
+    middleware: Annotated[str, typer.Option(help=f"What site-b lends with: {', '.join(LENDERS)}.")] = LENDERS[0],
 ) -> None:
     """Bring up sites behind firewalls, and all that runs there.
 
     Example: `fed demo up --sites 3`
+
+    Example: `fed demo up --middleware openstack`
     """
     from deploy.lab.client import Lab
     from deploy.lab.errors import AlreadyUp
     from deploy.lab.person import populate
 
     try:
-        lab = Lab.up(demo_name(), Plan(sites), lambda what, seconds: say(f"{seconds:6.2f} s  {what}"), leashed=False)
+        plan = Plan(sites, middleware={} if middleware == LENDERS[0] else {"site-b": middleware})
+        lab = Lab.up(demo_name(), plan, lambda what, seconds: say(f"{seconds:6.2f} s  {what}"), leashed=False)
         populate(lab)
     except AlreadyUp as error:
         say(error.message)
