@@ -99,7 +99,7 @@ def _toml(value: Any) -> str:
         case None:
             return "..."
         case dict():
-            return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
+            return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items() if item is not None) + "}"
         case list():
             return "[" + ", ".join(_toml(item) for item in value) + "]"
     return json.dumps(value)

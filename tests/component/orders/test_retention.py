@@ -120,8 +120,8 @@ async def test_much_is_forgotten_in_small_steps(db: Database, monkeypatch: pytes
         return steps[-1]
 
     monkeypatch.setattr(db, "run", count)
-    assert (await forgetful(db).forget()) == {"orders": 30, "events": 30, "idempotency_keys": 0}
-    assert steps == [7, 7, 7, 7, 2, 0, 7, 7, 7, 7, 2, 0, 0]
+    assert (await forgetful(db).forget()) == {"orders": 30, "events": 30, "idempotency_keys": 0, "spells": 0}
+    assert steps == [7, 7, 7, 7, 2, 0, 7, 7, 7, 7, 2, 0, 0, 0]
     for table in (orders, order_attempts, order_events):
         assert await db.read(lambda conn, t=table: conn.execute(select(func.count()).select_from(t)).scalar()) == 0  # type: ignore[misc]
 
