@@ -177,6 +177,8 @@ class OpenStackMiddleware:
         cloud = await self._accounts.get(request.account.name)
         async with self._lock(key):
             self._deleted.pop(key, None)
+            if kind.name == COMPUTE and (server := self._watch.made(cloud, key)) is not None:
+                return owned(key, server)
             self._watch.follow(cloud)
             made = await kind.create(cloud, key, request)
             self._places[key] = (cloud, kind)

@@ -36,6 +36,7 @@ class _Account:
     cloud: Cloud
     seen: dict[str, tuple[str, State]] = field(default_factory=dict)  # server's id to its key and how it was
     awaited: dict[str, float] = field(default_factory=dict)  # keys of what is being made, and since when
+    made: dict[str, Server] = field(default_factory=dict)  # servers that were just made, until somebody asks
     since: datetime | None = None  # by the cloud's clock
     looked: bool = False  # so that what is seen now was not there before, if it was not seen before
     busy: float = 0.0  # when there was something of ours in it last
@@ -65,11 +66,17 @@ class Watch:
             awaited[key] = time.monotonic()
             self._woken.set()
 
+    def made(self, cloud: Cloud, key: str) -> Server | None:
+        """The server that was told of because it is made now, to whom asks first: it need not be looked for again."""
+        account = self._accounts.get(cloud.account)
+        return None if account is None else account.made.pop(key, None)
+
     def forget(self, cloud: Cloud, key: str) -> None:
         """What was under the key is gone on purpose."""
         if (account := self._accounts.get(cloud.account)) is None:
             return
         account.awaited.pop(key, None)
+        account.made.pop(key, None)
         for server in [server for server, (owner, _) in account.seen.items() if owner == key]:
             del account.seen[server]
 
@@ -127,6 +134,10 @@ class Watch:
             account.seen[server.id] = now
         is_made = server.status not in BEING_MADE and account.awaited.pop(key, None) is not None
         is_well = servers.owned(key, server).status is Status.RUNNING
+        if is_made and is_well and [owner for owner, _ in account.seen.values()].count(key) == 1:
+            account.made[key] = server
+        elif not is_made:
+            account.made.pop(key, None)
         if is_made or (before != now and not (first and is_well)):
             self._changed(account.cloud, key)
 

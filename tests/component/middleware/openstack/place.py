@@ -18,6 +18,7 @@ from deploy.openstack.layout import Cloud
 from federation_member.middleware.contract import Account
 from federation_member.middleware.openstack import OpenStackMiddleware
 from federation_member.middleware.openstack.config import OpenStackConfig
+from federation_member.middleware.openstack.connection import NOVA, connect
 from federation_member.middleware.openstack.marks import Marks
 from fedkit.protocol.lending import Flavour
 
@@ -98,6 +99,14 @@ class OpenStackSite:
         """What Nova has under the key."""
         every = Client.administrator(self.openstack).get("nova", "/v2.1/servers/detail?all_tenants=1")["servers"]
         return [server for server in every if server["metadata"].get("fedmesh_key") == key]
+
+    def untag(self, server: str) -> None:
+        """Take all tags from a server, as its project may."""
+        config = OpenStackConfig.model_validate(self.options)
+        answer = connect(config.accounts[self.account.name], config).compute.delete(
+            f"/servers/{server}/tags", microversion=NOVA
+        )
+        assert answer.status_code == 204
 
     async def leftovers(self) -> list[str]:
         """What carries the site's mark, in whatever way."""

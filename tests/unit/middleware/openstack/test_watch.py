@@ -114,6 +114,17 @@ async def test_a_cloud_that_does_not_answer_is_asked_again(watch: Watch, told: l
     assert told == [KEY]
 
 
+async def test_what_is_made_need_not_be_looked_for_again(watch: Watch) -> None:
+    cloud = FakeCloud()
+    watch.begun(cloud, KEY)  # type: ignore[arg-type]
+    watch.begun(cloud, OTHER)  # type: ignore[arg-type]
+    double = server(OTHER, id="another")
+    await look(watch, cloud, server(), server(OTHER, "ERROR"), double)
+    assert watch.made(cloud, KEY) == server()  # type: ignore[arg-type]
+    assert watch.made(cloud, KEY) is None  # type: ignore[arg-type]
+    assert watch.made(cloud, OTHER) is None  # type: ignore[arg-type]  # of several one has to be chosen
+
+
 async def test_what_appears_where_there_was_nothing_is_told(watch: Watch, told: list[str]) -> None:
     cloud = FakeCloud()
     watch.follow(cloud)  # type: ignore[arg-type]
