@@ -21,6 +21,7 @@ T = TypeVar("T")
 ALICE = "alice"  # whoever a demo is shown by
 ACCOUNT = "fed"  # at every machine
 PATIENCE = 60.0  # seconds; everything here takes one or two
+FOR_THE_NEXT = ("security group", "image fetched")  # what stays in a cloud's project when nothing is lent
 LOOK_AGAIN = 0.1  # seconds
 
 
@@ -139,7 +140,7 @@ def machines_at(lab: Lab, site: str) -> list[str]:
     if lab.plan.lender(found).startswith("openstack"):
         command = [str(PYTHON), "-m", "deploy.openstack", "held", "--state", str(RUN / found.name / "lender")]
         held = lab.run(found.name, ["env", f"PYTHONPATH={SOURCES}", *command]).stdout.splitlines()
-        return [each for each in held if not each.startswith("security group")]  # which stays for the next machine
+        return [each for each in held if not each.startswith(FOR_THE_NEXT)]
     state = RUN / found.name / "member/machines"
     records = lab.run(found.name, ["find", str(state), "-name", "record.json"]).stdout.split()
     plugged = lab.run(found.name, ["ip", "-brief", "link", "show", "master", "machines"]).stdout.splitlines()

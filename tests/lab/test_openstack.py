@@ -45,7 +45,11 @@ def lab(namespaces: None) -> Iterator[Lab]:
 def person(lab: Lab) -> Person:
     """A user at the first site who sees the lender."""
     alice = Person(lab, "site-a")
-    until(lambda: len([member for member in alice.ask("members") if member["alive"]]) == 2, "both members are alive")
+    until(
+        lambda: len([member for member in alice.ask("members") if member["alive"]]) == 2,
+        "both members are alive",
+        PATIENCE,
+    )
     return alice
 
 
