@@ -37,10 +37,9 @@ BODY_LIMIT = 2 * USER_DATA_LIMIT  # user data in JSON, with its escapes, and eve
 TOKEN_LIMIT = 256
 METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE"})
 STATIC = Path(__file__).parent / "static"
-SCRIPTS = ("api", "app", "audit", "graph", "page", "proof", "usage", "why", "words")
 PAGES = {
     "/": ("index.html", "text/html"),
-    **{f"/{name}.js": (f"{name}.js", "text/javascript") for name in SCRIPTS},
+    **{f"/{script.name}": (script.name, "text/javascript") for script in sorted(STATIC.glob("*.js"))},
     "/style.css": ("style.css", "text/css"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }

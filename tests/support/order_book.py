@@ -14,7 +14,7 @@ from federation_member.errors import IdempotencyConflict, NotRunning, UnknownOrd
 from federation_member.orders.model import Explanation, NewOrder, Order, OrderEvent, OrderKind, OrderState, User
 from federation_member.orders.operations import OrderChange, QuotaAt
 from federation_member.orders.wishes import Wishes, check
-from fedkit.protocol.lending import Ability, Amounts, Flavour, Instance, LeaseChange, QuotaView, Tunnel
+from fedkit.protocol.lending import Ability, Amounts, Flavour, Instance, LeaseChange, Power, QuotaView, Tunnel
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -84,7 +84,9 @@ class OrderBook:
     def fulfil(self, order_id: str) -> Order:
         """Let a lender's machine run."""
         flavour = Flavour(name="small", vcpu=2, ram_mb=1024, disk_gb=4)
-        instance = Instance(name="machine", flavour=flavour, address="10.2.0.7", user="fed")
+        is_machine = self.orders[order_id].spec.kind == "compute"
+        power = Power.RUNNING if is_machine else None
+        instance = Instance(name="machine", flavour=flavour, address="10.2.0.7", user="fed", power=power)
         tunnel = Tunnel(name="ssh", host="tunnel.site-b.test", port=20001, up=True)
         return self.change(
             order_id,
@@ -143,7 +145,9 @@ class OrderBook:
         order = await self.get(user, order_id)
         if order.state is not OrderState.FULFILLED or order.instance is None:
             raise NotRunning("It does not run.")
-        check(order.spec.kind, LeaseChange(lease_id=order_id, power=wanted.power, rules=wanted.rules), frozenset(Ability))
+        check(
+            order.spec.kind, LeaseChange(lease_id=order_id, power=wanted.power, rules=wanted.rules), frozenset(Ability)
+        )
         rules = None if wanted.rules is None else tuple(wanted.rules)
         if self.slow:
             return self.change(order_id, wishes=Wishes(wanted.power, rules))

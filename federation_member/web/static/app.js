@@ -4,7 +4,10 @@
 
 import { API, Problem, call, token } from "./api.js";
 import { forgetAudit, showAudit } from "./audit.js";
+import { bodyOf, offerReferences, showFields } from "./ordering.js";
 import { $, SESSION_ENDED, attempt, element, notice } from "./page.js";
+import { forgetQuota, showQuota } from "./quota.js";
+import { canBeManaged, manage, onChange, refresh } from "./running.js";
 import { forgetUsage, showUsage } from "./usage.js";
 import { explain } from "./why.js";
 
@@ -34,6 +37,8 @@ function row(order) {
   const name = `${order.spec.name} (${order.id.slice(0, 8)})`;
   const why = element("button", { type: "button", className: "plain", textContent: "Why?", onclick: () => explain(order.id) });
   const remove = element("button", { type: "button", className: "plain", textContent: "Delete", disabled: order.state === "deleting", onclick: () => attempt(() => giveBack(order.id)) });
+  const open = element("button", { type: "button", className: "plain", textContent: "Manage", hidden: !canBeManaged(order), onclick: () => manage(orders.get(order.id)) });
+  open.setAttribute("aria-label", `Manage ${name}`);
   why.setAttribute("aria-label", `Why is ${name} ${order.state}?`);
   remove.setAttribute("aria-label", `Delete ${name}`);
   const what = order.spec.kind === "compute" ? order.spec.image : order.spec.kind.replace("_", " ");
@@ -43,7 +48,7 @@ function row(order) {
     element("td", { textContent: order.member ?? "–" }),
     element("td", {}, ...reach(order)),
     element("td", { textContent: new Date(order.created).toLocaleString() }),
-    element("td", { className: "actions" }, why, " ", remove));
+    element("td", { className: "actions" }, why, " ", open, " ", remove));
   made.dataset.order = order.id;
   made.dataset.state = order.state;
   return made;
@@ -55,13 +60,16 @@ function draw() {
     .sort((a, b) => b.created.localeCompare(a.created) || b.id.localeCompare(a.id));
   $("orders").replaceChildren(...shown.map(row));
   $("nothing").hidden = shown.length > 0;
+  offerReferences($("order-form"), shown);
   // A row drawn anew must not take the keyboard's place away.
   if (focused) [...$("orders").querySelectorAll("button")].find((button) => button.getAttribute("aria-label") === focused)?.focus();
 }
 
 function learn(order) {
   const known = orders.get(order.id);
-  if (!known || known.revision <= order.revision) orders.set(order.id, order);
+  if (known && known.revision > order.revision) return;
+  orders.set(order.id, order);
+  refresh(order);
 }
 
 function fill(select, values) {
@@ -79,14 +87,7 @@ async function giveBack(id) {
 }
 
 async function order(form) {
-  const given = Object.fromEntries(new FormData(form));
-  const keys = given.ssh_key.split("\n").map((line) => line.trim()).filter(Boolean);
-  const spec = { kind: "compute", image: given.image, requirements: given.requirements, ssh_keys: keys };
-  if (given.flavour) spec.flavour = given.flavour;
-  if (given.name) spec.name = given.name;
-  const body = { spec, count: Number(given.count) };
-  if (given.location) body.location = given.location;
-  const made = await call("POST", "/orders", body, { "Idempotency-Key": orderKey });
+  const made = await call("POST", "/orders", bodyOf(form), { "Idempotency-Key": orderKey });
   orderKey = newKey();
   made.items.forEach(learn);
   draw();
@@ -189,6 +190,7 @@ function showView() {
   for (const view of ["work", "usage", "audit"]) $(view).hidden = view !== shown;
   for (const link of $("views").children) link.setAttribute("aria-current", link.hash === (shown === "work" ? "#orders" : `#${shown}`) ? "page" : "false");
   notice(wanted && !operator ? "Only operators of this site see its audit log." : "");
+  if (usage) showQuota();
   if (usage) showUsage(operator);
   if (audit) showAudit(wanted[1]);
   else $("decision").close();
@@ -210,7 +212,9 @@ function leave(text = "") {
   $("orders").replaceChildren();
   forgetAudit();
   forgetUsage();
+  forgetQuota();
   $("why").close();
+  $("running").close();
   $("member").textContent = "";
   $("who").hidden = $("views").hidden = $("work").hidden = $("usage").hidden = $("audit").hidden = true;
   $("sign-in").hidden = false;
@@ -238,6 +242,9 @@ submit($("sign-in-form"), async (form) => {
 });
 submit($("order-form"), order);
 $("order-form").addEventListener("input", () => { orderKey = newKey(); }); // another order than the one that failed
+$("order-form").kind.addEventListener("change", () => showFields($("order-form")));
+showFields($("order-form"));
+onChange((order) => { learn(order); draw(); });
 $("order-form").image.addEventListener("focus", () => attempt(loadOffer), { once: true });
 $("sign-out").addEventListener("click", () => attempt(async () => {
   await call("DELETE", `/tokens/${token.id()}`);
