@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,9 +26,9 @@ async def keystone() -> AsyncIterator[FalseKeystone]:
         yield running
 
 
-def answering(text: bytes, status: int = 201, **headers: str) -> web.Response:
+def answering(text: bytes, status: int = 201, headers: Mapping[str, str] | None = None) -> web.Response:
     """An answer to the first question."""
-    return web.Response(body=text, status=status, headers={"X-Subject-Token": "t"} | headers)
+    return web.Response(body=text, status=status, headers={"X-Subject-Token": "t", **(headers or {})})
 
 
 GARBAGE = {
@@ -41,14 +41,14 @@ GARBAGE = {
     ),
     "not text": answering(b"\xff\xfe\x00"),
     "a long name": answering(b'{"token": {"user": {"id": "' + b"u" * 300 + b'"}}}'),
-    "no token": answering(b"{}", **{"X-Subject-Token": ""}),
-    "a long token": answering(b"{}", **{"X-Subject-Token": "t" * 8100}),
+    "no token": answering(b"{}", headers={"X-Subject-Token": ""}),
+    "a long token": answering(b"{}", headers={"X-Subject-Token": "t" * 8100}),
     "elsewhere": web.Response(status=302, headers={"Location": "http://127.0.0.1:1/"}),
     "elsewhere, with the body": web.Response(status=307, headers={"Location": "http://127.0.0.1:1/"}),
     "its own fault": answering(b"{}", 500),
     "too many": answering(b"{}", 429),
     "forbidden": answering(b"{}", 403),
-    "compressed": answering(b"\x1f\x8b" + b"\0" * 100, **{"Content-Encoding": "gzip"}),
+    "compressed": answering(b"\x1f\x8b" + b"\0" * 100, headers={"Content-Encoding": "gzip"}),
 }
 
 
