@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -34,10 +34,12 @@ def fail(status: int, text: str = "<html><h1>Oh no</h1></html>") -> Fault:
 
 
 def hang(seconds: float = 3600.0) -> Fault:
-    """Say nothing for so long, then answer truly."""
+    """Say nothing for so long, then answer truly, if somebody still listens."""
 
-    async def act(_: web.Request, forward: Forward) -> web.StreamResponse:
-        await asyncio.sleep(seconds)
+    async def act(request: web.Request, forward: Forward) -> web.StreamResponse:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(_left(request), seconds)
+            return web.Response()
         return await forward()
 
     return act
@@ -98,6 +100,12 @@ def rewrite(change: Callable[[str], str]) -> Fault:
         return answer
 
     return act
+
+
+async def _left(request: web.Request) -> None:
+    """Return when who asked has gone; aiohttp tells of that in no other way than by taking the transport away."""
+    while request.transport is not None:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
 
 
 def _drop(request: web.Request) -> web.StreamResponse:

@@ -53,7 +53,7 @@ class OpenStackSite:
     account: Account = ACCOUNT
     crowd: int = 4
     stride: int = 97
-    moments: tuple[float, ...] = (0.05, 0.3, 0.6, 0.9, 1.2, 1.6)
+    moments: tuple[float, ...] = (0.3, 0.9, 1.6)
     site: str = field(default_factory=lambda: f"t-{uuid.uuid4().hex[:12]}")
     extra: dict[str, Any] = field(default_factory=dict)
     is_clean: bool = False  # when its leftovers were looked for last, there were none
@@ -84,6 +84,7 @@ class OpenStackSite:
 
     def middleware(self) -> OpenStackMiddleware:
         """As a member that starts makes it."""
+        self.is_clean = False
         return OpenStackMiddleware(OpenStackConfig.model_validate(self.options))
 
     async def kill(self, key: str) -> None:
