@@ -18,7 +18,7 @@ partners = ["*.partner.example/*/*", "acme.preferred.customer"]
 name = "proj1-small"
 # testbed/project/user: an alias, a fedid, an address or * / a project, nothing or * / a user or *
 who = ["site-a/proj1/*"]
-# compute, network, volume, attachment, public_ip, snapshot; * is all
+# compute, network, volume, attachment, public_ip, snapshot, segment; * is all
 may = ["compute", "network"]
 # Patterns as in a shell; !pattern takes away. Without a line, everything.
 flavours = ["small"]

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from fedkit.identity.names import Name
 
-KINDS = ("compute", "network", "volume", "attachment", "public_ip", "snapshot")
+KINDS = ("compute", "network", "volume", "attachment", "public_ip", "snapshot", "segment")
 MACHINES = frozenset({"compute"})  # kinds that have a flavour, a node type and an image
 ACCOUNT_LIMIT = 32  # characters: what useradd(8) takes
 TESTBED_DIGITS = 12  # of a testbed's fedid in an account's name: 48 bits, so nobody meets another by chance

@@ -65,7 +65,7 @@ Alias = Annotated[Label, AfterValidator(_alias)]
 WhoLine = Annotated[str, StringConstraints(min_length=1, max_length=WHO_LIMIT)]
 Patterns = Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=128)]], Field(max_length=256)]
 Word = Annotated[str, StringConstraints(max_length=512)]
-Kind = Literal["compute", "network", "volume", "attachment", "public_ip", "snapshot"]
+Kind = Literal["compute", "network", "volume", "attachment", "public_ip", "snapshot", "segment"]
 When = Annotated[datetime, AfterValidator(instant)]
 
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from federation_member.orders.requirements import Requirement, parse
 from fedkit.mesh.api import Peer
 from fedkit.protocol.lending import SNAPSHOT, Ability, AnySpec, ComputeSpec, Flavour, NetworkSpec, Offer, VolumeSpec
+from fedkit.protocol.segments import SegmentSpec
 
 EXAMPLES = 3  # members that a refusal names one by one
 CACHE = 4096  # different questions remembered
@@ -96,7 +97,7 @@ def requirement_of(spec: AnySpec) -> Requirement:
     match spec:
         case ComputeSpec():
             return parse(spec.requirements, machine=True)
-        case NetworkSpec() | VolumeSpec():
+        case NetworkSpec() | VolumeSpec() | SegmentSpec():
             return parse(spec.requirements, machine=False)
         case _:
             return parse("", machine=False)
@@ -197,7 +198,7 @@ def _question(spec: AnySpec, location: str | None) -> tuple[object, ...]:
     match spec:
         case ComputeSpec():
             return (spec.kind, location, spec.requirements, spec.image, spec.flavour)
-        case NetworkSpec() | VolumeSpec():
+        case NetworkSpec() | VolumeSpec() | SegmentSpec():
             return (spec.kind, location, spec.requirements)
         case _:
             return (spec.kind, location)

@@ -38,6 +38,8 @@ from federation_member.orders.picker import Picker
 from federation_member.orders.progress import Progress
 from federation_member.orders.renewal import Renewal, first_due
 from federation_member.orders.scheduler import Scheduler, World
+from federation_member.orders.segments.embedder import Embedder
+from federation_member.orders.segments.plan import lent_kinds
 from federation_member.orders.store import OrderStore, due_before, last_event, waiting
 from federation_member.orders.tables import orders
 from federation_member.orders.tunnels import Tunnels
@@ -92,7 +94,8 @@ class Engine:
         self.lending = Lending(mesh, self._tunnels, access, lambda: self._me, self._wake_lease, clock)
         self._lease_queue: WorkQueue | None = None
         if middleware is not None:
-            keeper = Keeper(db, self.lending, self._tunnels, middleware, clock, worker)
+            embedder = Embedder(db, self.lending, lambda: self._me.offer, clock)
+            keeper = Keeper(db, self.lending, self._tunnels, middleware, embedder, clock, worker)
             self._lease_queue = WorkQueue("leases", keeper.look, clock, LEASE_WORKERS)
         self._access = access
         access.connect(lambda name: self._wake_lease(ACCOUNT + name, clock()))
@@ -298,7 +301,7 @@ class Engine:
             log.warning("offer_unknown", reason=str(error) or f"no answer within {OFFER_LIMIT:g} s")
             return
         offer = Offer(
-            kinds=sorted(self._middleware.kinds()),
+            kinds=sorted(lent_kinds(self._middleware.kinds())),
             flavours=flavours,
             images=images,
             abilities=sorted(abilities(self._middleware)),

@@ -40,6 +40,7 @@ from federation_member.middleware.contract import (
 from federation_member.orders import lease_uses, leases
 from federation_member.orders.leases import ENDED, LIVE, Lease
 from federation_member.orders.lending import Lending
+from federation_member.orders.segments.embedder import Embedder
 from federation_member.orders.store import REASON_LENGTH
 from federation_member.orders.tunnels import Tunnels
 from federation_member.orders.wishes import fulfil
@@ -76,12 +77,20 @@ class Keeper:
     """Looks at leases; `worker` names this process among those that share the book."""
 
     def __init__(
-        self, db: Database, lending: Lending, tunnels: Tunnels, middleware: Middleware, clock: Clock, worker: str
+        self,
+        db: Database,
+        lending: Lending,
+        tunnels: Tunnels,
+        middleware: Middleware,
+        segments: Embedder,
+        clock: Clock,
+        worker: str,
     ) -> None:
         self._db = db
         self._lending = lending
         self._tunnels = tunnels
         self._middleware = middleware
+        self._segments = segments
         self._accounts = LocalAccounts(db, middleware)
         self._clock = clock
         self._worker = worker
@@ -116,7 +125,7 @@ class Keeper:
             lease = await self._db.read(lambda conn: leases.load(conn, lease_id))
         else:
             lease = await self._db.run(lambda tx: self._claim(tx, lease_id))
-        if lease is not None and lease.state in LIVE and lease.expires <= self._clock():
+        if lease is not None and lease.parent is None and lease.state in LIVE and lease.expires <= self._clock():
             lease = await self._db.run(lambda tx: self._expire(tx, lease_id))
         return lease
 
@@ -149,6 +158,8 @@ class Keeper:
     # One look
 
     async def _act(self, lease: Lease) -> datetime | None:
+        if lease.segment is not None and lease.state not in ENDED:
+            return await self._segments.look(lease)
         if lease.state is LeaseState.ACCEPTED:
             return await self._create(lease)
         if lease.state is LeaseState.RUNNING:
@@ -179,7 +190,7 @@ class Keeper:
         return await self._made(lease, owned)
 
     async def _make(self, lease: Lease) -> Owned:
-        grant = await self._db.read(lambda conn: grants.load(conn, lease.id))
+        grant = await self._db.read(lambda conn: grants.load(conn, lease.parent or lease.id))
         if grant is not None and grant.account.how in grants.KINDS:
             await self._accounts.settle(lease.account)
         return await self._middleware.create(lease.id, await self._request(lease, grant))

@@ -27,7 +27,7 @@ def check(conn: Connection, borrower: Peer, name: Name, spec: AnySpec) -> None:
         noun = NOUNS[needed[lease_id]]
         used = book.load(conn, lease_id, lock=True)
         owner = None if used is None else (used.borrower.fedid, used.project, used.user)
-        if used is None or owner != (borrower.fedid, name.project, name.user):
+        if used is None or used.parent is not None or owner != (borrower.fedid, name.project, name.user):
             raise UnknownLease(f"The {noun} {lease_id} is not a lease of this user.")
         if used.spec.kind != needed[lease_id] or used.state is not LeaseState.RUNNING:
             raise UnknownLease(f"The lease {lease_id} is not a running {noun}.")

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from federation_member.access.certificates import Handed
+from federation_member.orders.segments.state import STATE, SegmentState
 from federation_member.orders.store import REASON_LENGTH, SPEC, TUNNELS
 from federation_member.orders.tables import EPOCH, leases
 from federation_member.orders.wishes import NOTHING, RuleList, Wishes, as_columns, of_columns
@@ -68,6 +69,9 @@ class Lease:
     wishes: Wishes = NOTHING
     rules: RuleList | None = None  # that are in force; none: those that it was made with
     spells: tuple[Spell, ...] = ()  # the last ones: when it held what
+    parent: str | None = None  # the segment that it is a part of, and whose account its time goes to
+    part: str = ""  # which, such as "node/a"
+    segment: SegmentState | None = None
 
     @property
     def party(self) -> Party:
@@ -76,9 +80,11 @@ class Lease:
 
     @property
     def holds(self) -> Sizes | None:
-        """What it holds now; None while it does not run."""
-        if self.state is not LeaseState.RUNNING:
+        """What it holds now; None while it does not run, or if its parent is said to hold it."""
+        if self.state is not LeaseState.RUNNING or self.parent is not None:
             return None
+        if self.segment is not None:
+            return self.segment.sizes
         return sizes_of(self.spec, self.flavour, self.instance)
 
     def view(self) -> LeaseView:
@@ -114,6 +120,21 @@ def borrower_of(conn: Connection, lease_id: str) -> str | None:
     return conn.execute(select(leases.c.borrower).where(leases.c.id == lease_id)).scalar()
 
 
+def children(conn: Connection, parent: str) -> dict[str, Lease]:
+    """The parts of a segment, by their ids; those that have ended are remembered for a while."""
+    rows = conn.execute(select(leases).where(leases.c.parent == parent))
+    return {row.id: _lease(row) for row in rows}
+
+
+def extend(conn: Connection, parent: str, expires: datetime) -> None:
+    """Let the parts of a segment that are there last as long as it does."""
+    t = leases.c
+    alive = update(leases).where(t.parent == parent, t.state.in_(_values(LIVE)), t.expires < expires)
+    settled = alive.where(t.state == LeaseState.RUNNING.value, t.wanted_power.is_(None))
+    conn.execute(settled.values(expires=expires, due=expires))
+    conn.execute(alive.values(expires=expires))
+
+
 def add(conn: Connection, lease: Lease) -> None:
     """Write a new lease."""
     conn.execute(
@@ -127,6 +148,8 @@ def add(conn: Connection, lease: Lease) -> None:
             spec=lease.spec.model_dump_json(),
             flavour=None if lease.flavour is None else lease.flavour.model_dump_json(),
             created=lease.created,
+            parent=lease.parent,
+            part=lease.part,
             **_columns(lease),
         )
     )
@@ -214,6 +237,7 @@ def _columns(lease: Lease) -> dict[str, Any]:
         "handed": None if lease.handed is None else HANDED.dump_json(lease.handed).decode(),
         **as_columns(lease.wishes, lease.rules),
         "spells": SPELLS.dump_json(lease.spells).decode(),
+        "segment": None if lease.segment is None else STATE.dump_json(lease.segment).decode(),
     }
 
 
@@ -246,4 +270,7 @@ def _lease(row: Row[Any]) -> Lease:
         wishes=wishes,
         rules=rules,
         spells=SPELLS.validate_json(row.spells),
+        parent=row.parent,
+        part=row.part,
+        segment=None if row.segment is None else STATE.validate_json(row.segment),
     )

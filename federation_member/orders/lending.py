@@ -23,12 +23,14 @@ from federation_member.access.controller import Controller, Ended, proof_to_tell
 from federation_member.access.grants import Grant
 from federation_member.access.model import Action
 from federation_member.access.verdict import Applicant
-from federation_member.errors import LeaseGone, NotAllowed, NotLent, NotRunning, NoTunnel, UnknownLease, Why
+from federation_member.errors import Cannot, LeaseGone, NotAllowed, NotLent, NotRunning, NoTunnel, UnknownLease, Why
 from federation_member.orders import lease_uses, leases, wishes
 from federation_member.orders.candidates import KnownMember, choose_flavour, misfit
 from federation_member.orders.leases import LIVE, RETENTION, Lease, TunnelLease
 from federation_member.orders.model import NOUNS
 from federation_member.orders.room import NO_ROOM, TurnedAway
+from federation_member.orders.segments.plan import check as check_segment
+from federation_member.orders.segments.state import SegmentState, first_info, gone
 from federation_member.orders.store import REASON_LENGTH
 from federation_member.orders.tables import lease_tombstones
 from federation_member.orders.tunnels import SPARE, Tunnels
@@ -44,6 +46,7 @@ from fedkit.protocol.lending import (
     AnySpec,
     ComputeSpec,
     Flavour,
+    Instance,
     LeaseChange,
     LeaseChanged,
     LeaseCreate,
@@ -55,8 +58,10 @@ from fedkit.protocol.lending import (
     TunnelClose,
     TunnelOpen,
 )
+from fedkit.protocol.segments import SegmentGo, SegmentSpec
 from fedkit.store import Tx
 
+SOON = timedelta(seconds=0.5)  # until a segment takes notice of what became of its parts
 OwnNews = Callable[[Tx, LeaseView], None]
 
 
@@ -99,6 +104,7 @@ class Lending:
         name = Name.parse(body.name)
         applicant = Applicant(borrower, name, body.principal, _read(body.credentials))
         flavour = self._fit(body.spec)
+        segment = _segment(body.spec)
         lease_uses.check(tx.conn, borrower, name, body.spec)
         now = self._clock()
         grant = self._grant(tx, applicant, body, flavour, now + timedelta(seconds=body.seconds))
@@ -119,10 +125,11 @@ class Lending:
             changed=now,
             expires=expires,
             due=now,
-            instance=None,
+            instance=_promised(body.spec, segment),
             tunnel=self._tunnel(body.spec, expires),
             tunnels=(),
             handed=self._access.handed(grant, None),
+            segment=segment,
         )
         leases.add(tx.conn, lease)
         lease_uses.add(tx.conn, lease)
@@ -137,6 +144,8 @@ class Lending:
         if isinstance(body.spec, ComputeSpec):
             action = Action(body.spec.kind, flavour.name if flavour else "", image=body.spec.image)
             keys = body.spec.ssh_keys
+        elif isinstance(body.spec, SegmentSpec):
+            keys = body.spec.ssh_keys
         try:
             return self._access.grant(tx, body.lease_id, applicant, action, keys, until)
         except NotAllowed as refusal:
@@ -149,8 +158,7 @@ class Lending:
         lease = leases.load(tx.conn, body.lease_id, lock=True)
         if lease is None:
             return self._bury(tx, borrower, body.lease_id)
-        if lease.borrower.fedid != borrower.fedid:
-            raise UnknownLease("No such lease of yours.")
+        lease = borrowed(lease, borrower)
         if lease.state not in LIVE:
             return lease.view()
         reason = "its borrower gave it back"
@@ -165,7 +173,7 @@ class Lending:
         unknown: list[str] = []
         for lease_id in sorted(set(body.lease_ids)):  # sorted: locks are taken in one order
             lease = leases.load(tx.conn, lease_id, lock=True)
-            if lease is None or lease.borrower.fedid != borrower.fedid:
+            if lease is None or not is_borrowed(lease, borrower):
                 unknown.append(lease_id)
                 continue
             if lease.state in LIVE and lease.expires > now:
@@ -175,6 +183,8 @@ class Lending:
 
     def wish(self, tx: Tx, borrower: Peer, body: LeaseChange) -> LeaseView:
         """Write down how a lease is to be from now on; raises `UnknownLease`, `NotRunning` or `Cannot`."""
+        if body.segment is not None:
+            return self._go(tx, borrower, body, body.segment)
         lease = running(leases.load(tx.conn, body.lease_id, lock=True), borrower)
         wishes.check(lease.spec.kind, body, self._me().offer.abilities)
         wanted = lease.wishes.and_then(body)
@@ -183,6 +193,19 @@ class Lending:
         told = {} if lease.code == NotAllowed.code else {"code": "", "reason": ""}
         here = borrower.fedid == self._mesh.me.fedid  # whose order hears of it at once; others get it as their answer
         return self.change(tx, lease, tell=here, wishes=wanted, due=self._clock(), **told).view()
+
+    def _go(self, tx: Tx, borrower: Peer, body: LeaseChange, go: SegmentGo) -> LeaseView:
+        """Start a segment, or tell it its portals' partners."""
+        lease = borrowed(leases.load(tx.conn, body.lease_id, lock=True), borrower)
+        if lease.segment is None or not isinstance(lease.spec, SegmentSpec) or body.power or body.rules is not None:
+            raise Cannot("Segments alone can be started so, and nothing else be changed of them.")
+        if lease.state not in LIVE:
+            raise NotRunning(f"The segment is {lease.state.value}; there is nothing to start.")
+        segment = gone(lease.spec, lease.segment, go)
+        if segment == lease.segment:
+            return lease.view()
+        here = borrower.fedid == self._mesh.me.fedid
+        return self.change(tx, lease, tell=here, segment=segment, due=self._clock()).view()
 
     def open_tunnel(self, tx: Tx, borrower: Peer, body: TunnelOpen) -> LeaseView:
         """Reserve a port for a machine under a name; its number comes with a later change of the lease."""
@@ -227,12 +250,18 @@ class Lending:
         return leases.load(tx.conn, lease_id, lock=True)
 
     def change(self, tx: Tx, lease: Lease, *, tell: bool = True, **changes: Any) -> Lease:
-        """Write a change, tell the borrower (unless the change is the answer to its request), wake the keeper."""
+        """Write a change, tell the borrower (unless the change is the answer to its request), wake the keeper.
+
+        Of a part of a segment the borrower hears as of the whole, which takes notice soon.
+        """
         lease = leases.save(tx, lease, self._clock(), **changes)
         due = lease.due
         if due is not None:
             tx.after_commit(lambda: self._wake(lease.id, due))
-        if tell and lease.borrower.fedid == self._mesh.me.fedid:
+        if lease.parent is not None:
+            parent, soon = lease.parent, self._clock() + SOON
+            tx.after_commit(lambda: self._wake(parent, soon))
+        elif tell and lease.borrower.fedid == self._mesh.me.fedid:
             self._own_news(tx, lease.view())
         elif tell:
             self._mesh.enqueue(tx, lease.borrower, "lease.changed", LeaseChanged(lease=lease.view()))
@@ -288,6 +317,51 @@ class Lending:
         leases.forget(tx.conn, lease_id)
         grants.forget(tx.conn, lease_id)
 
+    # Parts of segments
+
+    def add_part(self, tx: Tx, parent: Lease, lease_id: str, part: str, spec: AnySpec) -> Lease:
+        """Write a lease that is part of a segment and rests on its grant; one that is not lent here has failed at once."""
+        lease = self._part(parent, lease_id, part, spec)
+        try:
+            lease = replace(lease, flavour=self._fit(spec), tunnel=self._tunnel(spec, parent.expires))
+        except NotLent as error:
+            lease = replace(lease, state=LeaseState.FAILING, code=error.code, reason=error.message)
+        leases.add(tx.conn, lease)
+        lease_uses.add(tx.conn, lease)
+        self._tunnels.grant(tx, lease)
+        tx.after_commit(partial(self.wake, lease.id))
+        return lease
+
+    def _part(self, parent: Lease, lease_id: str, part: str, spec: AnySpec) -> Lease:
+        now = self._clock()
+        return replace(
+            parent,
+            id=lease_id,
+            spec=spec,
+            state=LeaseState.ACCEPTED,
+            code="",
+            reason="",
+            revision=1,
+            created=now,
+            changed=now,
+            due=now,
+            instance=None,
+            handed=None,
+            wishes=NOTHING,
+            spells=(),
+            segment=None,
+            parent=parent.id,
+            part=part,
+        )
+
+    def extend_tunnel(self, tx: Tx, lease: Lease, expires: datetime) -> None:
+        """Let the right of a part's machine to its ports last as long as its segment."""
+        assert lease.tunnel is not None
+        lease = leases.save(
+            tx, lease, self._clock(), quiet=True, expires=expires, tunnel=replace(lease.tunnel, expires=expires + SPARE)
+        )
+        self._tunnels.grant(tx, lease)
+
     # Details
 
     def _fit(self, spec: AnySpec) -> Flavour | None:
@@ -316,6 +390,9 @@ class Lending:
             tunnel = TunnelLease(tunnel.server, tunnel.private_key, tunnel.public_key, expires + SPARE, tunnel.revision)
         changes: dict[str, Any] = {"borrower": borrower, "expires": expires, "tunnel": tunnel}
         changes["due"] = expires if lease.state is LeaseState.RUNNING and not lease.wishes else lease.due
+        if lease.segment is not None:
+            changes["due"] = now
+            tx.after_commit(partial(self.wake, lease.id))  # its parts are to last as long
         if grant is not None:
             changes["handed"] = self._access.handed(grant, lease.instance.user if lease.instance else None)
         changes |= _told(lease, problem)
@@ -325,9 +402,7 @@ class Lending:
         return renewed
 
     def _with_tunnel(self, tx: Tx, borrower: Peer, lease_id: str) -> tuple[Lease, TunnelLease]:
-        lease = leases.load(tx.conn, lease_id, lock=True)
-        if lease is None or lease.borrower.fedid != borrower.fedid:
-            raise UnknownLease("No such lease of yours.")
+        lease = borrowed(leases.load(tx.conn, lease_id, lock=True), borrower)
         if lease.state is not LeaseState.RUNNING:
             raise UnknownLease(f"The lease is {lease.state.value}; tunnels need a running machine.")
         if lease.tunnel is not None:
@@ -350,13 +425,39 @@ class Lending:
         return LeaseView(lease_id=lease_id, state=LeaseState.RELEASED, revision=1, reason=reason, expires=now)
 
 
+def is_borrowed(lease: Lease, borrower: Peer) -> bool:
+    """Tell whether a borrower may name a lease; a part of its segment it may not."""
+    return lease.borrower.fedid == borrower.fedid and lease.parent is None
+
+
+def borrowed(lease: Lease | None, borrower: Peer) -> Lease:
+    """The borrower's own lease; raises `UnknownLease`."""
+    if lease is None or not is_borrowed(lease, borrower):
+        raise UnknownLease("No such lease of yours.")
+    return lease
+
+
 def running(lease: Lease | None, borrower: Peer) -> Lease:
     """The borrower's own lease, if it runs; raises `UnknownLease` or `NotRunning`."""
-    if lease is None or lease.borrower.fedid != borrower.fedid:
-        raise UnknownLease("No such lease of yours.")
+    lease = borrowed(lease, borrower)
     if lease.state is not LeaseState.RUNNING:
         raise NotRunning(f"The lease is {lease.state.value}; only what runs can be changed or looked at.")
     return lease
+
+
+def _segment(spec: AnySpec) -> SegmentState | None:
+    """The state of a new segment; raises `UnusableSegment` or `BadDescription`."""
+    if not isinstance(spec, SegmentSpec):
+        return None
+    check_segment(spec)
+    return SegmentState.begin(spec)
+
+
+def _promised(spec: AnySpec, segment: SegmentState | None) -> Instance | None:
+    """What is told of a segment before anything of it runs."""
+    if segment is None or not isinstance(spec, SegmentSpec):
+        return None
+    return Instance(name=spec.name, segment=first_info(spec, segment))
 
 
 def _read(credentials: Sequence[str]) -> tuple[Credential, ...]:

@@ -25,7 +25,7 @@ from federation_member.usage.model import Party
 from fedkit.clock import Clock
 from fedkit.errors import FedError
 from fedkit.mesh.api import Peer
-from fedkit.protocol.lending import ComputeSpec, LeaseState, LeaseView, Power
+from fedkit.protocol.lending import ComputeSpec, Instance, LeaseState, LeaseView, Power
 from fedkit.store import Tx
 
 RENEWALS_PER_LEASE = 3
@@ -89,10 +89,11 @@ class Progress:
                 state=OrderState.PENDING,
                 code="",
                 reason=f"{attempt.attempt.member} accepted and is making it",
-                order={"lease_expires": view.expires},
+                order={"lease_expires": view.expires, "instance": _promised(view)},
             )
-        if record.order.lease_id == attempt.lease_id and record.order.state is OrderState.PENDING and view.reason:
-            return self._store.change(tx, record, reason=f"{attempt.attempt.member} is making it: {view.reason}")
+        if record.order.lease_id == attempt.lease_id and record.order.state is OrderState.PENDING:
+            reason = f"{attempt.attempt.member} is making it: {view.reason}" if view.reason else None
+            return self._store.change(tx, record, reason=reason, order={"instance": _promised(view)})
         return record
 
     def refused(self, tx: Tx, record: Record, attempt: AttemptRecord, refusal: FedError) -> Record:
@@ -216,6 +217,11 @@ class Progress:
             due = values["sync_due"] = next_sync(attempt.seconds, attempt.fresh_due, now)
             tx.after_commit(lambda: self._renew(attempt.attempt.fedid, due))
         self._store.change_attempt(tx.conn, attempt.lease_id, state, **values)
+
+
+def _promised(view: LeaseView) -> Instance | None:
+    """What is to be known of a segment before it runs; of anything else, nothing."""
+    return view.instance if view.instance is not None and view.instance.segment is not None else None
 
 
 def _how(view: LeaseView) -> str:

@@ -191,7 +191,11 @@ leases = Table(
     Column("wanted_rules", Text),
     Column("rules", Text),  # that are in force; none: those that it was made with
     Column("spells", Text, nullable=False, server_default="[]"),  # the last ones, as JSON
+    Column("parent", String(36)),  # the segment that it is a part of
+    Column("part", Text, nullable=False, server_default=""),  # which
+    Column("segment", Text),  # a segment's own state
     Index("leases_by_due", "due"),
+    Index("leases_by_parent", "parent"),
     Index("leases_by_borrower", "borrower", "state"),
 )
 

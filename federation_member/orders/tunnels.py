@@ -13,11 +13,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import structlog
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from federation_member.middleware.contract import TunnelAccess
 from federation_member.orders.leases import Lease, TunnelLease
+from federation_member.orders.ssh_keys import new_key, public_half
 from fedkit.mesh.api import Mesh, Peer
 from fedkit.protocol import Empty
 from fedkit.protocol.lending import ComputeSpec
@@ -45,10 +44,8 @@ class Tunnels:
         """Make the key of a new machine."""
         if self._server is None:
             return None
-        key = Ed25519PrivateKey.generate()
-        private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
-        public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
-        return TunnelLease(self._server, private, public, expires + SPARE)
+        private = new_key()
+        return TunnelLease(self._server, private, public_half(private), expires + SPARE)
 
     def grant(self, tx: Tx, lease: Lease) -> None:
         """Have the server accept the machine's key."""

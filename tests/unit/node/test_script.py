@@ -24,7 +24,7 @@ def run(folder: Path, config: NodeConfig, shell: str = "dash", after: str = "") 
     (folder / "mnt").mkdir()
     (folder / "mnt" / "script").write_text(node_script(config))
     argv = ["bwrap", "--unshare-all", "--uid", "0", "--gid", "0", "--cap-add", "ALL", "--ro-bind", "/", "/"]
-    argv += ["--proc", "/proc", "--dev", "/dev", "--bind", str(folder / "tmp"), "/tmp"]  # noqa: S108
+    argv += ["--proc", "/proc", "--dev", "/dev", "--bind", str(folder / "tmp"), "/tmp"]
     argv += ["--bind", str(folder / "mnt"), "/mnt", "--bind", str(folder / "hosts"), "/etc/hosts"]
     inside = f"{NETWORK}\n{SHELLS[shell]} /mnt/script\n{after}"
     done = subprocess.run([*argv, "sh", "-c", inside], capture_output=True, text=True, timeout=60, check=False)

@@ -1,0 +1,168 @@
+"""Which leases a segment needs now: a pure function of what is asked for and of how far it is.
+
+    substrate ─► network "network/link0"      verbatim where frames of others pass: it crosses, or is routed through
+    computer  ─► machine "node/a"             on its networks, with exactly its addresses; its script stands in its user data
+    connector ─► machine "portal/ucbtunnel0"  on the crossing networks, as soon as all is known that its script must say
+
+The same part has always the same id, so making one twice is harmless. A portal whose connection changed is another part.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from pydantic import ValidationError
+
+from federation_member.orders.segments.errors import UnusableSegment
+from federation_member.orders.segments.state import SegmentState
+from federation_member.orders.segments.wiring import Wiring, read
+from fedkit.node.script import NodeConfig, node_script
+from fedkit.portal.script import PortalConfig, portal_script
+from fedkit.protocol.lending import ComputeSpec, NetworkSpec, Offer
+from fedkit.protocol.segments import Connection, ConnectorSpec, SegmentSpec
+from fedkit.topology.model import Computer, FailureAction
+
+PARTS = frozenset({"compute", "network"})
+LABEL_LIMIT = 63  # characters of a lease's name
+_UNUSUAL = re.compile(r"[^a-z0-9]+")
+
+
+@dataclass(frozen=True)
+class Child:
+    """A lease that is wanted. `make` says of what, once the leases that it `uses` run; it may raise `UnusableSegment`."""
+
+    id: str
+    part: str
+    uses: tuple[str, ...]
+    make: Callable[[Offer], ComputeSpec | NetworkSpec]
+    failure: FailureAction = "fatal"
+
+
+def lent_kinds(kinds: Collection[str]) -> frozenset[str]:
+    """What a member lends whose middleware makes these kinds: segments too, if it can make what they consist of."""
+    return frozenset(kinds) | ({"segment"} if frozenset(kinds) >= PARTS else frozenset())
+
+
+def check(spec: SegmentSpec) -> None:
+    """Raise `UnusableSegment` or `BadDescription` for what can never be embedded."""
+    read(spec.description).check(spec.connectors)
+
+
+def plan(spec: SegmentSpec, state: SegmentState) -> list[Child]:
+    """All that is wanted of a segment that was started: networks first, then nodes, then portals."""
+    return list(_Planner(spec, state).children())
+
+
+def network_part(substrate: str) -> str:
+    """What a substrate's lease is called."""
+    return f"network/{substrate}"
+
+
+def node_part(name: str) -> str:
+    """What a computer's lease is called."""
+    return f"node/{name}"
+
+
+def portal_part(connector: str) -> str:
+    """What a portal's lease is called."""
+    return f"portal/{connector}"
+
+
+class _Planner:
+    def __init__(self, spec: SegmentSpec, state: SegmentState) -> None:
+        self.spec = spec
+        self.state = state
+        self.wiring: Wiring = read(spec.description)
+        self.ids = {name: state.child_id(network_part(name)) for name in self.wiring.networks}
+        self.crossed = {crossing.substrate for connector in spec.connectors for crossing in connector.crossings}
+
+    def children(self) -> Iterator[Child]:
+        for name, prefix in self.wiring.networks.items():
+            yield Child(self.ids[name], network_part(name), (), partial(self._network, name, prefix))
+        for name, computer in self.wiring.computers.items():
+            part = node_part(name)
+            uses = tuple(self.ids[plug.substrate] for plug in self.wiring.plugs[name])
+            make = partial(self._node, computer)
+            yield Child(self.state.child_id(part), part, uses, make, computer.failure_action)
+        for connector in self.spec.connectors:
+            connection = self.state.connections.get(connector.name)
+            if connection is not None and _is_known(connector, connection):
+                part = portal_part(connector.name)
+                uses = tuple(self.ids[crossing.substrate] for crossing in connector.crossings)
+                child_id = self.state.child_id(part, self.state.turns[connector.name])
+                yield Child(child_id, part, uses, partial(self._portal, connector, connection))
+
+    def _network(self, name: str, prefix: str, _offer: Offer) -> NetworkSpec:
+        verbatim = name in self.crossed or bool(self.spec.routes)
+        return NetworkSpec(name=_label(name), cidr=prefix, verbatim=verbatim)
+
+    def _node(self, computer: Computer, offer: Offer) -> ComputeSpec:
+        plugs = self.wiring.plugs[computer.name]
+        routes = [(route.destination, route.via) for route in self.spec.routes.get(computer.name, ())]
+        forwards = bool(self.spec.routes) and len(plugs) > 1
+        script = NodeConfig(
+            computer.name,
+            {host.ip4: host.names for host in self.spec.hosts},
+            routes,
+            forwards=forwards,
+            startup=computer.startup or "",
+        )
+        hardware = computer.hardware
+        return _machine(
+            name=_label(computer.name),
+            image=_image(offer, computer.osid),
+            flavour=hardware if any(one.name == hardware for one in offer.flavours) else None,
+            networks=[self.ids[plug.substrate] for plug in plugs],
+            addresses={self.ids[plug.substrate]: plug.address for plug in plugs},
+            carries_frames=bool(routes) or forwards,
+            ssh_keys=self.spec.ssh_keys,
+            user_data=node_script(script),
+        )
+
+    def _portal(self, connector: ConnectorSpec, connection: Connection, offer: Offer) -> ComputeSpec:
+        script = PortalConfig(
+            tags=tuple(crossing.tag for crossing in connector.crossings),
+            private_key=self.state.keys[connector.name],
+            peer_key=connection.peer_key,
+            host=connection.host,
+            port=connection.port,
+            host_key=connection.host_key,
+        )
+        return _machine(
+            name=_label(connector.name),
+            image=_image(offer, None),
+            networks=[self.ids[crossing.substrate] for crossing in connector.crossings],
+            carries_frames=True,
+            user_data=portal_script(script),
+        )
+
+
+def _is_known(connector: ConnectorSpec, connection: Connection) -> bool:
+    """Whether all is known that the portal's script must say."""
+    return not connector.active or None not in (connection.host, connection.port, connection.host_key)
+
+
+def _machine(**fields: object) -> ComputeSpec:
+    try:
+        return ComputeSpec.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise UnusableSegment(f"{fields['name']} cannot be a machine: {first['loc']} {first['msg']}.") from error
+
+
+def _image(offer: Offer, wanted: str | None) -> str:
+    """The image that is asked for if it is on offer, else the first one."""
+    names = [image.name for image in offer.images]
+    if wanted in names:
+        return str(wanted)
+    if not names:
+        raise UnusableSegment("This member offers no image, so no machine of a segment can be made.")
+    return names[0]
+
+
+def _label(name: str) -> str:
+    """A name as leases have them."""
+    return _UNUSUAL.sub("-", name.lower()).strip("-")[:LABEL_LIMIT].strip("-") or "part"

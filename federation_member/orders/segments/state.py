@@ -1,0 +1,89 @@
+"""What a lender keeps with the lease of a segment: how it is to be, the keys of its portals, and what it came to.
+
+Everything else about it follows from its spec and from its children's leases. A portal stands for one state of its connection: when
+that changes it is replaced, so each change has a number (`turns`) that goes into the id of the lease of the portal's machine.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import field, replace
+from datetime import datetime
+from typing import Self
+
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from federation_member.orders.segments.errors import UnusableSegment
+from federation_member.orders.ssh_keys import new_key, public_half
+from federation_member.usage.model import Sizes
+from fedkit.protocol.segments import (
+    Connection,
+    ConnectorSpec,
+    NodeStatus,
+    PortalInfo,
+    SegmentGo,
+    SegmentInfo,
+    SegmentSpec,
+)
+
+
+@dataclass(frozen=True)
+class SegmentState:
+    """One segment's own state, as it stands in its row."""
+
+    salt: str
+    """Part of its children's ids, so that nobody else can name one."""
+    keys: dict[str, str] = field(default_factory=dict, repr=False)
+    """The private key of each connector's portal, in OpenSSH's format."""
+    started: bool = False
+    connections: dict[str, Connection] = field(default_factory=dict)
+    turns: dict[str, int] = field(default_factory=dict)
+    sizes: Sizes = Sizes()
+    """Of its machines together, as they were told last."""
+    told: datetime | None = None
+
+    @classmethod
+    def begin(cls, spec: SegmentSpec) -> Self:
+        """Of a segment that is accepted; its portals have keys from the start."""
+        return cls(str(uuid.uuid4()), {connector.name: new_key() for connector in spec.connectors})
+
+    def child_id(self, part: str, turn: int = 0) -> str:
+        """The id of a child's lease: always the same for the same part."""
+        return str(uuid.uuid5(uuid.UUID(self.salt), f"{part} {turn}"))
+
+    def public_key(self, connector: str) -> str:
+        """What the portal's peer must know of it."""
+        return public_half(self.keys[connector])
+
+
+STATE: TypeAdapter[SegmentState] = TypeAdapter(SegmentState)
+
+
+def gone(spec: SegmentSpec, state: SegmentState, go: SegmentGo) -> SegmentState:
+    """The state after the borrower's word; what was started stays so. Raises `UnusableSegment` for an unknown connector."""
+    known = {connector.name: connector for connector in spec.connectors}
+    unknown = sorted(one.connector for one in go.connections if one.connector not in known)
+    if unknown:
+        raise UnusableSegment(f"This segment has no connector {unknown[0]}.")
+    wanted = {one.connector: _needed(known[one.connector], one) for one in go.connections}
+    changed = [name for name in known if wanted.get(name) != state.connections.get(name)]
+    turns = state.turns | {name: state.turns.get(name, 0) + 1 for name in changed}
+    return replace(state, started=state.started or go.start, connections=wanted, turns=turns)
+
+
+def first_info(spec: SegmentSpec, state: SegmentState) -> SegmentInfo:
+    """What is told at once: the portals' public keys."""
+    return SegmentInfo(portals=[yet_to_come(connector.name, state) for connector in spec.connectors])
+
+
+def yet_to_come(connector: str, state: SegmentState) -> PortalInfo:
+    """A portal that is not there yet, or not any more."""
+    return PortalInfo(connector=connector, status=NodeStatus.STARTING, public_key=state.public_key(connector))
+
+
+def _needed(connector: ConnectorSpec, connection: Connection) -> Connection:
+    """What a portal makes use of; the passive one does not care where its peer is."""
+    if connector.active:
+        return connection
+    return Connection(connector=connection.connector, peer_key=connection.peer_key)

@@ -1,0 +1,92 @@
+"""What a segment's borrower is told of it: the sum of its children."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from federation_member.orders.leases import LIVE, Lease
+from federation_member.orders.segments.plan import Child, portal_part
+from federation_member.orders.segments.state import SegmentState, yet_to_come
+from federation_member.usage.model import Sizes, sizes_of
+from fedkit.portal.script import TUNNEL
+from fedkit.protocol.lending import LeaseState, Power
+from fedkit.protocol.segments import ConnectorSpec, NodeInfo, NodeStatus, PortalInfo, SegmentInfo, SegmentSpec
+
+REASON_LIMIT = 512  # characters of one node's
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a segment is as a whole. `failed` is the child by which it fails, if there is one."""
+
+    info: SegmentInfo
+    sizes: Sizes
+    user: str | None
+    runs: bool
+    failed: Lease | None
+
+
+def summarize(spec: SegmentSpec, state: SegmentState, wanted: list[Child], children: Mapping[str, Lease]) -> Summary:
+    """Put together what the leases in `children` (by id) say of what is `wanted`."""
+    pairs = [(child, children.get(child.id)) for child in wanted]
+    by_part = {child.part: lease for child, lease in pairs}
+    nodes = {part.removeprefix("node/"): lease for part, lease in by_part.items() if part.startswith("node/")}
+    info = SegmentInfo(
+        nodes=[_node(name, lease) for name, lease in nodes.items()],
+        portals=[_portal(one, state, by_part.get(portal_part(one.name))) for one in spec.connectors],
+    )
+    running = [lease for _child, lease in pairs if lease is not None and lease.state is LeaseState.RUNNING]
+    users = (lease.instance.user for lease in nodes.values() if lease is not None and lease.instance is not None)
+    failed = (
+        lease for child, lease in pairs if lease is not None and lease.state not in LIVE and child.failure == "fatal"
+    )
+    settled = (
+        lease is not None and (lease.state is LeaseState.RUNNING or lease.state not in LIVE) for _child, lease in pairs
+    )
+    return Summary(info, _sum(running), next(users, None), all(settled), next(failed, None))
+
+
+def _node(name: str, lease: Lease | None) -> NodeInfo:
+    instance = None if lease is None else lease.instance
+    return NodeInfo(
+        name=name,
+        status=_status(lease),
+        reason="" if lease is None else lease.reason[:REASON_LIMIT],
+        address=None if instance is None else instance.address,
+        user=None if instance is None else instance.user,
+        host_keys=[] if instance is None else instance.host_keys,
+    )
+
+
+def _portal(connector: ConnectorSpec, state: SegmentState, lease: Lease | None) -> PortalInfo:
+    """A portal; it is reached by its machine's tunnel, and counts as joined while that is held, or the machine runs."""
+    if lease is None:
+        return yet_to_come(connector.name, state)
+    status = _status(lease)
+    host_keys = lease.instance.host_keys if lease.instance is not None else []
+    tunnel = None if connector.active else next((one for one in lease.tunnels if one.name == TUNNEL), None)
+    return PortalInfo(
+        connector=connector.name,
+        status=status,
+        reason=lease.reason[:REASON_LIMIT],
+        public_key=state.public_key(connector.name),
+        host_key=host_keys[0] if host_keys else None,
+        host=None if tunnel is None else tunnel.host,
+        port=None if tunnel is None else tunnel.port,
+        joined=status is NodeStatus.RUNNING and (connector.active or (tunnel is not None and tunnel.up)),
+    )
+
+
+def _status(lease: Lease | None) -> NodeStatus:
+    if lease is None or lease.state is LeaseState.ACCEPTED:
+        return NodeStatus.STARTING
+    if lease.state is not LeaseState.RUNNING:
+        return NodeStatus.FAILED
+    power = lease.instance.power if lease.instance is not None else None
+    return NodeStatus.RUNNING if power in (None, Power.RUNNING) else NodeStatus.STOPPED
+
+
+def _sum(leases: list[Lease]) -> Sizes:
+    sizes = [sizes_of(lease.spec, lease.flavour, lease.instance) for lease in leases]
+    return Sizes(sum(one.vcpu for one in sizes), sum(one.ram_mb for one in sizes), sum(one.disk_gb for one in sizes))
