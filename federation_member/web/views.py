@@ -98,7 +98,15 @@ class SnapshotView(View):
     machine: str = Field(description="its order")
 
 
-AnySpecView = ComputeView | NetworkView | VolumeView | AttachmentView | PublicIpView | SnapshotView
+class SegmentView(View):
+    """The piece of an experiment that one testbed runs; the experiment itself tells more."""
+
+    kind: Literal["segment"]
+    name: str
+    testbed: str
+
+
+AnySpecView = ComputeView | NetworkView | VolumeView | AttachmentView | PublicIpView | SnapshotView | SegmentView
 SpecView = Annotated[AnySpecView, Field(discriminator="kind")]
 SPEC_VIEWS: dict[str, type[AnySpecView]] = {
     "compute": ComputeView,
@@ -107,6 +115,7 @@ SPEC_VIEWS: dict[str, type[AnySpecView]] = {
     "attachment": AttachmentView,
     "public_ip": PublicIpView,
     "snapshot": SnapshotView,
+    "segment": SegmentView,
 }
 
 

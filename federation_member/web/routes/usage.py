@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta
+from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from federation_member.usage.model import By, Role, Sum
 from federation_member.usage.report import Line, Question, total
@@ -21,13 +22,23 @@ _ABBREVIATED = 12  # digits of a fedid that nobody here has a name for
 routes = Routes("usage")
 
 
+def _written_out(value: Any) -> Any:
+    """A number would be read as seconds since 1970, which nobody means."""
+    if isinstance(value, str) and "T" not in value.upper():
+        raise ValueError("a time is written as in RFC 3339, such as 2026-11-22T12:00:00Z")
+    return value
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_written_out)]
+
+
 class UsageQuery(BaseModel):
     """Of when, and what sums are made for each of."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=False)
 
-    begin: AwareDatetime | None = Field(default=None, alias="from", description="else 30 days before `to`")
-    to: AwareDatetime | None = Field(default=None, description="else now")
+    begin: Time | None = Field(default=None, alias="from", description="else 30 days before `to`")
+    to: Time | None = Field(default=None, description="else now")
     by: str = Field(
         default="user",
         pattern=rf"^(({_BY})(,({_BY})){{0,3}})?$",
