@@ -38,6 +38,7 @@ class _Account:
     awaited: dict[str, float] = field(default_factory=dict)  # keys of what is being made, and since when
     made: dict[str, Server] = field(default_factory=dict)  # servers that were just made, until somebody asks
     since: datetime | None = None  # by the cloud's clock
+    last: float = float("-inf")  # when it was looked at
     looked: bool = False  # so that what is seen now was not there before, if it was not seen before
     busy: float = 0.0  # when there was something of ours in it last
 
@@ -84,7 +85,9 @@ class Watch:
         """Look until cancelled."""
         while True:
             self._woken.clear()
-            await self.look()
+            for account in list(self._accounts.values()):
+                if account.awaited or time.monotonic() - account.last >= self._poll:
+                    await self._look(account)
             try:
                 async with asyncio.timeout(self._pause()):
                     await self._woken.wait()
@@ -104,6 +107,7 @@ class Watch:
         return self._poll if self._accounts else None
 
     async def _look(self, account: _Account) -> None:
+        account.last = time.monotonic()
         try:
             if account.since is None:
                 found = await servers.of_site(account.cloud, self._marks)
