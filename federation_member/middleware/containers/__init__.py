@@ -4,6 +4,7 @@
     book.py      one record on disk for each instance, written before anything is made
     accounts.py  for whom machines run
     network.py   addresses, interfaces, private networks
+    joining.py   where a machine stands           fence.py    some machines could lie about where, and are held to the truth
     ids.py       which uids there are to give away
     runtime.py   runc, and the launcher that prepares for it
     oci.py       what runc is told          launch.py   runs once for each machine, as a program of its own

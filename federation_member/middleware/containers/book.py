@@ -30,8 +30,10 @@ class Record(BaseModel):
     number: int
     instance: Instance
     gateway: str | None = None
-    joined: dict[str, str] = {}  # key of a private network to the machine's address in it
+    joined: dict[str, str | None] = {}  # key of a private network to the machine's address in it, if it has one there
     account: str | None = None  # that it runs for; none: it was made before there were accounts
+    carries_frames: bool = False  # a machine that may administer its network
+    verbatim: bool = False  # a network for such machines
     complete: bool = False  # it once ran; without this it was never handed out
 
 

@@ -5,7 +5,9 @@ the overlay, the interfaces) lives exactly as long as the machine: whatever cras
 again. The writable layer is a tmpfs of limited size, so that a machine can fill its own disk and nothing else.
 
 The network namespace belongs to the *outer* user namespace: nobody inside, whatever capability they got hold of, can
-change an address or open a raw socket. Where the outer namespace has uids to spare each machine has its own range, and
+change an address or open a raw socket. Only a machine that carries frames gets both namespaces together: the launcher makes its
+user namespace, too, hands it to runc as a file in the machine's mount namespace, and root in it may administer the network that
+its plugs lead to. Where the outer namespace has uids to spare each machine has its own range, and
 the base appears shifted into it (`mount_setattr(2)`, MOUNT_ATTR_IDMAP), without copying a file.
 
 It dies with the member that started it. Until it has become runc, it and the programs that it runs hold a lock on the
@@ -26,13 +28,17 @@ import fcntl
 import json
 import os
 import signal
+import stat
 import struct
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x00020000, 0x10000000, 0x40000000
-MS_NOSUID, MS_NODEV, MS_REC, MS_PRIVATE = 2, 4, 0x4000, 1 << 18
+MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 0x1000, 0x4000, 1 << 18
+TUN = os.makedev(10, 200)  # Linux allocated devices
 PR_SET_PDEATHSIG = 1
 SYS_OPEN_TREE, SYS_MOVE_MOUNT, SYS_MOUNT_SETATTR = 428, 429, 442  # the same number on every architecture
 AT_FDCWD, AT_EMPTY_PATH, OPEN_TREE_CLONE, MOVE_MOUNT_F_EMPTY_PATH = -100, 0x1000, 1, 4
@@ -41,6 +47,7 @@ REFUSALS = {  # of a user namespace: user_namespaces(7)
     errno.EPERM: "the kernel allows none in a chroot, and the profile of a container may forbid them",
     errno.ENOSPC: "see sysctl user.max_user_namespaces",
 }
+Extents = list[tuple[int, int, int]]  # id inside, id outside, how many
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -65,13 +72,14 @@ def die_with(parent: int) -> None:
         os._exit(1)  # it ended before the kernel knew what to do then
 
 
-def user_namespace(first: int, count: int) -> int:
-    """Return a descriptor of a user namespace that maps 0… to `first`…; its only process ends again."""
+@contextmanager
+def process_in_new(flags: int, uids: Extents, gids: Extents) -> Iterator[str]:
+    """Give the folder in /proc with the namespaces of a process that does nothing, in a user namespace with these ids."""
     ready_read, ready_write = os.pipe()
     parent = os.getpid()
     child = os.fork()
     if child == 0:
-        refusal = 0 if libc.unshare(CLONE_NEWUSER) == 0 else ctypes.get_errno()
+        refusal = 0 if libc.unshare(CLONE_NEWUSER | flags) == 0 else ctypes.get_errno()
         die_with(parent)  # after that: the kernel forgets it when credentials change
         os.write(ready_write, bytes([refusal]))
         signal.pause()
@@ -80,10 +88,10 @@ def user_namespace(first: int, count: int) -> int:
         if refusal:
             what = f"a user namespace; {REFUSALS.get(refusal, 'see user_namespaces(7)')}"
             raise OSError(refusal, os.strerror(refusal), what)
-        for name in ("uid_map", "gid_map"):
+        for name, extents in (("uid_map", uids), ("gid_map", gids)):
             with open(f"/proc/{child}/{name}", "w") as file:
-                file.write(f"0 {first} {count}")
-        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+                file.write("".join(f"{inside} {outside} {count}\n" for inside, outside, count in extents))
+        yield f"/proc/{child}/ns"
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -91,7 +99,9 @@ def user_namespace(first: int, count: int) -> int:
 
 def mount_shifted(source: str, target: str, first: int, count: int) -> None:
     """Show `source` at `target` with every owner moved up by `first`."""
-    namespace = user_namespace(first, count)
+    shift = [(0, first, count)]
+    with process_in_new(0, shift, shift) as namespaces:
+        namespace = os.open(f"{namespaces}/user", os.O_RDONLY | os.O_CLOEXEC)
     tree = check(
         libc.syscall(SYS_OPEN_TREE, AT_FDCWD, source.encode(), OPEN_TREE_CLONE | os.O_CLOEXEC), f"open_tree {source}"
     )
@@ -137,6 +147,36 @@ def write_seed(upper: str, plan: dict[str, Any]) -> None:
         os.chown(f"{upper}/{name}", first, first)
 
 
+def new_network(plan: dict[str, Any]) -> int:
+    """Enter a new network namespace, and return a descriptor of it.
+
+    For a machine that carries frames it belongs to the machine's own user namespace, which is made with it and left at
+    `work`/user for runc.
+    """
+    if not plan["carries_frames"]:
+        check(libc.unshare(CLONE_NEWNET), "unshare")
+        return os.open("/proc/self/ns/net", os.O_RDONLY)
+    work = plan["work"]
+    with process_in_new(CLONE_NEWNET, plan["uids"], plan["gids"]) as namespaces:
+        open(f"{work}/user", "x").close()
+        mount(f"{namespaces}/user", f"{work}/user", "", MS_BIND)
+        inside = os.open(f"{namespaces}/net", os.O_RDONLY)
+    check(libc.setns(inside, CLONE_NEWNET), "enter the machine's network")
+    return inside
+
+
+def make_tun(plan: dict[str, Any]) -> None:
+    """Put the device for tap interfaces at `work`/devices/tun: one for its root, or, if we are no root, the host's."""
+    os.mkdir(folder := f"{plan['work']}/devices")
+    if plan["first_id"]:
+        mount(plan["name"], folder, "tmpfs", MS_NOSUID, "mode=0755,size=4k")
+        os.mknod(f"{folder}/tun", 0o600 | stat.S_IFCHR, TUN)
+        os.chown(f"{folder}/tun", plan["first_id"], plan["first_id"])
+    else:
+        open(f"{folder}/tun", "x").close()
+        mount("/dev/net/tun", f"{folder}/tun", "", MS_BIND)
+
+
 def make_network(plan: dict[str, Any], outside: int, lock: int) -> None:
     """Set the kernel's switches for the new namespace, then its interfaces."""
     for name, value in plan["sysctl"].items():
@@ -164,9 +204,11 @@ def main() -> None:
     lock = os.open(plan["lock"], os.O_RDWR)
     fcntl.flock(lock, fcntl.LOCK_EX)
     outside = os.open("/proc/self/ns/net", os.O_RDONLY)
-    check(libc.unshare(CLONE_NEWNS | CLONE_NEWNET), "unshare")
-    inside = os.open("/proc/self/ns/net", os.O_RDONLY)
+    check(libc.unshare(CLONE_NEWNS), "unshare")
     make_root(plan)
+    if plan["carries_frames"]:
+        make_tun(plan)
+    inside = new_network(plan)
     make_network(plan, outside, lock)
     check(libc.setns(inside, CLONE_NEWNET), "enter the machine's network")
     os.close(inside)

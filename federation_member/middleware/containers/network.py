@@ -10,7 +10,7 @@ Hardware addresses follow from the IP addresses, so a neighbour's cache is never
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -19,14 +19,19 @@ from federation_member.middleware.contract import MiddlewareError, NoCapacity, U
 
 SMALLEST_PREFIX, LARGEST_PREFIX = 29, 8
 IP_TIMEOUT = 10.0  # seconds
+FENCED_PORT = "ff"
+VERBATIM = (
+    "mcast_snooping 0 group_fwd_mask 0xfff8"  # all that the kernel lets a bridge pass: not STP, pause and LACP frames
+)
 
 
 @dataclass(frozen=True)
 class Plug:
-    """One interface of a machine."""
+    """One interface of a machine; one that only carries frames has no address."""
 
     bridge: str
-    address: IPv4Interface
+    address: IPv4Interface | None
+    hardware: str
     outside: str  # name of the end on the bridge
     isolated: bool
     gateway: IPv4Address | None = None
@@ -35,6 +40,11 @@ class Plug:
 def outside_name(number: int, index: int) -> str:
     """Name of the outer end of interface `index` of machine `number`."""
     return f"fm{number}n{index}"
+
+
+def fenced_name(number: int) -> str:
+    """Name of the outer end of the first interface of a machine that may administer its network."""
+    return f"{FENCED_PORT}{number}"
 
 
 def bridge_name(number: int) -> str:
@@ -65,6 +75,26 @@ def hardware_address(address: IPv4Address) -> str:
     return "02:fe:" + ":".join(f"{octet:02x}" for octet in address.packed)
 
 
+def hardware_address_of(number: int, index: int) -> str:
+    """The MAC address, locally administered, of an interface without an address: interface `index` of machine `number`."""
+    return "02:fd:" + (number << 16 | index).to_bytes(4, "big").hex(":")
+
+
+def address_in(network: IPv4Network, wanted: str | None, taken: Set[IPv4Address], reserved: Set[IPv4Address]) -> str:
+    """`wanted`, if a machine can have it, or the lowest address that is neither taken nor reserved."""
+    if wanted is None:
+        return str(free_address(network, taken | reserved))
+    try:
+        address = IPv4Address(wanted)
+    except ValueError as error:
+        raise UnusableSpec(f"{error}; an address is one such as {network[1]}.") from error
+    if address not in network or address in (network.network_address, network.broadcast_address):
+        raise UnusableSpec(f"{wanted} is not a host's address in {network}.")
+    if address in taken:
+        raise NoCapacity(f"Another machine has {wanted} in {network}.")
+    return str(address)
+
+
 def free_address(pool: IPv4Network, taken: Iterable[IPv4Address]) -> IPv4Address:
     """The lowest address of `pool` that nobody has."""
     used = set(taken)
@@ -80,10 +110,11 @@ def batches(plugs: list[Plug]) -> tuple[str, str]:
     for index, plug in enumerate(plugs):
         name = f"eth{index}"
         inside += [
-            f"link add {name} address {hardware_address(plug.address.ip)} type veth peer name {plug.outside} netns @OUTSIDE@",
-            f"address add {plug.address} dev {name}",
+            f"link add {name} address {plug.hardware} type veth peer name {plug.outside} netns @OUTSIDE@",
             f"link set {name} up",
         ]
+        if plug.address is not None:
+            inside.append(f"address add {plug.address} dev {name}")
         if plug.gateway is not None:
             inside.append(f"route add default via {plug.gateway} dev {name} onlink")
         outside.append(f"link set {plug.outside} addrgenmode none master {plug.bridge} up")
@@ -92,10 +123,12 @@ def batches(plugs: list[Plug]) -> tuple[str, str]:
     return "\n".join(inside) + "\n", "\n".join(outside) + "\n"
 
 
-async def ensure_bridge(name: str) -> None:
-    """Make the bridge of a private network, unless it is there."""
+async def ensure_bridge(name: str, *, verbatim: bool = False) -> None:
+    """Make the bridge of a private network, unless it is there; a `verbatim` one keeps no frame to itself."""
     if not await _exists(name):
         await _ip(f"link add {name} type bridge")
+    if verbatim:
+        await _ip(f"link set {name} type bridge {VERBATIM}")
     switches = Path("/proc/sys/net/ipv4/conf") / name
     (switches / "forwarding").write_text("0")
     (switches / "arp_ignore").write_text("8")  # the host answers for none of its addresses here

@@ -3,11 +3,16 @@
 The inside is hostile. It gets a user namespace, no capability over anything outside of it and only the few that a system
 with accounts and an ssh server needs, no new privileges through set-uid files, no device but the harmless ones, no /sys,
 a masked /proc, and a filter for system calls that machines of strangers have no use for.
+
+A machine that carries frames has its network inside of its user namespace (launch.py), may administer it, and may make
+interfaces that end in a program. The kernel's packet filter and IPsec stay closed to it: they are not needed for that, and holes
+have been found there again and again.
 """
 
 from __future__ import annotations
 
 import resource
+from dataclasses import dataclass
 from typing import Any
 
 from federation_member.middleware.containers.ids import Extents, Ids
@@ -16,6 +21,7 @@ CAPABILITIES = [
     *("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL"),
     *("CAP_NET_BIND_SERVICE", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETUID", "CAP_SYS_CHROOT"),
 ]
+NETWORK_CAPABILITIES = ["CAP_NET_ADMIN", "CAP_NET_RAW"]
 MASKED = [
     f"/proc/{name}"
     for name in (
@@ -32,6 +38,7 @@ MASKED = [
     )
 ]
 READ_ONLY = [f"/proc/{name}" for name in ("bus", "fs", "irq", "sys", "sysrq-trigger")]
+BUT_NETWORK = [f"/proc/sys/{name}" for name in ("abi", "crypto", "debug", "dev", "fs", "kernel", "user", "vm")]
 # What the kernel would mostly refuse anyway; refused here too because these are where its holes have been.
 REFUSED_CALLS = """
     acct add_key bpf clock_adjtime clock_settime create_module delete_module finit_module fsconfig fsmount fsopen fspick
@@ -42,9 +49,20 @@ REFUSED_CALLS = """
 """.split()  # noqa: SIM905  as a literal it would fill a screen
 NAMESPACE_FLAGS = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 ENOSYS, EPERM = 38, 1
-MASKED_EQUAL = "SCMP_CMP_MASKED_EQ"
+EQUAL, MASKED_EQUAL = "SCMP_CMP_EQ", "SCMP_CMP_MASKED_EQ"
+AF_NETLINK = 16
+CLOSED_FAMILIES = {"NETLINK_XFRM": 6, "NETLINK_NETFILTER": 12}
+TUN = (10, 200)  # Linux allocated devices: major, minor
 PERIOD = 100_000  # microseconds: over which the share of processor time is counted
 OPEN_FILES = 4096  # per process
+
+
+@dataclass(frozen=True)
+class Network:
+    """What lets a machine administer its own network: the file of the user namespace that owns it, the device for interfaces."""
+
+    user_namespace: str
+    tun: str
 
 
 def config(
@@ -56,32 +74,41 @@ def config(
     cgroup: str | None,
     memory_bytes: int,
     vcpu: int,
+    network: Network | None = None,
 ) -> dict[str, Any]:
-    """Return the content of `config.json`; `cgroup` is None where no control groups can be used."""
+    """Return the content of `config.json`; `cgroup` is None where no control groups can be used.
+
+    `network` is there if the machine may administer its own.
+    """
+    namespaces = [{"type": name} for name in ("pid", "mount", "uts", "ipc", "cgroup")]
+    namespaces.append({"type": "user"} if network is None else {"type": "user", "path": network.user_namespace})
     linux: dict[str, Any] = {
         # No network namespace here: the launcher's is inherited.
-        "namespaces": [{"type": name} for name in ("pid", "mount", "uts", "ipc", "user", "cgroup")],
+        "namespaces": namespaces,
         "uidMappings": _mapping(ids.uids),
         "gidMappings": _mapping(ids.gids),
         "maskedPaths": MASKED,
-        "readonlyPaths": READ_ONLY,
+        "readonlyPaths": READ_ONLY
+        if network is None
+        else [path for path in READ_ONLY if path != "/proc/sys"] + BUT_NETWORK,
         "rootfsPropagation": "private",
         "seccomp": _seccomp(one_id=ids.only_one),
     }
     if cgroup is not None:
-        linux |= {"cgroupsPath": cgroup, "resources": _resources(processes, memory_bytes, vcpu)}
+        linux |= {"cgroupsPath": cgroup, "resources": _resources(processes, memory_bytes, vcpu, network)}
+    capabilities = CAPABILITIES if network is None else CAPABILITIES + NETWORK_CAPABILITIES
     return {
         "ociVersion": "1.0.2",
         "hostname": hostname,
         "root": {"path": root},
-        "mounts": _mounts(one_id=ids.only_one),
+        "mounts": _mounts(one_id=ids.only_one) + ([] if network is None else [_tun(network)]),
         "process": {
             "args": ["/bin/sh", "/etc/fed/init"],
             "cwd": "/",
             "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"],
             "user": {"uid": 0, "gid": 0},
             "noNewPrivileges": True,
-            "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), CAPABILITIES),
+            "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), capabilities),
             "rlimits": [
                 _rlimit("RLIMIT_NOFILE", OPEN_FILES),
                 _rlimit("RLIMIT_NPROC", processes),
@@ -118,9 +145,22 @@ def _mounts(*, one_id: bool) -> list[dict[str, Any]]:
     ]
 
 
-def _resources(processes: int, memory_bytes: int, vcpu: int) -> dict[str, Any]:
+def _tun(network: Network) -> dict[str, Any]:
     return {
-        "devices": [{"allow": False, "access": "rwm"}],  # runc adds null, zero, full, random, urandom, tty, ptmx
+        "destination": "/dev/net/tun",
+        "type": "bind",
+        "source": network.tun,
+        "options": ["bind", "nosuid", "noexec"],
+    }
+
+
+def _resources(processes: int, memory_bytes: int, vcpu: int, network: Network | None) -> dict[str, Any]:
+    devices: list[dict[str, Any]] = [{"allow": False, "access": "rwm"}]
+    if network is not None:
+        major, minor = TUN
+        devices.append({"allow": True, "type": "c", "major": major, "minor": minor, "access": "rw"})
+    return {
+        "devices": devices,  # runc adds null, zero, full, random, urandom, tty, ptmx
         "memory": {"limit": memory_bytes},
         "cpu": {"quota": vcpu * PERIOD, "period": PERIOD},
         "pids": {"limit": processes},
@@ -155,6 +195,18 @@ def _seccomp(*, one_id: bool) -> dict[str, Any]:
         }
         for flag in (1 << bit for bit in range(32))
         if flag & NAMESPACE_FLAGS
+    ]
+    rules += [
+        {
+            "names": ["socket"],
+            "action": "SCMP_ACT_ERRNO",
+            "errnoRet": EPERM,
+            "args": [
+                {"index": 0, "value": AF_NETLINK, "op": EQUAL},
+                {"index": 2, "value": family, "op": EQUAL},
+            ],
+        }
+        for family in CLOSED_FAMILIES.values()
     ]
     if one_id:
         # With a single uid the kernel refuses setgroups, and Dropbear then refuses the login. There is no group to

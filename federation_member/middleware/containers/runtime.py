@@ -36,6 +36,8 @@ SYSCTL = {
     "net.ipv6.conf.all.disable_ipv6": "1",  # the site's firewall and the address pool speak of IPv4
     "net.ipv6.conf.default.disable_ipv6": "1",
 }
+FORWARDING = {"net.ipv4.ip_forward": "1"}
+TUN = "/dev/net/tun"
 MOUNT_POINTS = tuple(Path(name) for name in ("/mnt", "/media", "/srv", "/opt", "/boot", "/home"))
 PROGRAMS = {"runc": "runc", "ip": "iproute2"}  # program: Debian package
 
@@ -56,6 +58,7 @@ class Launch:
     ram_bytes: int
     disk_bytes: int
     processes: int
+    carries_frames: bool  # it may administer its network, and forwards what comes
 
 
 class Runtime:
@@ -182,14 +185,16 @@ class Runtime:
         return free
 
     def _config(self, machine: Launch) -> dict[str, object]:
+        work = self._mount_point(machine)
         return oci.config(
-            root=f"{self._mount_point(machine)}/root",
+            root=f"{work}/root",
             hostname=machine.hostname,
             ids=machine.ids,
             processes=machine.processes,
             cgroup=f"/{_group(machine.group, machine.key)}" if self.cgroups else None,
             memory_bytes=machine.ram_bytes + machine.disk_bytes,  # its disk is memory too
             vcpu=machine.vcpu,
+            network=oci.Network(f"{work}/user", f"{work}/devices/tun") if machine.carries_frames else None,
         )
 
     def _plan(self, machine: Launch) -> dict[str, object]:
@@ -205,7 +210,10 @@ class Runtime:
             "userxattr": machine.ids.first == 0,
             "disk_bytes": machine.disk_bytes,
             "seed": {path: (base64.b64encode(data).decode(), mode) for path, (data, mode) in machine.files.items()},
-            "sysctl": SYSCTL,
+            "carries_frames": machine.carries_frames,
+            "uids": machine.ids.uids,
+            "gids": machine.ids.gids,
+            "sysctl": SYSCTL | (FORWARDING if machine.carries_frames else {}),
             "ip_inside": inside,
             "ip_outside": outside,
             "command": [

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import hashlib
 import os
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import IO, ClassVar
 
 import structlog
@@ -23,9 +23,10 @@ from federation_member.middleware.containers import console, network
 from federation_member.middleware.containers.accounts import AccountBook
 from federation_member.middleware.containers.book import Book, Record, check_key
 from federation_member.middleware.containers.config import ContainersConfig
+from federation_member.middleware.containers.fence import Fence
 from federation_member.middleware.containers.ids import IdSpace
-from federation_member.middleware.containers.network import Plug
-from federation_member.middleware.containers.runtime import Launch, Runtime
+from federation_member.middleware.containers.joining import NETWORK, Joining, identity, outside_names
+from federation_member.middleware.containers.runtime import TUN, Launch, Runtime
 from federation_member.middleware.containers.seed import Machine, seed
 from federation_member.middleware.contract import (
     Account,
@@ -49,7 +50,7 @@ from federation_member.middleware.user_data import UserData, parse
 from fedkit.protocol.lending import Amounts, Flavour, Image, Instance, NetworkSpec, Power
 
 log = structlog.get_logger()
-COMPUTE, NETWORK = "compute", "network"
+COMPUTE = "compute"
 SSH_PORT = 22
 READY_TIMEOUT = 20.0  # seconds from the start of a machine to its ssh server, under heavy load
 READY_PAUSE = 0.005  # seconds between two tries to reach it
@@ -79,7 +80,9 @@ class ContainersMiddleware:
         self._runtime = Runtime(config.state / "runc", self._ended)
         self._ids = IdSpace.of_this_process()
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
-        self._host: set[IPv4Address] = set()
+        self._joining = Joining(config, self._book)
+        name = hashlib.sha256(bytes(config.state)).hexdigest()[:8]
+        self._fence = Fence(f"fedmesh-containers-{name}", network.FENCED_PORT)
         self._changed: Callable[[str], None] = lambda key: None
         self._lock_file: IO[bytes] | None = None
 
@@ -96,8 +99,7 @@ class ContainersMiddleware:
     async def _look_around(self) -> None:
         for name in self._config.all_images:
             self._check_image(name)
-        await network.check_bridge(self._config.bridge)
-        self._host = await network.host_addresses()
+        await self._joining.look_around()
         self._book.load()
         self._accounts.load()
         await self._runtime.start(real_root=self._ids.separate)
@@ -105,7 +107,10 @@ class ContainersMiddleware:
             log.warning("limits_unavailable", missing="memory and processor time", reason="no writable control groups")
         for record in self._book:
             if record.kind == NETWORK:
-                await network.ensure_bridge(network.bridge_name(record.number))
+                await network.ensure_bridge(network.bridge_name(record.number), verbatim=record.verbatim)
+        carriers = [record for record in self._book if record.carries_frames]
+        if carriers:
+            await self._fence.raise_around(map(identity, carriers))
 
     async def stop(self) -> None:
         """Let go; machines stay."""
@@ -228,6 +233,8 @@ class ContainersMiddleware:
     async def _make_machine(self, key: str, request: ComputeRequest) -> Record:
         user_data = parse(request.spec.user_data)
         self._check_image(request.spec.image)
+        if request.spec.carries_frames:
+            self._check_carrying()
         if request.flavour not in self._config.flavours:
             names = ", ".join(flavour.name for flavour in self._config.flavours)
             raise UnknownFlavour(f"There is no such flavour as {request.flavour.name} here; there are {names}.")
@@ -238,6 +245,8 @@ class ContainersMiddleware:
         else:
             await self._unmake(record)
         host_key = HostKey.generate()
+        if record.carries_frames:
+            await self._fence.admit(*identity(record))
         await self._runtime.launch(self._launch(record, request, user_data, host_key))
         await self._until_reachable(record)
         return record.model_copy(
@@ -249,44 +258,23 @@ class ContainersMiddleware:
         others = [record for record in self._book if record.kind == COMPUTE]
         if len(others) >= self._config.limits.machines:
             raise NoCapacity(f"{len(others)} machines run here; there is no room for more.")
-        taken = {IPv4Address(record.instance.address) for record in others if record.instance.address}
-        gateway = {self._config.gateway} if self._config.gateway else set()
-        address = network.free_address(self._config.pool or self._config.subnet, taken | self._host | gateway)
+        address = self._joining.first_address()
         return Record(
             key=key,
             kind=COMPUTE,
             number=self._book.free_number(),
-            instance=Instance(name=request.spec.name, flavour=request.flavour, address=str(address), user=ACCOUNT),
+            instance=Instance(name=request.spec.name, flavour=request.flavour, address=address, user=ACCOUNT),
             account=request.account.name,
-            joined={joined: str(self._address_in(joined)) for joined in self._checked_networks(request.networks)},
+            joined=self._joining.join(request),
+            carries_frames=request.spec.carries_frames,
         )
-
-    def _checked_networks(self, keys: tuple[str, ...]) -> tuple[str, ...]:
-        """Refuse networks that are not here, or that a machine could not tell apart."""
-        seen: list[IPv4Network] = []
-        for key in keys:
-            record = self._book.get(key)
-            if record is None or record.kind != NETWORK or not record.complete:
-                raise UnusableSpec(f"There is no network {key} here.")
-            prefix = IPv4Network(str(record.instance.cidr))
-            if any(prefix.overlaps(other) for other in seen):
-                raise UnusableSpec(f"Two of the machine's networks overlap in {prefix}; join one of them only.")
-            seen.append(prefix)
-        return keys
-
-    def _address_in(self, key: str) -> IPv4Address:
-        record = self._book.get(key)
-        assert record is not None
-        taken = {IPv4Address(other.joined[key]) for other in self._book if key in other.joined}
-        reserved = {IPv4Address(record.gateway)} if record.gateway else set()
-        return network.free_address(IPv4Network(str(record.instance.cidr)), taken | reserved)
 
     def _launch(self, record: Record, request: ComputeRequest, user_data: UserData, host_key: HostKey) -> Launch:
         ids = self._ids.of_machine(record.number)
-        plugs = self._plugs(record)
+        plugs = self._joining.plugs(record)
         machine = Machine(
             hostname=request.spec.name,
-            addresses=[plug.address.ip for plug in plugs],
+            addresses=[plug.address.ip for plug in plugs if plug.address is not None],
             dns=self._config.dns,
             keys=list(request.spec.ssh_keys),
             host_key=host_key,
@@ -308,27 +296,8 @@ class ContainersMiddleware:
             ram_bytes=request.flavour.ram_mb * MIB,
             disk_bytes=max(request.flavour.disk_gb * GIB, SMALLEST_DISK),
             processes=self._config.limits.processes,
+            carries_frames=record.carries_frames,
         )
-
-    def _plugs(self, record: Record) -> list[Plug]:
-        config = self._config
-        first = IPv4Interface(f"{record.instance.address}/{config.subnet.prefixlen}")
-        plugs = [
-            Plug(config.bridge, first, network.outside_name(record.number, 0), isolated=True, gateway=config.gateway)
-        ]
-        for index, (key, address) in enumerate(record.joined.items(), start=1):
-            joined = self._book.get(key)
-            if joined is None:
-                raise UnusableSpec(f"The network {key} was deleted meanwhile.")
-            prefix = IPv4Network(str(joined.instance.cidr)).prefixlen
-            plug = Plug(
-                network.bridge_name(joined.number),
-                IPv4Interface(f"{address}/{prefix}"),
-                network.outside_name(record.number, index),
-                isolated=False,
-            )
-            plugs.append(plug)
-        return plugs
 
     async def _until_reachable(self, record: Record) -> None:
         """Wait for the ssh server, or for the machine's end."""
@@ -367,9 +336,10 @@ class ContainersMiddleware:
                 instance=instance,
                 gateway=request.spec.gateway,
                 account=request.account.name,
+                verbatim=request.spec.verbatim,
             )
             self._book.put(record)
-        await network.ensure_bridge(network.bridge_name(record.number))
+        await network.ensure_bridge(network.bridge_name(record.number), verbatim=record.verbatim)
         return record
 
     async def _remove(self, key: str) -> None:
@@ -397,8 +367,10 @@ class ContainersMiddleware:
             await network.remove_link(network.bridge_name(record.number))
             return
         await self._runtime.end(record.key, self._book.folder(record.key), self._group(record))
-        for index in range(1 + len(record.joined)):
-            await network.remove_link(network.outside_name(record.number, index))
+        for name in outside_names(record):
+            await network.remove_link(name)
+        if record.carries_frames:
+            await self._fence.forget(identity(record)[0])
 
     def _owned(self, record: Record) -> Owned:
         status, reason = Status.RUNNING, ""
@@ -429,6 +401,15 @@ class ContainersMiddleware:
             )
         if path.stat().st_uid != os.geteuid():
             raise Unavailable(f"The image {name} in {path} belongs to another user; build one of your own.")
+
+    def _check_carrying(self) -> None:
+        if self._ids.of_machine(0).only_one:
+            raise UnusableSpec(
+                "A machine that carries frames needs ids of its own, which a member with a single one cannot give; "
+                "start the member as root, or give its user a range in /etc/subuid and /etc/subgid."
+            )
+        if not self._ids.separate and not os.access(TUN, os.R_OK | os.W_OK):
+            raise UnusableSpec(f"A machine that carries frames needs {TUN}, which this member cannot open.")
 
     def _take_state(self) -> None:
         """One member at a time."""

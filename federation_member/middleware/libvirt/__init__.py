@@ -4,7 +4,7 @@
     book.py        one record on disk for each instance, written before anything is made
     machines.py    a guest from its first file to its last; power, console
     storage.py     volumes, attachments, snapshots
-    networks.py    private networks, names and addresses of interfaces      fence.py   guests keep to their addresses
+    networks.py    private networks, names and addresses of interfaces; containers/fence.py keeps guests to their addresses
     xml.py         what libvirt is told
     hypervisor.py  the connection: calls that may hang, events, reconnecting        threads.py   where calls hang
     disks.py       files of disks, by qemu-img            probe.py   whether the processor's virtualisation really works

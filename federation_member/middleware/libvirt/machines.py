@@ -20,6 +20,7 @@ import structlog
 
 from federation_member.middleware.console import printable
 from federation_member.middleware.containers import network
+from federation_member.middleware.containers.fence import Fence
 from federation_member.middleware.contract import (
     ComputeRequest,
     MiddlewareError,
@@ -37,7 +38,6 @@ from federation_member.middleware.libvirt import disks, domains, networks
 from federation_member.middleware.libvirt.book import COMPUTE, SNAPSHOT, Book, Record
 from federation_member.middleware.libvirt.config import BaseImage, LibvirtConfig
 from federation_member.middleware.libvirt.disks import Disk
-from federation_member.middleware.libvirt.fence import Fence
 from federation_member.middleware.libvirt.hypervisor import Hypervisor
 from federation_member.middleware.libvirt.networks import Networks
 from federation_member.middleware.libvirt.probe import Accelerator

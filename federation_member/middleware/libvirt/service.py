@@ -18,6 +18,7 @@ import structlog
 from pydantic import BaseModel
 
 from federation_member.middleware.containers.book import check_key
+from federation_member.middleware.containers.fence import Fence
 from federation_member.middleware.contract import (
     Account,
     ComputeRequest,
@@ -33,7 +34,6 @@ from federation_member.middleware.images import Fetching, ImageStore
 from federation_member.middleware.libvirt import domains, networks, probe, xml
 from federation_member.middleware.libvirt.book import ATTACHMENT, COMPUTE, NETWORK, SNAPSHOT, VOLUME, Book, Record
 from federation_member.middleware.libvirt.config import LibvirtConfig
-from federation_member.middleware.libvirt.fence import Fence
 from federation_member.middleware.libvirt.hypervisor import Hypervisor
 from federation_member.middleware.libvirt.machines import Machines
 from federation_member.middleware.libvirt.networks import Networks

@@ -96,7 +96,7 @@ MADE = AccountSpec("fed-proj", AccountKind.CREATED, (PUBLIC_KEY,))
 
 def compute(site: Site, networks: tuple[str, ...] = (), **spec: Any) -> ComputeRequest:
     """An order for a small machine that our key may enter."""
-    given = {"name": "box", "image": site.image, "ssh_keys": [PUBLIC_KEY]} | spec
+    given = {"name": "box", "image": site.image, "ssh_keys": [PUBLIC_KEY], "networks": list(networks)} | spec
     return ComputeRequest(ComputeSpec(**given), site.flavour, site.account, networks)
 
 

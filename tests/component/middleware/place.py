@@ -107,7 +107,7 @@ class ContainersSite:
 
 def _leftovers(state: Path) -> list[str]:
     links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
-    found = [line for line in links.splitlines() if ": fm" in line or ": fn" in line]
+    found = [line for line in links.splitlines() if any(name in line for name in (": fm", ": fn", ": ff"))]
     found += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(state) in line]
     found += [str(path) for folder in ("accounts", "instances", "runc") for path in (state / folder).glob("*")]
     return found + _groups() + _processes()

@@ -14,7 +14,15 @@ from pydantic import ValidationError
 from federation_member.middleware.containers.cgroups import Cgroups
 from federation_member.middleware.containers.config import ContainersConfig
 from federation_member.middleware.containers.ids import FIRST, RANGE, IdSpace
-from federation_member.middleware.containers.network import Plug, batches, free_address, parse_network
+from federation_member.middleware.containers.network import (
+    Plug,
+    address_in,
+    batches,
+    free_address,
+    hardware_address,
+    hardware_address_of,
+    parse_network,
+)
 from federation_member.middleware.contract import NoCapacity, UnusableSpec
 
 INTRANET = IPv4Network("10.1.0.0/16")
@@ -85,12 +93,27 @@ class TestNetworks:
             assert address in pool
             assert address not in used | {pool.network_address, pool.broadcast_address}
 
+    def test_a_wanted_address_is_had_or_refused(self) -> None:
+        pool = IPv4Network("10.8.0.0/24")
+        taken, reserved = {IPv4Address("10.8.0.7")}, {IPv4Address("10.8.0.1")}
+        assert address_in(pool, "10.8.0.9", taken, reserved) == "10.8.0.9"
+        assert address_in(pool, "10.8.0.1", taken, reserved) == "10.8.0.1"  # whoever asks for it is the gateway
+        assert address_in(pool, None, taken, reserved) == "10.8.0.2"
+        with pytest.raises(NoCapacity, match=r"10\.8\.0\.7"):
+            address_in(pool, "10.8.0.7", taken, reserved)
+        for wrong in ("10.8.0.0", "10.8.0.255", "10.9.0.1", "10.8.0.999"):
+            with pytest.raises(UnusableSpec):
+                address_in(pool, wrong, taken, reserved)
+
     def test_only_the_first_interface_is_isolated_and_routed(self) -> None:
-        first = Plug("br0", IPv4Interface("10.1.0.9/16"), "fm1n0", isolated=True, gateway=IPv4Address("10.1.0.1"))
-        second = Plug("fn2", IPv4Interface("10.8.0.1/24"), "fm1n1", isolated=False)
+        address = IPv4Interface("10.1.0.9/16")
+        mac = hardware_address(address.ip)
+        first = Plug("br0", address, mac, "fm1n0", isolated=True, gateway=IPv4Address("10.1.0.1"))
+        second = Plug("fn2", None, hardware_address_of(1, 1), "fm1n1", isolated=False)
         inside, outside = batches([first, second])
         assert "link add eth0 address 02:fe:0a:01:00:09 type veth peer name fm1n0 netns @OUTSIDE@" in inside
         assert inside.count("route add default via 10.1.0.1 dev eth0") == 1
+        assert inside.count("address add") == 1
         assert outside.count("isolated on") == 1
         assert "link set fm1n1 addrgenmode none master fn2 up" in outside
 

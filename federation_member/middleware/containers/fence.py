@@ -1,8 +1,9 @@
 """Guests keep to the addresses that they were given.
 
-A guest is root on its own kernel and can put any source into its packets. On the intranet's bridge, what comes from a guest's
-port must therefore carry that guest's hardware address and IPv4 address, in ARP as well; IPv6 is not given, so none passes. One
-table of nftables, one element of its sets for each machine. In private networks guests do as they like.
+Whoever is root over its own network (every guest of a hypervisor, and a container that carries frames) can put any source into
+its packets. On the intranet's bridge, what comes from such a machine's port must therefore carry its hardware address and IPv4
+address, in ARP as well; IPv6 is not given, so none passes. One table of nftables, one element of its sets for each machine. In
+private networks guests do as they like.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from string import Template
 from federation_member.middleware.contract import MiddlewareError, Unavailable
 
 NFT_TIMEOUT = 10.0  # seconds
+Admitted = tuple[str, str, IPv4Address]  # port, hardware address, address
 TABLE = Template("""\
 add table bridge $table
 delete table bridge $table
@@ -45,27 +47,25 @@ class Fence:
         self._known: dict[str, tuple[str, IPv4Address]] = {}
         self._turn = asyncio.Lock()
 
-    async def raise_around(self, machines: Iterable[tuple[str, str, IPv4Address]]) -> None:
+    async def raise_around(self, machines: Iterable[Admitted]) -> None:
         """Make the table anew, with (port, hardware address, address) of these machines."""
         async with self._turn:
-            self._known = {port: (mac, address) for port, mac, address in machines}
-            await self._write()
+            await self._write({port: (mac, address) for port, mac, address in machines})
 
     async def admit(self, port: str, mac: str, address: IPv4Address) -> None:
         """Let a machine speak from these addresses."""
         async with self._turn:
-            self._known[port] = (mac, address)
-            await self._write()
+            await self._write(self._known | {port: (mac, address)})
 
     async def forget(self, port: str) -> None:
         """Let it speak no more; nothing there is success."""
         async with self._turn:
-            if self._known.pop(port, None):
-                await self._write()
+            if port in self._known:
+                await self._write({other: known for other, known in self._known.items() if other != port})
 
-    async def _write(self) -> None:
-        hardware = ", ".join(f'"{port}" . {mac}' for port, (mac, _) in self._known.items())
-        addresses = ", ".join(f'"{port}" . {address}' for port, (_, address) in self._known.items())
+    async def _write(self, known: dict[str, tuple[str, IPv4Address]]) -> None:
+        hardware = ", ".join(f'"{port}" . {mac}' for port, (mac, _) in known.items())
+        addresses = ", ".join(f'"{port}" . {address}' for port, (_, address) in known.items())
         text = TABLE.substitute(
             table=self._table,
             port=self._port,
@@ -73,6 +73,7 @@ class Fence:
             addresses=f"elements = {{ {addresses} }}" if addresses else "",
         )
         await _nft(text)
+        self._known = known
 
 
 async def _nft(text: str) -> None:
