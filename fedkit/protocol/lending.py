@@ -149,7 +149,8 @@ class ComputeSpec(Body):
     )
     carries_frames: bool = Field(
         default=False,
-        description="it forwards others' frames between its networks, as portals do, and may administer its network",
+        description="it forwards others' frames between its networks, as portals do, and may administer its network; "
+        "it has an address only in networks where `addresses` says so",
     )
     tunnel_ports: int = Field(default=4, ge=1, le=64, description="how many tunnel ports its machine may hold")
 
