@@ -23,6 +23,7 @@ from federation_member.middleware.contract import (
     Unavailable,
     UnknownFlavour,
     UnknownImage,
+    UnusableImage,
     UnusableSpec,
 )
 
@@ -56,6 +57,7 @@ _BY_STATUS: dict[int, Callable[[str], MiddlewareError]] = {
     404: NotThere,
     408: Unavailable,
     413: UnusableSpec,
+    415: UnusableImage,  # Glance looked into it
     429: Unavailable,
 }
 

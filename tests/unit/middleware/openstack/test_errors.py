@@ -17,6 +17,7 @@ from federation_member.middleware.contract import (
     Unavailable,
     UnknownFlavour,
     UnknownImage,
+    UnusableImage,
     UnusableSpec,
 )
 from federation_member.middleware.openstack.errors import NotThere, fault, refusal, translated
@@ -75,6 +76,16 @@ def test_a_refusal_has_its_type_and_keeps_the_clouds_words(
 )
 def test_any_body_makes_an_error(body: bytes) -> None:
     assert len(refusal(500, body, "a call").message) < 1000
+
+
+def test_what_glance_does_not_take_for_an_image() -> None:
+    body = (
+        b"<html><head><title>415 Unsupported Media Type</title></head>"
+        b"<body><h1>415 Unsupported Media Type</h1>Image failed safety checks</body></html>"
+    )
+    error = refusal(415, body, "PUT /images/1/file of image")
+    assert type(error) is UnusableImage
+    assert "Image failed safety checks" in error.message
 
 
 def test_faults_of_servers() -> None:
