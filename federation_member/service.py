@@ -1,6 +1,6 @@
-"""The member's process: its store, its node of the mesh, the directory, the order engine, and the API in front of them.
+"""The member's process: store, node of the mesh, directory, order engine, experiments over it, and the API in front of them.
 
-    store ─► migrations ─► mesh ─► order engine (both books, middleware) ─► directory ─► API
+    store ─► migrations ─► mesh ─► order engine (both books, middleware) ─► experiments ─► directory ─► API
                             each is there before what needs it, and outlives it; stopping goes the other way
 
 Nothing here waits for the mesh: a member whose XMPP server is down serves its users and its own machines, and `/readyz`
@@ -25,6 +25,7 @@ from federation_member.credentials.identities import HomeIdentities
 from federation_member.credentials.revoking import Revoking
 from federation_member.credentials.service import Credentials
 from federation_member.directory.service import Directory
+from federation_member.experiments.service import Experiments
 from federation_member.middleware.contract import Middleware
 from federation_member.orders.picker import load_picker
 from federation_member.orders.retention import Retention
@@ -50,6 +51,7 @@ class Member:
     mesh: MeshNode
     directory: Directory
     orders: OrderService
+    experiments: Experiments
     access: Access
     accounts: Accounts
     http: HttpServer
@@ -66,13 +68,14 @@ async def open_member(
         key, db, mesh = component.key, component.db, component.mesh
         directory = Directory(db, mesh, key, config.name, _peer(config.rendezvous), clock)
         access = Access(db, key, config.xmpp.address, config.policy, clock)
+        identities = HomeIdentities(key, clock)
         orders = OrderService(
             db,
             mesh,
             directory,
             middleware,
             access.controller,
-            HomeIdentities(key, clock),
+            identities,
             load_picker(PICKER),
             clock,
             name=config.name,
@@ -80,6 +83,7 @@ async def open_member(
             tunnel_server=_peer(config.tunnel),
             worker=f"{socket.gethostname()} {config.api.listen}",
         )
+        experiments = Experiments(db, orders.engine, identities, clock)
         revoking = Revoking(db, mesh, key, _peer(config.rendezvous), clock, directory.revocations.take)
         directory.revocations.on_revoked(orders.revoked)
         directory.on_whole_list(revoking.publish_again)
@@ -106,12 +110,13 @@ async def open_member(
                 access.running(),
                 mesh,
                 orders,
+                experiments.running(),
                 directory.running(),
                 retention.running(),
                 credentials.running(),
                 http,
             ):
-                yield Member(mesh, directory, orders, access, accounts, http)
+                yield Member(mesh, directory, orders, experiments, access, accounts, http)
 
 
 def _peer(section: PeerSection | None) -> Peer | None:

@@ -18,7 +18,7 @@ from federation_member.orders.store import AttemptRecord, Record, load, load_att
 from federation_member.usage import book
 from fedkit.errors import FedError, RemoteError
 from fedkit.mesh.api import Mesh, Outcome, Peer, Request
-from fedkit.mesh.errors import BadAnswer
+from fedkit.mesh.errors import BadAnswer, NoAnswer
 from fedkit.protocol import Empty
 from fedkit.protocol.lending import LeaseChanged, LeaseState, LeaseView
 from fedkit.store import Tx
@@ -116,7 +116,19 @@ class Borrowing:
         answer = _answer(outcome)
         if isinstance(answer, LeaseView):
             self._apply(tx, outcome.peer.fedid, answer)
+        elif outcome.sent.get("segment") is not None:
+            self._not_going(tx, outcome, answer)
         tx.after_commit(lambda: self._told(outcome.request_id, answer if isinstance(answer, RemoteError) else None))
+
+    def _not_going(self, tx: Tx, outcome: Outcome, error: RemoteError) -> None:
+        """A lender that does not do with a segment what it is told is done without, unless its answer was not waited for."""
+        if error.code == NoAnswer.code:
+            return
+
+        def judge(tx: Tx, record: Record, attempt: AttemptRecord) -> Record:
+            return self._progress.abandon(tx, record, attempt, error.code, error.message)
+
+        self._scheduler.heard(tx, str(outcome.sent["lease_id"]), outcome.peer.fedid, judge)
 
     def _changed(self, tx: Tx, request: Request[LeaseChanged]) -> Empty:
         view = request.body.lease

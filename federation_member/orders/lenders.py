@@ -110,6 +110,13 @@ class Lenders:
             return self._own.wish(tx, peer, body)
         return self._mesh.enqueue(tx, peer, "lease.change", body, deadline=self._clock() + ANSWER_WITHIN)
 
+    def go(self, tx: Tx, peer: Peer, body: LeaseChange) -> None:
+        """Tell how a segment is to be, however long it takes to reach its lender; the last word counts."""
+        if self.is_own(peer):
+            self._own.wish(tx, peer, body)
+        else:
+            self._mesh.enqueue(tx, peer, "lease.change", body)
+
     def open_tunnel(self, tx: Tx, peer: Peer, body: TunnelOpen) -> LeaseView | str:
         """Reserve a port; returns the view, or the id of the request under way."""
         if self.is_own(peer):

@@ -242,7 +242,7 @@ class OrderService:
     ) -> tuple[list[Order], str | None]:
         """A page of orders, newest first, and the cursor of the next; raises `UnusableCursor`."""
         t = orders.c
-        where: list[Any] = [t.owner == user.name]
+        where: list[Any] = [t.owner == user.name, t.kind != "segment"]  # those are shown with their experiments
         where += [t.state == state.value] if state else []
         where += [t.kind == kind.value] if kind else []
         where += [t.batch == batch] if batch else []

@@ -44,6 +44,7 @@ from fedkit.protocol.lending import (
     references,
 )
 
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFZ3vXvM5Yy0m2mD0Yc0v9u0m6J7s7n0wq0m2mD0Yc0w"
 SMALL = Flavour(name="small", vcpu=1, ram_mb=512, disk_gb=1)
 LARGE = Flavour(name="large", vcpu=4, ram_mb=4096, disk_gb=20)
 
@@ -143,7 +144,14 @@ class Cloud:
         if isinstance(request, ComputeRequest):
             public = address if self.gives_addresses else None
             power = self.powers.get(key, Power.RUNNING)
-            return Instance(name=spec.name, flavour=request.flavour, user="fed", public_address=public, power=power)
+            return Instance(
+                name=spec.name,
+                flavour=request.flavour,
+                user="fed",
+                host_keys=[HOST_KEY] if request.spec.carries_frames else [],
+                public_address=public,
+                power=power,
+            )
         match spec:
             case VolumeSpec():
                 return Instance(name=spec.name, size_gb=spec.size_gb)

@@ -16,6 +16,7 @@ from fedkit.protocol.lending import Tunnel
 from fedkit.protocol.tunnel import Grant, Granted, Reserve, Revoke, TunnelServer
 from fedkit.store import Database, Tx
 from tests.support.federation import Federation
+from tests.support.virtual_time import InlineDatabase
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGV4YW1wbGU"
 
@@ -57,7 +58,8 @@ class FakeTunnelServer:
 
     async def start(self) -> None:
         """Begin to answer."""
-        self._db = Database(f"sqlite:///{self._federation.folder / 'tunnel.db'}")
+        url = f"sqlite:///{self._federation.folder / 'tunnel.db'}"
+        self._db = InlineDatabase(url) if self._federation.virtual else Database(url)
         await self._db.__aenter__()
         upgrade(self._db.engine, "federation_member.migrations")
         link = self._federation.network.link(self._address)

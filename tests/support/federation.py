@@ -34,6 +34,7 @@ from federation_member.credentials.identities import HomeIdentities
 from federation_member.credentials.revoking import Revoking
 from federation_member.credentials.service import Credentials
 from federation_member.directory.revocations import Revocations
+from federation_member.experiments.service import Experiments
 from federation_member.orders import leases
 from federation_member.orders.candidates import KnownMember
 from federation_member.orders.leases import held
@@ -197,6 +198,8 @@ class Member:
             tunnel_server=self.tunnel_server,
             chance=random.Random(self.federation.chance.random()),
         )
+        identities = HomeIdentities(self.key, clock)
+        self.experiments = Experiments(self.db, self.orders.engine, identities, clock)
         self.revocations = Revocations(self.mesh, clock)
         self.revocations.on_revoked(self.orders.revoked)
         revoking = Revoking(self.db, self.mesh, self.key, None, clock, self.revocations.take)
@@ -212,7 +215,7 @@ class Member:
         self.running = True
 
     async def _live(self, ready: asyncio.Future[None]) -> None:
-        async with self.mesh, self.orders, self.credentials.running():
+        async with self.mesh, self.orders, self.experiments.running(), self.credentials.running():
             ready.set_result(None)
             await asyncio.Event().wait()
 
@@ -352,7 +355,7 @@ class Federation:
         self.clock.ahead += timedelta(seconds=seconds)
         for member in self.members:
             if member.running:
-                for queue in member.orders.engine.queues:
+                for queue in (*member.orders.engine.queues, member.experiments.queue):
                     queue.recheck()
 
     async def settle(self, condition: Callable[[], Any]) -> None:

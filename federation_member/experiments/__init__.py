@@ -1,0 +1,1 @@
+"""Experiments: one description over several testbeds, each piece lent as a segment, and what keeps them together."""

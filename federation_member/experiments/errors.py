@@ -1,0 +1,66 @@
+"""What can be wrong with an experiment."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from fedkit.errors import Exit, FedError, InputError
+
+
+class Why(StrEnum):
+    """Codes that stand beside the reason of an experiment, and are never raised."""
+
+    ENDED = "experiments.validity_ended"
+    ENDS_SOON = "experiments.ends_soon"
+    SEGMENT_LOST = "experiments.segment_lost"  # its lender gave no code of its own
+    SEGMENT_GIVEN_BACK = "experiments.segment_given_back"  # somebody deleted its order
+
+
+class UnknownExperiment(FedError):
+    """No such experiment, or none that this user may see."""
+
+    code = "experiments.unknown"
+    http = 404
+    exit = Exit.REFUSED
+
+
+class NotGranted(FedError):
+    """The credentials that were shown do not let this user operate the experiment: forged, expired, or somebody else's."""
+
+    code = "experiments.not_granted"
+    http = 403
+    exit = Exit.REFUSED
+
+
+class NameTaken(FedError):
+    """The user has an experiment of that name which has not ended."""
+
+    code = "experiments.name_taken"
+    http = 409
+    exit = Exit.REFUSED
+
+
+class HasEnded(FedError):
+    """The experiment has ended or is ending, so nothing about it can be prolonged or granted any more."""
+
+    code = "experiments.ended"
+    http = 409
+    exit = Exit.REFUSED
+
+
+class UnusableMapping(InputError):
+    """A mapping names a testbed that the description does not, or a member that nobody knows."""
+
+    code = "experiments.unusable_mapping"
+
+
+class NothingToRun(InputError):
+    """A description without computers."""
+
+    code = "experiments.nothing_to_run"
+
+
+class TooLarge(InputError):
+    """More crossings, nodes or routes than a segment can carry."""
+
+    code = "experiments.too_large"

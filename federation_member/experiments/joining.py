@@ -1,0 +1,92 @@
+"""What every segment must be told, from what all of them say: a pure function of the orders.
+
+passive end ── its key, and where it is reached ──► active end
+active end  ── its key ──► passive end
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from federation_member.experiments.model import Segment
+from federation_member.experiments.planning import partners
+from federation_member.orders.model import Order, OrderState
+from fedkit.protocol.segments import Connection, NodeInfo, NodeStatus, PortalInfo, SegmentGo, SegmentInfo, SegmentSpec
+from fedkit.topology import topdl
+
+NAMED = 5  # nodes that a sentence names one by one
+
+
+def spec_of(order: Order) -> SegmentSpec:
+    """What was asked for."""
+    assert isinstance(order.spec, SegmentSpec)
+    return order.spec
+
+
+def info_of(order: Order | None) -> SegmentInfo:
+    """What its lender says of it; nothing yet, or nothing any more."""
+    instance = None if order is None else order.instance
+    return SegmentInfo() if instance is None or instance.segment is None else instance.segment
+
+
+def wanted(segments: Sequence[Segment]) -> dict[int, SegmentGo]:
+    """How each segment is to be, by its number: started, its portals knowing what is known of their partners."""
+    orders = {segment.testbed: segment.order for segment in segments if segment.order is not None}
+    ends = partners(spec_of(order) for order in orders.values())
+    portals = {
+        (testbed, portal.connector): portal for testbed, order in orders.items() for portal in info_of(order).portals
+    }
+    return {
+        segment.number: SegmentGo(connections=_connections(segment.order, segment.testbed, ends, portals))
+        for segment in segments
+        if segment.order is not None
+    }
+
+
+def _connections(
+    order: Order,
+    testbed: str,
+    ends: Mapping[tuple[str, str], tuple[str, str]],
+    portals: Mapping[tuple[str, str], PortalInfo],
+) -> list[Connection]:
+    found = []
+    for connector in spec_of(order).connectors:
+        portal = portals.get(ends.get((testbed, connector.name), ("", "")))
+        if portal is None or portal.public_key is None:
+            continue
+        told = Connection(connector=connector.name, peer_key=portal.public_key)
+        if connector.active and portal.host and portal.port and portal.host_key:
+            told = told.model_copy(update={"host": portal.host, "port": portal.port, "host_key": portal.host_key})
+        found.append(told)
+    return found
+
+
+def apart(segments: Sequence[Segment]) -> list[str]:
+    """The portals that are not joined, as `TESTBED/CONNECTOR`."""
+    missing = []
+    for segment in segments:
+        if segment.order is not None:
+            joined = {portal.connector for portal in info_of(segment.order).portals if portal.joined}
+            names = (connector.name for connector in spec_of(segment.order).connectors)
+            missing += [f"{segment.testbed}/{name}" for name in names if name not in joined]
+    return missing
+
+
+def ailing(segments: Sequence[Segment]) -> list[str]:
+    """A sentence for each node that failed and is to be reported; a fatal one ends its segment, which is told there."""
+    return [
+        f"{node.name} failed: {node.reason}"
+        for segment in segments
+        if segment.order is not None and segment.order.state is OrderState.FULFILLED
+        for node in failed_nodes(segment.order)
+    ]
+
+
+def failed_nodes(order: Order) -> list[NodeInfo]:
+    """Nodes that failed, but for those whose failure its experimenter wants to ignore."""
+    failed = [node for node in info_of(order).nodes if node.status is NodeStatus.FAILED]
+    if not failed:
+        return []
+    topology = topdl.read(spec_of(order).description.encode())
+    silent = {computer.name for computer in topology.computers if computer.failure_action == "ignore"}
+    return [node for node in failed if node.name not in silent]

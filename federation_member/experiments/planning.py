@@ -1,0 +1,210 @@
+"""From a description to what is asked of lenders: every piece as a `SegmentSpec`, and the member that it goes to.
+
+    read ─► place what names no testbed ─► split ─► a spec for each piece
+
+What a piece must know of the whole is put into its spec here: everybody's names and addresses, its nodes' routes, and for every way
+to another piece a connector. Both ends of a crossing have the same tag, which no other crossing of the experiment has. Of a way's
+two ends the one whose piece comes first waits, and the other connects to it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from pydantic import TypeAdapter, ValidationError
+
+from federation_member.experiments.errors import NothingToRun, TooLarge, UnusableMapping
+from federation_member.experiments.model import NewExperiment, Planned
+from federation_member.orders.candidates import KnownMember, is_at
+from fedkit.protocol.segments import (
+    ROUTES_LIMIT,
+    ConnectorSpec,
+    CrossingSpec,
+    Host,
+    NodeName,
+    Route,
+    SegmentSpec,
+)
+from fedkit.topology import topdl
+from fedkit.topology.formats import read
+from fedkit.topology.model import Computer, Topology
+from fedkit.topology.placement import Room, everything, place
+from fedkit.topology.routes import NextHop, routes_of
+from fedkit.topology.services import parse_service
+from fedkit.topology.split import Piece, Split, split
+
+KIND = "segment"
+FIRST_TAG, LAST_TAG = 1, 4094
+NODES = 2000  # computers of one experiment
+LABEL_LIMIT = 63
+_UNUSUAL = re.compile(r"[^a-z0-9]+")
+_NODE: TypeAdapter[str] = TypeAdapter(NodeName)
+
+Tags = Mapping[tuple[str, frozenset[str]], int]
+
+
+async def described(new: NewExperiment, members: Sequence[KnownMember]) -> Topology:
+    """Read a description and give every computer a testbed.
+
+    Raises `BadDescription`, `BadService`, `CannotPlace`, `NothingToRun` or `UnusableMapping`.
+    """
+    files = {name: text.encode() for name, text in new.files.items()}
+    topology = (await read(new.description.encode(), new.file, new.form, files)).topology
+    topology = replace(topology, services=(*topology.services, *map(parse_service, new.services)))
+    computers = list(topology.computers)
+    if not computers:
+        raise NothingToRun(f"{new.file} describes no computers, so there is nothing to run.")
+    if len(computers) > NODES:
+        raise TooLarge(f"An experiment has at most {NODES} computers; this one has {len(computers)}.")
+    if all(computer.testbed for computer in computers):
+        return topology
+    return place(topology, _rooms(new, computers, members))
+
+
+def _rooms(new: NewExperiment, computers: Sequence[Computer], members: Sequence[KnownMember]) -> list[Room]:
+    lending = {member.name: member for member in members if member.alive and KIND in member.offer.kinds}
+    places = new.places or dict.fromkeys([*new.members, *(lending if not new.members else ())])
+    images = {name: {image.name for image in member.offer.images} for name, member in lending.items()}
+    wanted = {computer.osid for computer in computers if computer.osid} & set().union(*images.values())
+    rooms = []
+    for testbed, machines in places.items():
+        here = images.get(new.members.get(testbed, testbed))
+
+        def suits(computer: Computer, here: set[str] | None = here) -> bool:
+            return here is None or computer.osid not in wanted or computer.osid in here
+
+        rooms.append(Room(testbed, machines, suits if wanted else everything))
+    return rooms
+
+
+def plan(new: NewExperiment, topology: Topology, members: Sequence[KnownMember]) -> list[Planned]:
+    """What is asked for each testbed; raises `CannotSplit`, `TooLarge` or `UnusableMapping`."""
+    done = split(topology, new.portals)
+    testbeds = [piece.testbed for piece in done.pieces]
+    tags = _tags(done)
+    hosts = hosts_of(topology)
+    routes = routes_of(topology)
+    located = _locations(new.members, testbeds, members)
+    return [Planned(_spec(new, piece, done, tags, hosts, routes), located[piece.testbed]) for piece in done.pieces]
+
+
+def _locations(
+    mapping: Mapping[str, str], testbeds: Sequence[str], members: Sequence[KnownMember]
+) -> dict[str, str | None]:
+    unknown = sorted(set(mapping) - set(testbeds) - {testbed.partition("/")[0] for testbed in testbeds})
+    if unknown:
+        raise UnusableMapping(f"The description has no testbed {unknown[0]}; it has {', '.join(testbeds[:10])}.")
+    for wanted in mapping.values():
+        if not any(is_at(member, wanted) for member in members):
+            raise UnusableMapping(f"No member {wanted[:80]} is known; `fed members` names those that there are.")
+    named = {member.name for member in members}
+    found: dict[str, str | None] = {}
+    for testbed in testbeds:
+        name = testbed.partition("/")[0]
+        found[testbed] = mapping.get(testbed) or mapping.get(name) or (name if name in named else None)
+    return found
+
+
+def _tags(done: Split) -> Tags:
+    """A number for every crossing, in the order of the pieces."""
+    crossings = dict.fromkeys(
+        (crossing.substrate, frozenset((piece.testbed, connector.peer)))
+        for piece in done.pieces
+        for connector in piece.connectors
+        for crossing in connector.crossings
+    )
+    if len(crossings) > LAST_TAG + 1 - FIRST_TAG:
+        raise TooLarge(f"An experiment has at most {LAST_TAG} crossings; this one has {len(crossings)}.")
+    return {crossing: FIRST_TAG + number for number, crossing in enumerate(crossings)}
+
+
+def hosts_of(topology: Topology) -> list[Host]:
+    """Everybody's names, as fedd's hosts files have them: `NODE-SUBSTRATE` for each address, and `NODE` for the first."""
+    hosts = []
+    for computer in topology.computers:
+        names = [computer.name]
+        for interface in computer.interfaces:
+            if interface.ip4:
+                aliases = [f"{computer.name}-{substrate}" for substrate in interface.substrates]
+                names += [alias for alias in aliases if _is_name(alias)]
+                if names:
+                    hosts.append(Host(ip4=interface.ip4, names=names[:16]))
+                names = []
+    return hosts
+
+
+def _is_name(text: str) -> bool:
+    try:
+        _NODE.validate_python(text)
+    except ValidationError:
+        return False
+    return True
+
+
+def _spec(
+    new: NewExperiment,
+    piece: Piece,
+    done: Split,
+    tags: Tags,
+    hosts: list[Host],
+    routes: Mapping[str, Sequence[NextHop]],
+) -> SegmentSpec:
+    own = [computer.name for computer in piece.topology.computers]
+    if any(len(routes.get(name, ())) > ROUTES_LIMIT for name in own):
+        raise TooLarge(f"A node has at most {ROUTES_LIMIT} routes; join some of the links to LANs.")
+    try:
+        return SegmentSpec(
+            name=_label(f"{new.name}-{piece.testbed}"),
+            testbed=piece.testbed,
+            description=topdl.write(piece.topology).decode(),
+            routing=piece.topology.routing,
+            connectors=_connectors(piece, done, tags),
+            hosts=hosts,
+            routes={
+                name: [Route(destination=hop.destination, via=hop.via) for hop in routes[name]]
+                for name in own
+                if routes.get(name)
+            },
+            ssh_keys=new.ssh_keys,
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise TooLarge(f"The piece of {piece.testbed} cannot be asked for: {where}: {first['msg']}.") from error
+
+
+def _connectors(piece: Piece, done: Split, tags: Tags) -> list[ConnectorSpec]:
+    place_of = {other.testbed: number for number, other in enumerate(done.pieces)}
+    return [
+        ConnectorSpec(
+            name=connector.name,
+            peer=connector.peer,
+            active=place_of[piece.testbed] > place_of[connector.peer],
+            crossings=[
+                CrossingSpec(
+                    substrate=crossing.substrate,
+                    tag=tags[crossing.substrate, frozenset((piece.testbed, connector.peer))],
+                    stands_for=list(crossing.stands_for),
+                    ip4=list(crossing.ip4),
+                )
+                for crossing in connector.crossings
+            ],
+        )
+        for connector in piece.connectors
+    ]
+
+
+def _label(text: str) -> str:
+    """A name as orders have them."""
+    return _UNUSUAL.sub("-", text.lower()).strip("-")[:LABEL_LIMIT].strip("-") or KIND
+
+
+def partners(specs: Iterable[SegmentSpec]) -> dict[tuple[str, str], tuple[str, str]]:
+    """For every (testbed, connector) the one at the other end: the one with the same tags."""
+    ends: dict[int, list[tuple[str, str]]] = {}
+    for spec in specs:
+        for connector in spec.connectors:
+            ends.setdefault(connector.crossings[0].tag, []).append((spec.testbed, connector.name))
+    return {end: other for pair in ends.values() if len(pair) == 2 for end, other in (pair, pair[::-1])}

@@ -1,0 +1,241 @@
+"""What users ask of experiments; the web's only way in. `running` looks after them.
+
+    create ─► one transaction: the experiment, and an order for each of its pieces ─► the reconciler
+    an order changed ─► its event, read after the last one seen ─► the experiments concerned ─► the reconciler
+
+Somebody else's experiment is as unknown as one that never was, unless a credential of its own lets one operate it: one that is shown
+with the request, or that its user keeps here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from asyncio import to_thread
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, select
+
+from federation_member.accounts import store as accounts
+from federation_member.credentials import wallet
+from federation_member.errors import NotYourProject
+from federation_member.experiments import capability, store
+from federation_member.experiments.errors import HasEnded, NameTaken, NotGranted, UnknownExperiment
+from federation_member.experiments.model import (
+    ALIVE,
+    FINAL,
+    Event,
+    Experiment,
+    Grant,
+    NewExperiment,
+    Planned,
+    State,
+    Whole,
+)
+from federation_member.experiments.ordering import open_order
+from federation_member.experiments.planning import described, plan
+from federation_member.experiments.reconciler import Reconciler
+from federation_member.orders.engine import Engine
+from federation_member.orders.identities import Identities
+from federation_member.orders.model import User
+from federation_member.orders.store import last_event
+from federation_member.orders.workqueue import WorkQueue
+from fedkit.clock import Clock
+from fedkit.identity.keys import PrivateKey
+from fedkit.policy import compact
+from fedkit.store import Database, Tx
+from fedkit.topology import topdl
+from fedkit.topology.model import Topology
+from fedkit.topology.services import parse_service, write_service
+
+NEWS = "news"  # key of the queue: orders have changed
+WORKERS = 2
+LIFE = timedelta(days=30)  # of the creator's own credential, where the experiment has no end
+
+
+class Experiments:
+    """All experiments of one member's users."""
+
+    def __init__(self, db: Database, engine: Engine, identities: Identities, clock: Clock) -> None:
+        self._db = db
+        self._engine = engine
+        self._identities = identities
+        self._clock = clock
+        self._reconciler = Reconciler(engine, clock)
+        self._seen = 0  # the last order event that was looked at
+        self.queue = WorkQueue("experiments", self._look, clock, WORKERS)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Look after all experiments while the context is open; it begins with all that have not ended."""
+        self._seen = await self._db.read(last_event)
+        for experiment_id in await self._db.read(store.unfinished):
+            self.queue.wake(experiment_id)
+        stop = self._engine.listen(lambda: self.queue.wake(NEWS))
+        try:
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(self.queue.run())
+                try:
+                    yield
+                finally:
+                    task.cancel()
+        finally:
+            stop()
+
+    async def _look(self, key: str) -> datetime | None:
+        if key != NEWS:
+            return await self._db.run(lambda tx: self._reconciler.step(tx, key))
+        touched, self._seen = await self._db.read(lambda conn: store.news(conn, self._seen))
+        for experiment_id in touched:
+            self.queue.wake(experiment_id)
+        newest = await self._db.read(last_event)
+        return self._clock() if newest > self._seen else None
+
+    # Creation
+
+    async def create(self, user: User, new: NewExperiment) -> tuple[Whole, Grant, PrivateKey]:
+        """Make an experiment and ask for its pieces; returns it, its owner's credential and its key.
+
+        Raises `BadDescription` and what else of `fedkit.topology` tells that it cannot be split, `UnusableMapping`, `NameTaken`,
+        `NotYourProject`, `NothingToRun` or `TooLarge`.
+        """
+        members = self._engine.members()
+        topology = await described(new, members)
+        planned = await to_thread(plan, new, topology, members)
+        key = PrivateKey.generate()
+        owner = User(user.project if new.project is None else new.project, user.name)
+        now = self._clock()
+        experiment = Experiment(
+            id=str(uuid.uuid4()),
+            name=new.name,
+            owner=owner,
+            state=State.ALLOCATING,
+            code="",
+            reason="asks for everything that it needs",
+            fedid=key.fedid,
+            description=topdl.write(topology).decode(),
+            routing=topology.routing,
+            services=tuple(map(write_service, topology.services)),
+            portals=new.portals,
+            created=now,
+            changed=now,
+            valid_until=new.valid_until,
+            warned=False,
+            events=1,
+        )
+        whole, principal = await self._db.run(lambda tx: self._create(tx, experiment, key, planned))
+        return whole, capability.issue(key, principal, new.valid_until or now + LIFE), key
+
+    def _create(self, tx: Tx, experiment: Experiment, key: PrivateKey, planned: Sequence[Planned]) -> tuple[Whole, str]:
+        owner = experiment.owner
+        names = self._identities.names(tx.conn, owner)
+        # Two requests of one user come after one another, so that their names are told apart.
+        tx.conn.execute(
+            select(accounts.accounts.c.name).where(accounts.accounts.c.name == owner.name).with_for_update()
+        )
+        account = accounts.load_account(tx.conn, owner.name)
+        assert account is not None
+        if store.name_is_taken(tx.conn, owner.name, experiment.name):
+            raise NameTaken(f"You have an experiment {experiment.name} already; terminate it, or choose another name.")
+        projects = [name.project for name in names]
+        if owner.project not in projects and projects != [""]:
+            raise NotYourProject(f"You are not in project {owner.project}; yours: {', '.join(projects)}.")
+        orders = sorted(str(uuid.uuid4()) for _ in planned)
+        store.add(tx, experiment, key, list(zip(planned, orders, strict=True)))
+        for piece, order_id in zip(planned, orders, strict=True):
+            open_order(
+                tx, self._engine, owner, piece, experiment_id=experiment.id, order_id=order_id, now=experiment.created
+            )
+        tx.after_commit(lambda: self.queue.wake(experiment.id))
+        return store.whole(tx.conn, experiment), account.principal
+
+    # Looking
+
+    async def page(self, user: User) -> list[Experiment]:
+        """A user's own, newest first."""
+        return await self._db.read(lambda conn: store.of_owner(conn, user.name))
+
+    async def get(self, user: User, wanted: str, shown: Sequence[str] = ()) -> Whole:
+        """One by its id or its owner's name for it; `shown` are credentials. Raises `UnknownExperiment` or `NotGranted`."""
+        return await self._db.read(lambda conn: store.whole(conn, self._may(conn, user, wanted, shown)))
+
+    async def topology(self, user: User, wanted: str, shown: Sequence[str] = ()) -> Topology:
+        """Its description as it was split, addresses and testbeds included; raises as `get` does."""
+        experiment = await self._db.read(lambda conn: self._may(conn, user, wanted, shown))
+        services = tuple(map(parse_service, experiment.services))
+        topology = topdl.read(experiment.description.encode())
+        return replace(topology, routing=experiment.routing, services=services)
+
+    async def log(self, user: User, wanted: str, shown: Sequence[str] = ()) -> list[Event]:
+        """What happened to it, oldest first; raises as `get` does."""
+        return await self._db.read(lambda conn: list(store.history(conn, self._may(conn, user, wanted, shown).id)))
+
+    # Changing
+
+    async def grant(self, user: User, wanted: str, principal: str, expires: datetime) -> Grant:
+        """Let a principal operate an experiment of the user's own until a time; raises `UnknownExperiment` or `HasEnded`."""
+
+        def write(tx: Tx) -> Grant:
+            experiment = self._alive(tx, self._may(tx.conn, user, wanted, ()))
+            if experiment.owner.name != user.name:
+                raise UnknownExperiment("You have no such experiment; only its owner grants what it allows.")
+            reason = f"{principal} may operate it until {expires:%Y-%m-%d %H:%M:%S} UTC"
+            store.note(tx, experiment, self._clock(), experiment.code, reason)
+            return capability.issue(store.key_of(tx.conn, experiment.id), principal, expires)
+
+        return await self._db.run(write)
+
+    async def renew(self, user: User, wanted: str, until: datetime | None, shown: Sequence[str] = ()) -> Whole:
+        """Let it end at another time, or not by itself; raises as `get` does, or `HasEnded`."""
+
+        def write(tx: Tx) -> Whole:
+            experiment = self._alive(tx, self._may(tx.conn, user, wanted, shown))
+            experiment = store.change(tx, experiment, self._clock(), valid_until=until, warned=False)
+            tx.after_commit(lambda: self.queue.wake(experiment.id))
+            return store.whole(tx.conn, experiment)
+
+        return await self._db.run(write)
+
+    async def terminate(self, user: User, wanted: str, shown: Sequence[str] = ()) -> Whole:
+        """Begin to give everything back; repeating is harmless. Raises as `get` does."""
+
+        def write(tx: Tx) -> Whole:
+            experiment = self._locked(tx, self._may(tx.conn, user, wanted, shown))
+            if experiment.state in ALIVE:
+                experiment = self._reconciler.end(tx, experiment, "", f"terminated by {user.name}")
+            if experiment.state not in FINAL:
+                self._reconciler.step(tx, experiment.id)
+            found = store.load(tx.conn, experiment.id)
+            assert found is not None
+            return store.whole(tx.conn, found)
+
+        return await self._db.run(write)
+
+    def _alive(self, tx: Tx, experiment: Experiment) -> Experiment:
+        experiment = self._locked(tx, experiment)
+        if experiment.state not in ALIVE:
+            raise HasEnded(f"The experiment is {experiment.state.value}.")
+        return experiment
+
+    @staticmethod
+    def _locked(tx: Tx, experiment: Experiment) -> Experiment:
+        found = store.load(tx.conn, experiment.id, lock=True)
+        assert found is not None
+        return found
+
+    def _may(self, conn: Connection, user: User, wanted: str, shown: Sequence[str]) -> Experiment:
+        """The experiment, if the user may operate it."""
+        experiment = store.find(conn, wanted, user.name)
+        if experiment is not None and experiment.owner.name == user.name:
+            return experiment
+        account = accounts.load_account(conn, user.name)
+        if experiment is not None and account is not None:
+            credentials = [*map(compact.read, shown), *(kept.credential for kept in wallet.content(conn, user.name))]
+            if capability.may_operate(experiment.fedid, account.principal, credentials, self._clock()):
+                return experiment
+            if shown:
+                raise NotGranted("What you show does not let you operate this experiment, or only until now.")
+        raise UnknownExperiment("You have no such experiment; one of somebody else's is named by its id.")

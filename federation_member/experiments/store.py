@@ -1,0 +1,193 @@
+"""The book of experiments. Every change of one is written together with its event; the caller holds the row's lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from federation_member.experiments.model import ALIVE, FINAL, Event, Experiment, Planned, Segment, State, Whole
+from federation_member.experiments.tables import events, experiments, segments
+from federation_member.orders.model import User
+from federation_member.orders.store import load as load_order
+from federation_member.orders.tables import order_events
+from fedkit.identity.keys import PrivateKey
+from fedkit.store import Tx
+
+REASON_LENGTH = 1024
+HISTORY = 1000  # events that are shown
+NEWS = 500  # order events that are read at once
+
+
+def add(tx: Tx, experiment: Experiment, key: PrivateKey, planned: Sequence[tuple[Planned, str]]) -> None:
+    """Write a new experiment, its pieces with their orders' ids, and its first event."""
+    values = _columns(experiment) | {"private": key.pem}
+    tx.conn.execute(insert(experiments).values(**values))
+    for number, (piece, order_id) in enumerate(planned):
+        row = {"experiment_id": experiment.id, "number": number, "testbed": piece.spec.testbed, "order_id": order_id}
+        tx.conn.execute(insert(segments).values(**row))
+    _add_event(tx, experiment)
+
+
+def change(tx: Tx, experiment: Experiment, now: datetime, **changes: Any) -> Experiment:
+    """Write a change; one of state, code or reason makes an event."""
+    if "reason" in changes:
+        changes["reason"] = changes["reason"][:REASON_LENGTH]
+    new = replace(experiment, **changes)
+    if new == experiment:
+        return experiment
+    told = (new.state, new.code, new.reason) != (experiment.state, experiment.code, experiment.reason)
+    new = replace(new, changed=now, events=new.events + told)
+    tx.conn.execute(update(experiments).where(experiments.c.id == new.id).values(**_columns(new)))
+    if told:
+        _add_event(tx, new)
+    return new
+
+
+def note(tx: Tx, experiment: Experiment, now: datetime, code: str, reason: str) -> Experiment:
+    """Write an event that changes nothing."""
+    noted = replace(experiment, events=experiment.events + 1)
+    tx.conn.execute(update(experiments).where(experiments.c.id == noted.id).values(events=noted.events))
+    _add_event(tx, replace(noted, changed=now, code=code, reason=reason[:REASON_LENGTH]))
+    return noted
+
+
+def told(tx: Tx, experiment_id: str, number: int, lease_id: str, text: str) -> None:
+    """Note what the lender of a segment was told."""
+    this = (segments.c.experiment_id == experiment_id, segments.c.number == number)
+    tx.conn.execute(update(segments).where(*this).values(told_lease=lease_id, told=text))
+
+
+def load(conn: Connection, experiment_id: str, *, lock: bool = False) -> Experiment | None:
+    """Read one; `lock` keeps others from changing it until the end of the transaction."""
+    query = select(experiments).where(experiments.c.id == experiment_id)
+    row = conn.execute(query.with_for_update() if lock else query).one_or_none()
+    return None if row is None else _experiment(row)
+
+
+def find(conn: Connection, wanted: str, owner: str) -> Experiment | None:
+    """Read one by its id, or by the name that its owner gave it: the one that has not ended, else the newest."""
+    found = load(conn, wanted)
+    if found is not None:
+        return found
+    named = select(experiments).where(experiments.c.owner == owner, experiments.c.name == wanted)
+    rows = [_experiment(row) for row in conn.execute(named.order_by(experiments.c.created.desc()))]
+    return next((one for one in rows if one.state not in FINAL), rows[0] if rows else None)
+
+
+def whole(conn: Connection, experiment: Experiment, *, lock: bool = False) -> Whole:
+    """Read its segments with their orders; `lock` locks the orders, in the order of their ids."""
+    query = select(segments).where(segments.c.experiment_id == experiment.id)
+    rows = list(conn.execute(query.order_by(segments.c.order_id)))
+    found = []
+    for row in rows:
+        record = load_order(conn, row.order_id, lock=lock)
+        order = None if record is None else record.order
+        found.append(Segment(row.number, row.testbed, row.order_id, row.told_lease, row.told, order))
+    return Whole(experiment, tuple(sorted(found, key=lambda segment: segment.number)))
+
+
+def of_owner(conn: Connection, owner: str) -> list[Experiment]:
+    """All of a user's, newest first."""
+    query = select(experiments).where(experiments.c.owner == owner)
+    rows = conn.execute(query.order_by(experiments.c.created.desc(), experiments.c.id.desc()))
+    return [_experiment(row) for row in rows]
+
+
+def name_is_taken(conn: Connection, owner: str, name: str) -> bool:
+    """Tell whether a user has one of that name which has not ended."""
+    ended = [state.value for state in FINAL]
+    same = (experiments.c.owner == owner, experiments.c.name == name, experiments.c.state.not_in(ended))
+    return conn.execute(select(experiments.c.id).where(*same)).first() is not None
+
+
+def unfinished(conn: Connection) -> list[str]:
+    """The ids of all that have not ended."""
+    states = [state.value for state in (*ALIVE, State.TERMINATING)]
+    return list(conn.execute(select(experiments.c.id).where(experiments.c.state.in_(states))).scalars())
+
+
+def news(conn: Connection, after: int) -> tuple[set[str], int]:
+    """The ids of experiments whose orders have events after a number, and the number of the last event looked at."""
+    query = (
+        select(order_events.c.sequence, segments.c.experiment_id)
+        .join(segments, segments.c.order_id == order_events.c.order_id, isouter=True)
+        .where(order_events.c.sequence > after)
+        .order_by(order_events.c.sequence)
+        .limit(NEWS)
+    )
+    rows = list(conn.execute(query))
+    touched = {row.experiment_id for row in rows if row.experiment_id is not None}
+    return touched, rows[-1].sequence if rows else after
+
+
+def key_of(conn: Connection, experiment_id: str) -> PrivateKey:
+    """The experiment's own key."""
+    pem = conn.execute(select(experiments.c.private).where(experiments.c.id == experiment_id)).scalar_one()
+    return PrivateKey.from_pem(bytes(pem))
+
+
+def history(conn: Connection, experiment_id: str) -> Iterable[Event]:
+    """The newest events, oldest first."""
+    query = select(events).where(events.c.experiment_id == experiment_id).order_by(events.c.number.desc())
+    rows = list(conn.execute(query.limit(HISTORY)))
+    return [Event(row.number, row.at, State(row.state), row.code, row.reason) for row in reversed(rows)]
+
+
+def _add_event(tx: Tx, experiment: Experiment) -> None:
+    tx.conn.execute(
+        insert(events).values(
+            experiment_id=experiment.id,
+            number=experiment.events,
+            at=experiment.changed,
+            state=experiment.state.value,
+            code=experiment.code,
+            reason=experiment.reason,
+        )
+    )
+
+
+def _columns(experiment: Experiment) -> dict[str, Any]:
+    return {
+        "id": experiment.id,
+        "name": experiment.name,
+        "owner": experiment.owner.name,
+        "project": experiment.owner.project,
+        "state": experiment.state.value,
+        "code": experiment.code,
+        "reason": experiment.reason,
+        "fedid": experiment.fedid,
+        "description": experiment.description,
+        "routing": experiment.routing,
+        "services": "\n".join(experiment.services),
+        "portals": experiment.portals,
+        "created": experiment.created,
+        "changed": experiment.changed,
+        "valid_until": experiment.valid_until,
+        "warned": experiment.warned,
+        "events": experiment.events,
+    }
+
+
+def _experiment(row: Row[Any]) -> Experiment:
+    return Experiment(
+        id=row.id,
+        name=row.name,
+        owner=User(row.project, row.owner),
+        state=State(row.state),
+        code=row.code,
+        reason=row.reason,
+        fedid=row.fedid,
+        description=row.description,
+        routing=row.routing,
+        services=tuple(row.services.splitlines()),
+        portals=row.portals,
+        created=row.created,
+        changed=row.changed,
+        valid_until=row.valid_until,
+        warned=row.warned,
+        events=row.events,
+    )

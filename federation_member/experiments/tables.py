@@ -1,0 +1,61 @@
+"""The tables of experiments.
+
+`experiments.private` is the experiment's own key, kept as the keys of users are that the member keeps; it signs who may operate it.
+`experiment_segments.told` is the last `SegmentGo` and the lease that it went to, so that a lender is told what is new and no more.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
+
+from federation_member.orders.tables import Instant
+
+metadata = MetaData()
+
+experiments = Table(
+    "experiments",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("name", String(63), nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("project", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("fedid", String(40), nullable=False),
+    Column("private", LargeBinary, nullable=False),
+    Column("description", Text, nullable=False),  # topdl of the whole, testbeds included
+    Column("routing", Text),
+    Column("services", Text, nullable=False),  # a line each
+    Column("portals", Integer, nullable=False),  # between two testbeds, at most
+    Column("created", Instant, nullable=False),
+    Column("changed", Instant, nullable=False),
+    Column("valid_until", Instant),
+    Column("warned", Boolean, nullable=False),  # that it ends soon
+    Column("events", Integer, nullable=False),  # how many there are
+    Index("experiments_by_owner", "owner", "created"),
+    Index("experiments_by_state", "state"),
+)
+
+segments = Table(
+    "experiment_segments",
+    metadata,
+    Column("experiment_id", String(36), ForeignKey("experiments.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("testbed", Text, nullable=False),
+    Column("order_id", String(36), nullable=False),
+    Column("told_lease", String(36)),
+    Column("told", Text),
+    Index("experiment_segments_by_order", "order_id"),
+)
+
+events = Table(
+    "experiment_events",
+    metadata,
+    Column("experiment_id", String(36), ForeignKey("experiments.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("at", Instant, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+)

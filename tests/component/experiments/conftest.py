@@ -1,0 +1,23 @@
+"""Fixtures of the tests of experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from federation_member.experiments import service
+from tests.support.federation import Federation
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Federation:
+    """An empty federation in virtual time, where no thread may be."""
+
+    async def here(function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(*arguments)
+
+    monkeypatch.setattr(service, "to_thread", here)
+    return Federation(tmp_path, virtual=True)

@@ -1,0 +1,67 @@
+"""Experiments to test with, and their portals, which dial in as real ones do."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from federation_member.experiments.model import FINAL, NewExperiment, State, Whole
+from federation_member.middleware.contract import ComputeRequest
+from fedkit.portal.script import TUNNEL
+from fedkit.topology import topdl
+from tests.support.fake_tunnel_server import FakeTunnelServer
+from tests.support.federation import USER, Federation, Member
+from tests.support.segments import wired
+
+PATIENCE = 600.0  # seconds of virtual time
+PASSIVE = "HOST=''\n"
+
+
+def line(*testbeds: str, **changes: Any) -> NewExperiment:
+    """Computers n0, n1, … in a row, one at each testbed."""
+    wires: list[tuple[str, ...]] = [(f"n{number}", f"n{number + 1}") for number in range(len(testbeds) - 1)]
+    attributes = {f"n{number}": {"testbed": testbed} for number, testbed in enumerate(testbeds)}
+    for name, more in changes.pop("nodes", {}).items():
+        attributes[name] = attributes.get(name, {}) | more
+    topology = wired(*(wires or [("n0",)]), **attributes)
+    return NewExperiment(**{"name": "line", "description": topdl.write(topology).decode()} | changes)
+
+
+class Portals:
+    """Whoever waits for a partner opens its tunnel as soon as it runs, while the context is open."""
+
+    def __init__(self, world: Federation, tunnels: FakeTunnelServer) -> None:
+        self._world = world
+        self._tunnels = tunnels
+
+    async def __aenter__(self) -> None:
+        self._life = asyncio.create_task(self._dial())
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._life.cancel()
+        await asyncio.gather(self._life, return_exceptions=True)
+
+    async def _dial(self) -> None:
+        while True:
+            for member in self._world.members:
+                for key, request in list(member.cloud.instances.items()):
+                    right = self._tunnels.rights.get(key)
+                    if right is not None and TUNNEL not in right.up and _waits(request):
+                        right.ports[TUNNEL] = right.ports.get(TUNNEL) or 30000 + len(self._tunnels.rights)
+                        await self._tunnels.come_up(key, TUNNEL)
+            await asyncio.sleep(1)
+
+
+def _waits(request: Any) -> bool:
+    return isinstance(request, ComputeRequest) and PASSIVE in request.spec.user_data
+
+
+async def until(member: Member, wanted: str, *states: State) -> Whole:
+    """Wait until an experiment is in one of these states."""
+    for _ in range(int(PATIENCE / 0.5)):
+        whole = await member.experiments.get(USER, wanted)
+        if whole.experiment.state in states:
+            return whole
+        assert whole.experiment.state not in FINAL, whole.experiment.reason
+        await asyncio.sleep(0.5)
+    raise AssertionError(f"{wanted} is {whole.experiment.state}, not {states}: {whole.experiment.reason}")
