@@ -39,6 +39,7 @@ from federation_member.orders.progress import Progress
 from federation_member.orders.renewal import Renewal, first_due
 from federation_member.orders.scheduler import Scheduler, World
 from federation_member.orders.segments.embedder import Embedder
+from federation_member.orders.segments.operate import Operator
 from federation_member.orders.segments.plan import lent_kinds
 from federation_member.orders.store import OrderStore, due_before, last_event, waiting
 from federation_member.orders.tables import orders
@@ -100,6 +101,7 @@ class Engine:
         self._access = access
         access.connect(lambda name: self._wake_lease(ACCOUNT + name, clock()))
         self._inspection = Inspection(db, access, middleware, lambda: self._me.offer)
+        self.operator = Operator(db, self.lending, self._inspection.printed, lambda: self._me.offer)
         self.lenders = Lenders(db, mesh, self.lending, self._inspection, clock)
         self.store = OrderStore(clock, self._order_changed)
         self.progress = Progress(self.store, self.lenders, clock, self._wake_renewal)
@@ -121,6 +123,7 @@ class Engine:
         self.lending.turned_away.connect_own(lambda: self._has_room(own))
         LendingWire(self._db, self.lending, self._tunnels, self.offer).serve(self._mesh)
         self._inspection.serve(self._mesh)
+        self.operator.serve(self._mesh)
         self._mesh.on_peer_alive(lambda peer: self._news_queue.wake(PEER + peer.fedid))
         self._directory.on_change(lambda: self._news_queue.wake(DIRECTORY))
 

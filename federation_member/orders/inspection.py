@@ -81,9 +81,13 @@ class Inspection:
         """The end of what a machine wrote; raises `UnknownLease`, `NotRunning`, `Cannot` or a `MiddlewareError`."""
         lease = running(await self._db.read(lambda conn: leases.load(conn, body.lease_id)), borrower)
         check_console(lease.spec.kind, self._offer().abilities)
+        return Console(text=await self.printed(lease.id))
+
+    async def printed(self, lease_id: str) -> str:
+        """The same of whatever machine of ours; raises `Cannot` or a `MiddlewareError`."""
         if not isinstance(self._middleware, ShowsConsole):
             raise Cannot("This member cannot show consoles any more.")
-        return Console(text=last_of(printable(await self._in_time(partial(self._middleware.console, lease.id)))))
+        return last_of(printable(await self._in_time(partial(self._middleware.console, lease_id))))
 
     async def quota(self, borrower: Peer, body: QuotaGet) -> QuotaView:
         """What a user may have, has, and everybody has with them; raises `NotAllowed`, `Cannot` or a `MiddlewareError`."""

@@ -9,6 +9,7 @@ is harmless. Operations (borrower → lender unless said otherwise):
 | `lease.release`  | command | LeaseRelease   | LeaseView    | also for a lease never seen: it can then never be created
 | `lease.change`   | command | LeaseChange    | LeaseView    | how it is to be from now on: power, security rules
 | `lease.console`  | query   | LeaseConsole   | Console      | what the machine said last
+| `segment.operate`| query   | Operate        | Operated     | stops, starts, looks at nodes of a segment (protocol/segments.py)
 | `lease.sync`     | query   | LeaseSync      | LeaseSynced  | renews what is named, tells the state of each
 | `lease.changed`  | command | LeaseChanged   | Empty        | lender → borrower
 | `lease.room`     | command | Empty          | Empty        | lender → borrower that it turned away: ask again

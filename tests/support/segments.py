@@ -31,12 +31,13 @@ def piece(*wires: tuple[str, ...], **changes: Any) -> SegmentSpec:
     """A segment of computers on wires; `nodes` are attributes of computers."""
     topology = wired(*wires, **changes.pop("nodes", {}))
     description = topdl.write(topology).decode()
-    hosts = [
-        Host(ip4=str(interface.ip4), names=[computer.name])
-        for computer in topology.computers
-        for interface in computer.interfaces
-    ]
-    return SegmentSpec(testbed="here", description=description, **{"hosts": hosts} | changes)
+    if "hosts" not in changes:
+        changes["hosts"] = [
+            Host(ip4=str(interface.ip4), names=[computer.name])
+            for computer in topology.computers
+            for interface in computer.interfaces
+        ]
+    return SegmentSpec(testbed="here", description=description, **changes)
 
 
 def connector(*wires: str, active: bool, name: str = "fartunnel0") -> ConnectorSpec:

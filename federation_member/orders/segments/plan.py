@@ -25,6 +25,7 @@ from fedkit.protocol.lending import ComputeSpec, NetworkSpec, Offer
 from fedkit.protocol.segments import Connection, ConnectorSpec, SegmentSpec
 from fedkit.topology.model import Computer, FailureAction
 
+NODE = "node/"  # before a computer's name, in the name of its part
 PARTS = frozenset({"compute", "network"})
 LABEL_LIMIT = 63  # characters of a lease's name
 _UNUSUAL = re.compile(r"[^a-z0-9]+")
@@ -63,7 +64,7 @@ def network_part(substrate: str) -> str:
 
 def node_part(name: str) -> str:
     """What a computer's lease is called."""
-    return f"node/{name}"
+    return NODE + name
 
 
 def portal_part(connector: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from federation_member.orders.leases import LIVE, Lease
-from federation_member.orders.segments.plan import Child, portal_part
+from federation_member.orders.segments.plan import NODE, Child, portal_part
 from federation_member.orders.segments.state import SegmentState, yet_to_come
 from federation_member.usage.model import Sizes, sizes_of
 from fedkit.portal.script import TUNNEL
@@ -31,7 +31,7 @@ def summarize(spec: SegmentSpec, state: SegmentState, wanted: list[Child], child
     """Put together what the leases in `children` (by id) say of what is `wanted`."""
     pairs = [(child, children.get(child.id)) for child in wanted]
     by_part = {child.part: lease for child, lease in pairs}
-    nodes = {part.removeprefix("node/"): lease for part, lease in by_part.items() if part.startswith("node/")}
+    nodes = {part.removeprefix(NODE): lease for part, lease in by_part.items() if part.startswith(NODE)}
     info = SegmentInfo(
         nodes=[_node(name, lease) for name, lease in nodes.items()],
         portals=[_portal(one, state, by_part.get(portal_part(one.name))) for one in spec.connectors],
