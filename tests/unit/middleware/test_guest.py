@@ -178,7 +178,7 @@ class TestBelongings:
             {"tunnel": dataclasses.replace(TUNNEL, user="-v")},
             {"tunnel": dataclasses.replace(TUNNEL, host_key="ssh-ed25519 AAAA\n* ssh-ed25519 BBBB")},
         ],
-        ids=str,
+        ids=lambda wrong: next(iter(wrong)),
     )
     def test_no_second_line_and_no_second_word(self, wrong: dict[str, Any]) -> None:
         with pytest.raises(UnusableSpec):
