@@ -102,7 +102,7 @@ class Engine:
         access.connect(lambda name: self._wake_lease(ACCOUNT + name, clock()))
         self._inspection = Inspection(db, access, middleware, lambda: self._me.offer)
         self.operator = Operator(db, self.lending, self._inspection.printed, lambda: self._me.offer)
-        self.lenders = Lenders(db, mesh, self.lending, self._inspection, clock)
+        self.lenders = Lenders(db, mesh, self.lending, self._inspection, self.operator, clock)
         self.store = OrderStore(clock, self._order_changed)
         self.progress = Progress(self.store, self.lenders, clock, self._wake_renewal)
         self.scheduler = Scheduler(

@@ -25,6 +25,7 @@ from fedkit.protocol.lending import (
     TunnelClose,
     TunnelOpen,
 )
+from fedkit.protocol.segments import Operate, Operated
 from fedkit.store import Database, Tx
 
 ANSWER_WITHIN = timedelta(seconds=2.5)  # a candidate that takes longer costs the order its turn there
@@ -64,11 +65,21 @@ class Teller(Protocol):
         """What a user may have and has."""
 
 
+class Operating(Protocol):
+    """What this member does to nodes of segments; see `segments/operate.py`."""
+
+    async def operate(self, borrower: Peer, body: Operate) -> Operated:
+        """Do something to nodes."""
+
+
 class Lenders:
     """All members as lenders."""
 
-    def __init__(self, db: Database, mesh: Mesh, own: Lender, teller: Teller, clock: Clock) -> None:
+    def __init__(
+        self, db: Database, mesh: Mesh, own: Lender, teller: Teller, operating: Operating, clock: Clock
+    ) -> None:
         self._teller = teller
+        self._operating = operating
         self._db = db
         self._mesh = mesh
         self._own = own
@@ -146,3 +157,9 @@ class Lenders:
         if self.is_own(peer):
             return await self._teller.quota(peer, body)
         return await self._mesh.ask(peer, "quota.get", body, QuotaView, timeout=QUESTION_TIMEOUT)
+
+    async def operate(self, peer: Peer, body: Operate) -> Operated:
+        """Do something to nodes of a segment; raises as `console` does."""
+        if self.is_own(peer):
+            return await self._operating.operate(peer, body)
+        return await self._mesh.ask(peer, "segment.operate", body, Operated, timeout=QUESTION_TIMEOUT)

@@ -35,6 +35,7 @@ from federation_member.credentials.revoking import Revoking
 from federation_member.credentials.service import Credentials
 from federation_member.directory.revocations import Revocations
 from federation_member.experiments.service import Experiments
+from federation_member.middleware.contract import Middleware
 from federation_member.orders import leases
 from federation_member.orders.candidates import KnownMember
 from federation_member.orders.leases import held
@@ -164,6 +165,7 @@ class Member:
         self.cloud = cloud
         self.policy = policy
         self.tunnel_server: Peer | None = None
+        self.real: Callable[[], Middleware] | None = None  # makes one that is more than memory
         self.running = False
         self.users: dict[str, tuple[str, ...]] = {"alice": ("project",), "bob": ("project",)}
 
@@ -181,7 +183,7 @@ class Member:
         clock = self.federation.clock
         self.mesh = MeshNode(self.key, self.address, self.db, link, clock, chance=random.Random(1))
         self.directory = FakeDirectory(self.federation, self.name)
-        self.middleware = FakeMiddleware(self.cloud)
+        self.middleware = cast(FakeMiddleware, self.real()) if self.real else FakeMiddleware(self.cloud)
         self.world = World(self.key, self.address)
         self.world.set_policy(Policy.parse(self.policy, self.name), clock())
         self.access = Controller(self.world, clock)
@@ -334,11 +336,13 @@ class Federation:
         *,
         lends: str = EVERYTHING,
         tunnel_server: Peer | None = None,
+        real: Callable[[], Middleware] | None = None,
     ) -> Member:
         """Start a member that everybody knows; it lends to all unless told otherwise."""
         url = next(self._urls) if self._urls else f"sqlite:///{self.folder / name}.db"
         member = Member(self, name, url, cloud or Cloud(), lends)
         member.tunnel_server = tunnel_server
+        member.real = real
         self.members.append(member)
         self.entries[member.name] = Entry(member.key.fedid, member.name, member.address, Offer())
         await member.start()

@@ -13,6 +13,7 @@ from fedkit.portal.script import TUNNEL
 from fedkit.protocol.lending import LeaseState, Power
 from fedkit.protocol.segments import ConnectorSpec, NodeInfo, NodeStatus, PortalInfo, SegmentInfo, SegmentSpec
 
+SSH = "ssh"  # the name of the tunnel that every machine has
 REASON_LIMIT = 512  # characters of one node's
 
 
@@ -49,11 +50,14 @@ def summarize(spec: SegmentSpec, state: SegmentState, wanted: list[Child], child
 
 def _node(name: str, lease: Lease | None) -> NodeInfo:
     instance = None if lease is None else lease.instance
+    ssh = None if lease is None else next((one for one in lease.tunnels if one.name == SSH), None)
     return NodeInfo(
         name=name,
         status=_status(lease),
         reason="" if lease is None else lease.reason[:REASON_LIMIT],
         address=None if instance is None else instance.address,
+        host=None if ssh is None else ssh.host,
+        port=None if ssh is None else ssh.port,
         user=None if instance is None else instance.user,
         host_keys=[] if instance is None else instance.host_keys,
     )
