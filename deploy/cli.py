@@ -17,6 +17,7 @@ from deploy.commands import (
     audit,
     config,
     credentials,
+    experiments,
     federation,
     ids,
     login,
@@ -64,7 +65,7 @@ app.add_typer(processes.member, name="member")
 app.add_typer(processes.rendezvous, name="rendezvous")
 app.add_typer(processes.tunnel_server, name="tunnel-server")
 app.add_typer(topology.app, name="topology")
-app.add_typer(topology.experiment, name="experiment")
+app.add_typer(experiments.app, name="experiment")
 app.add_typer(lab.app, name="demo")
 
 

@@ -91,6 +91,7 @@ async def open_member(
         accounts = Accounts(db, clock, on_change=credentials.look)
         services = Services(
             orders,
+            experiments,
             directory,
             accounts,
             SignIn(accounts, providers),

@@ -41,6 +41,10 @@ experiment = typer.Typer(
     fed experiment split exp.ns --to ns2 --testbed ucb > ucb.ns
 
     fed experiment picture exp.ns > exp.svg
+
+    fed experiment create exp.ns --map deter=site-a.test --map ucb=site-b.test --follow
+
+    fed experiment terminate exp --follow
 """,
 )
 

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated
 
@@ -23,6 +23,11 @@ from fedkit.topology.services import LINE_LIMIT
 
 TEXT_LIMIT = 256 * 1024  # characters of a description, or of a file that comes with it
 FILES_LIMIT = 16
+FIRST, LAST = (
+    datetime(2000, 1, 1, tzinfo=UTC),
+    datetime(9000, 1, 1, tzinfo=UTC),
+)  # what is certainly a mistake is refused
+Moment = Annotated[AwareDatetime, Field(ge=FIRST, le=LAST)]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")]
 
 
@@ -71,7 +76,7 @@ class NewExperiment(BaseModel):
         default_factory=list, max_length=64, description="name:exporters:importers:attribute=value;…"
     )
     ssh_keys: list[SshKey] = Field(default_factory=list, max_length=32, description="who may enter its nodes")
-    valid_until: AwareDatetime | None = Field(default=None, description="terminated at this time")
+    valid_until: Moment | None = Field(default=None, description="terminated at this time")
 
 
 @dataclass(frozen=True)

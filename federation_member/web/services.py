@@ -14,6 +14,7 @@ from federation_member.access.log import AuditLog
 from federation_member.accounts.service import Accounts
 from federation_member.accounts.signing_in import SignIn
 from federation_member.credentials.service import Credentials
+from federation_member.experiments.service import Experiments
 from federation_member.orders.candidates import KnownMember
 from federation_member.orders.model import Explanation, NewOrder, Order, OrderEvent, OrderKind, OrderState, User
 from federation_member.orders.operations import OrderChange, QuotaAt
@@ -87,6 +88,7 @@ class Services:
     """All of it, as every handler sees it."""
 
     orders: Orders
+    experiments: Experiments
     federation: Federation
     accounts: Accounts
     sign_in: SignIn

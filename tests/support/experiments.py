@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
+from federation_member.access.controller import Controller
+from federation_member.access.world import World
+from federation_member.credentials.identities import HomeIdentities
 from federation_member.experiments.model import FINAL, NewExperiment, State, Whole
+from federation_member.experiments.service import Experiments
 from federation_member.middleware.contract import ComputeRequest
+from federation_member.orders.candidates import KnownMember
+from federation_member.orders.picker import RoundRobinPicker
+from federation_member.orders.service import OrderService
+from fedkit.clock import now
+from fedkit.identity.keys import PrivateKey
+from fedkit.mesh.node import MeshNode
 from fedkit.portal.script import TUNNEL
+from fedkit.protocol.lending import Offer
+from fedkit.store import Database
 from fedkit.topology import topdl
 from tests.support.fake_tunnel_server import FakeTunnelServer
 from tests.support.federation import USER, Federation, Member
@@ -25,6 +38,28 @@ def line(*testbeds: str, **changes: Any) -> NewExperiment:
         attributes[name] = attributes.get(name, {}) | more
     topology = wired(*(wires or [("n0",)]), **attributes)
     return NewExperiment(**{"name": "line", "description": topdl.write(topology).decode()} | changes)
+
+
+class Nobody:
+    """A directory of nobody."""
+
+    def members(self) -> list[KnownMember]:
+        """None."""
+        return []
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """It never does."""
+
+    def set_offer(self, offer: Offer) -> None:
+        """Nobody hears it."""
+
+
+def idle_experiments(db: Database, mesh: MeshNode, key: PrivateKey) -> Experiments:
+    """Those of a member that knows nobody, and where nothing works on them."""
+    access = Controller(World(key, mesh.me.address), now)
+    identities = HomeIdentities(key, now)
+    orders = OrderService(db, mesh, Nobody(), None, access, identities, RoundRobinPicker(), now, name="site-a.test")
+    return Experiments(db, orders.engine, identities, now)
 
 
 class Portals:

@@ -3,6 +3,7 @@
 from federation_member.web.routes import (
     audit,
     credentials,
+    experiments,
     federation,
     login,
     meta,
@@ -21,6 +22,7 @@ ALL: tuple[Route, ...] = (
     *login.routes,
     *orders.routes,
     *operations.routes,
+    *experiments.routes,
     *credentials.routes,
     *federation.routes,
     *audit.routes,

@@ -32,6 +32,7 @@ from fedkit.protocol.lending import Flavour, Image, Offer
 from fedkit.protocol.rendezvous import Announcement
 from fedkit.service import HttpServer
 from fedkit.store import Database
+from tests.support.experiments import idle_experiments
 from tests.support.memory_network import MemoryNetwork
 from tests.support.order_book import OrderBook
 
@@ -98,6 +99,7 @@ async def open_site(
         revoking = Revoking(db, mesh, MEMBER_KEY, None, now, lambda _tx, _list: True)
         services = Services(
             orders=site.book,
+            experiments=idle_experiments(db, mesh, MEMBER_KEY),
             federation=TwoSites(),
             accounts=site.accounts,
             sign_in=SignIn(site.accounts, providers or {}),

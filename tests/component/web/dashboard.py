@@ -41,6 +41,7 @@ async def dashboard(member: Member, providers: Mapping[str, IdentityProvider] | 
     """Serve a member's dashboard; yields its address. `olga` is its operator, `ulf` a user."""
     services = Services(
         orders=member.orders,
+        experiments=member.experiments,
         federation=Known(member.directory),
         accounts=member.accounts,
         sign_in=SignIn(member.accounts, providers or {}),

@@ -1,0 +1,287 @@
+"""The part of `fed experiment` that asks a member: create, list, show, topology, log, grant, renew, terminate."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from deploy.commands.client import Client, segment
+from deploy.commands.errors import NotFulfilled, Refused, TimedOut, UnusableFile, UnusableOption
+from deploy.commands.order_specs import read_keys, read_text
+from deploy.commands.output import Format, OutputOption, say, show
+from deploy.commands.topology import NONE, FileArgument, FromOption, WithOption, experiment
+
+PAUSE = 0.5  # seconds between two looks at an experiment's log
+ENDED = frozenset({"terminated", "failed"})
+MOMENTS = ["%Y-%m-%dT%H:%M:%S%z"]
+COLUMNS = {
+    "id": "id",
+    "name": "name",
+    "state": "state",
+    "reason": "reason",
+    "created": "created",
+    "ends": "valid_until",
+}
+RECORD = COLUMNS | {"project": "project", "user": "user", "fedid": "fedid"}
+NODE_COLUMNS = {name: name for name in ("testbed", "member", "node", "state", "address", "reason")}
+LOG_COLUMNS = {"at": "at", "state": "state", "code": "code", "reason": "reason"}
+
+app = experiment  # the whole group: what needs the description alone stands in topology.py
+
+ExperimentArgument = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="Its name, or its id.")]
+CredentialOption = Annotated[
+    list[Path], typer.Option("--credential", help="What lets you operate somebody else's; repeatable.")
+]
+FollowOption = Annotated[bool, typer.Option("--follow", "-f", help="Tell each step until it is done.")]
+TimeoutOption = Annotated[float, typer.Option(help="Seconds that --follow waits.", min=0)]
+UntilOption = Annotated[datetime | None, typer.Option("--until", help="It ends by itself then.", formats=MOMENTS)]
+
+
+@experiment.command()
+def create(
+    file: FileArgument,
+    name: Annotated[str | None, typer.Option(help="What you call it; else what FILE is called.")] = None,
+    mapping: Annotated[
+        list[str] | None, typer.Option("--map", help="TESTBED=MEMBER: who lends what a testbed runs; repeatable.")
+    ] = None,
+    places: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--place", help="Put computers that name no testbed here: TESTBED, or TESTBED=MACHINES at most; repeatable."
+        ),
+    ] = None,
+    services: Annotated[
+        list[str] | None, typer.Option("--service", help="name:exporters:importers:attribute=value;… Repeatable.")
+    ] = None,
+    portals: Annotated[int, typer.Option(min=1, max=64, help="Portals between two testbeds, at most.")] = 1,
+    ssh_key: Annotated[list[Path] | None, typer.Option("--ssh-key", help="Public key file; may be repeated.")] = None,
+    project: Annotated[str | None, typer.Option(help="One of your projects; the default one otherwise.")] = None,
+    until: UntilOption = None,
+    key: Annotated[Path | None, typer.Option("--key", help="Write the experiment's own key to this new file.")] = None,
+    source: FromOption = None,
+    sent: WithOption = NONE,
+    follow: FollowOption = False,
+    timeout: TimeoutOption = 600,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Split FILE over testbeds, have all pieces promised, start and join them.
+
+    Example: `fed experiment create exp.ns --map deter=site-a.test --map ucb=site-b.test --follow`
+    """
+    body: dict[str, Any] = {
+        "name": name or _name_of(file),
+        "description": read_text(file),
+        "file": _file_name(file),
+        "form": None if source is None else source.value,
+        "files": {path.name: read_text(path) for path in sent},
+        "members": dict(_pair(text) for text in mapping or ()),
+        "places": dict(_place(text) for text in places or ()),
+        "services": services or [],
+        "portals": portals,
+        "ssh_keys": [line for path in ssh_key or () for line in read_keys(path)],
+        "project": project,
+        "valid_until": until.isoformat() if until else None,
+    }
+    handle = None if key is None else _new_file(key)
+    client = Client.of_this_user()
+    made = _make(client, body)
+    private = made.pop("private_key")
+    if handle is not None:
+        with os.fdopen(handle, "w") as written:
+            written.write(private)
+    say(f"{made['id']}: {made['state']}: {made['reason']}")
+    shown = _follow(client, made["id"], "active", timeout, []) if follow else made
+    _show_one(shown, output)
+
+
+@experiment.command("list")
+def list_(
+    all_: Annotated[bool, typer.Option("--all", "-a", help="Ended ones too.")] = False,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """List your experiments, newest first.
+
+    Example: `fed experiment list -o json`
+    """
+    found = Client.of_this_user().get("/experiments")["items"]
+    show([one for one in found if all_ or one["state"] not in ENDED], output, COLUMNS)
+
+
+@experiment.command("show")
+def show_(name: ExperimentArgument, credential: CredentialOption = NONE, output: OutputOption = Format.TABLE) -> None:
+    """Show an experiment with its nodes and portals.
+
+    Example: `fed experiment show EXPERIMENT`
+    """
+    _show_one(_ask(Client.of_this_user(), name, "", credential), output)
+
+
+@experiment.command()
+def topology(
+    name: ExperimentArgument,
+    credential: CredentialOption = NONE,
+) -> None:
+    """Write the topology of an experiment as JSON, addresses and testbeds included.
+
+    Example: `fed experiment topology EXPERIMENT`
+    """
+    found = _ask(Client.of_this_user(), name, "/topology", credential)
+    print(json.dumps(found, indent=2, ensure_ascii=False))
+
+
+@experiment.command()
+def log(name: ExperimentArgument, credential: CredentialOption = NONE, output: OutputOption = Format.TABLE) -> None:
+    """Show what happened to an experiment, oldest first.
+
+    Example: `fed experiment log EXPERIMENT`
+    """
+    show(_ask(Client.of_this_user(), name, "/log", credential)["items"], output, LOG_COLUMNS)
+
+
+@experiment.command()
+def grant(
+    name: ExperimentArgument,
+    principal: Annotated[str, typer.Argument(metavar="FEDID", help="Of who may operate it: `fed id show`.")],
+    until: Annotated[datetime, typer.Option("--until", help="Until then.", formats=MOMENTS)],
+) -> None:
+    """Let somebody operate your experiment; the credential that you give them goes to stdout.
+
+    They keep it with `fed credentials add`, or name it with --credential.
+
+    Example: `fed experiment grant EXPERIMENT FEDID --until 2027-01-31T12:00:00+00:00 > for-bob.cred`
+    """
+    body = {"principal": principal, "expires": until.isoformat()}
+    print(Client.of_this_user().post(f"/experiments/{segment(name)}/grants", body)["credential"])
+
+
+@experiment.command()
+def renew(
+    name: ExperimentArgument,
+    until: UntilOption = None,
+    credential: CredentialOption = NONE,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Let an experiment end at another time, or not by itself.
+
+    Example: `fed experiment renew EXPERIMENT --until 2027-01-31T12:00:00+00:00`
+    """
+    body = {"valid_until": until.isoformat() if until else None}
+    path = f"/experiments/{segment(name)}/renew"
+    _show_one(Client.of_this_user().post(path, body, _headers(credential)), output)
+
+
+@experiment.command()
+def terminate(
+    name: ExperimentArgument,
+    credential: CredentialOption = NONE,
+    follow: FollowOption = False,
+    timeout: TimeoutOption = 600,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Give back everything that an experiment holds. Repeating is harmless.
+
+    Example: `fed experiment terminate EXPERIMENT --follow`
+    """
+    client = Client.of_this_user()
+    shown = client.request("DELETE", f"/experiments/{segment(name)}", headers=_headers(credential))
+    _show_one(_follow(client, shown["id"], "terminated", timeout, credential) if follow else shown, output)
+
+
+def _make(client: Client, body: dict[str, Any]) -> dict[str, Any]:
+    """Ask for it; of a bad description every error is told, the first one by the refusal itself."""
+    try:
+        made: dict[str, Any] = client.post("/experiments", body)
+    except Refused as refusal:
+        for problem in refusal.details.get("errors", [])[1:]:
+            say(f"{problem['file']}:{problem['line']}: {problem['message']} [{problem['code']}]")
+        raise
+    return made
+
+
+def _follow(client: Client, wanted: str, until: str, timeout: float, credential: Sequence[Path]) -> dict[str, Any]:
+    """Tell the log's new lines until the experiment is in a state; raises `TimedOut`, or `NotFulfilled` if it ended."""
+    deadline = time.monotonic() + timeout
+    told = 0
+    while True:
+        shown: dict[str, Any] = _ask(client, wanted, "", credential)
+        for line in _ask(client, wanted, "/log", credential)["items"]:
+            if line["number"] > told:
+                told = line["number"]
+                say(f"{line['at']} {line['state']}: {line['reason']}")
+        if shown["state"] == until:
+            return shown
+        if shown["state"] in ENDED:
+            raise NotFulfilled(f"The experiment {shown['name']} is {shown['state']}: {shown['reason']}")
+        if time.monotonic() > deadline:
+            raise TimedOut(f"The experiment is {shown['state']} after {timeout:g} s, not {until}: {shown['reason']}")
+        time.sleep(PAUSE)
+
+
+def _ask(client: Client, name: str, part: str, credential: Sequence[Path]) -> Any:
+    return client.request("GET", f"/experiments/{segment(name)}{part}", headers=_headers(credential))
+
+
+def _headers(credential: Sequence[Path]) -> dict[str, str]:
+    shown = [read_text(path).strip() for path in credential]
+    return {"Experiment-Credential": ", ".join(shown)} if shown else {}
+
+
+def _show_one(shown: dict[str, Any], output: Format) -> None:
+    show(shown, output, RECORD)
+    rows = [
+        {"testbed": part["testbed"], "member": part["member"]} | row
+        for part in shown["segments"]
+        for row in (*map(_node_row, part["nodes"]), *map(_portal_row, part["portals"]))
+    ]
+    if output is Format.TABLE and rows:
+        show(rows, output, NODE_COLUMNS)
+
+
+def _node_row(node: dict[str, Any]) -> dict[str, Any]:
+    return {"node": node["name"], "state": node["status"], "address": node["address"], "reason": node["reason"]}
+
+
+def _portal_row(portal: dict[str, Any]) -> dict[str, Any]:
+    address = f"{portal['host']}:{portal['port']}" if portal["host"] else None
+    state = "joined" if portal["joined"] else portal["status"]
+    return {"node": portal["connector"], "state": state, "address": address, "reason": portal["reason"]}
+
+
+def _name_of(file: Path) -> str:
+    """What an experiment is called whose file is called so."""
+    letters = "".join(c if c.isascii() and c.isalnum() else "-" for c in file.stem.lower()).strip("-")[:63]
+    return letters.strip("-") or "experiment"
+
+
+def _file_name(file: Path) -> str:
+    letters = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "_" for c in file.name)[:128]
+    return letters.lstrip(".-") or "experiment"
+
+
+def _pair(text: str) -> tuple[str, str]:
+    testbed, _, member = text.partition("=")
+    if not testbed or not member:
+        raise UnusableOption(f"--map wants TESTBED=MEMBER, such as deter=site-a.test; {text!r} is not.")
+    return testbed, member
+
+
+def _place(text: str) -> tuple[str, int | None]:
+    testbed, equals, machines = text.partition("=")
+    if not testbed or (equals and not machines.isdecimal()):
+        raise UnusableOption(f"--place wants TESTBED or TESTBED=MACHINES, such as deter=20; {text!r} is neither.")
+    return testbed, int(machines) if equals else None
+
+
+def _new_file(path: Path) -> int:
+    """A file that was not there and only its owner reads; raises `UnusableFile` before anything is asked for."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise UnusableFile(f"{path} cannot be made: {error.strerror}.") from error

@@ -1,0 +1,142 @@
+"""What the API shows of experiments."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from federation_member.experiments.joining import info_of
+from federation_member.experiments.model import Event, Experiment, Segment, State, Whole
+from federation_member.orders.model import OrderState
+from federation_member.web.views import View
+from fedkit.protocol.segments import NodeInfo, PortalInfo
+
+
+class ExperimentView(View):
+    """An experiment. While it is `terminating`, code and reason say why; `failed` is an end, and leaves nothing."""
+
+    id: str
+    name: str
+    project: str
+    user: str
+    state: State
+    code: str
+    reason: str
+    fedid: str = Field(description="the experiment's own; its key says who may operate it")
+    created: datetime
+    changed: datetime
+    valid_until: datetime | None
+
+
+class ExperimentList(View):
+    """The caller's own, newest first."""
+
+    items: list[ExperimentView]
+
+
+class SegmentPart(View):
+    """The piece of one testbed."""
+
+    testbed: str
+    order: str
+    member: str | None
+    state: OrderState | None
+    code: str
+    reason: str
+    nodes: list[NodeInfo]
+    portals: list[PortalInfo]
+
+
+class WholeView(ExperimentView):
+    """An experiment with its pieces."""
+
+    segments: list[SegmentPart]
+
+
+class MadeView(WholeView):
+    """A new one; its key is not shown again."""
+
+    credential: str = Field(description="compact: by which its owner may operate it, wherever they are")
+    private_key: str = Field(description="of the experiment itself, PEM: whoever has it may let others operate it")
+
+
+class GrantView(View):
+    """What lets somebody operate an experiment."""
+
+    principal: str
+    expires: datetime
+    credential: str
+
+
+class ExperimentEventView(View):
+    """One line of an experiment's log."""
+
+    number: int
+    at: datetime
+    state: State
+    code: str
+    reason: str
+
+
+class ExperimentLog(View):
+    """What happened, oldest first."""
+
+    items: list[ExperimentEventView]
+
+
+class TopologyView(View):
+    """What the experiment looks like, as `fed topology convert --to json` writes it."""
+
+    computers: list[dict[str, Any]]
+    substrates: list[dict[str, Any]]
+    services: list[dict[str, Any]]
+    routing: str | None
+
+
+def experiment_view(experiment: Experiment) -> ExperimentView:
+    """Show one without its pieces."""
+    return ExperimentView(**_fields(experiment))
+
+
+def whole_view(whole: Whole) -> WholeView:
+    """Show one with its pieces."""
+    return WholeView(**_fields(whole.experiment), segments=[_segment(segment) for segment in whole.segments])
+
+
+def event_view(event: Event) -> ExperimentEventView:
+    """Show a line of a log."""
+    return ExperimentEventView(
+        number=event.number, at=event.at, state=event.state, code=event.code, reason=event.reason
+    )
+
+
+def _fields(experiment: Experiment) -> dict[str, Any]:
+    return {
+        "id": experiment.id,
+        "name": experiment.name,
+        "project": experiment.owner.project,
+        "user": experiment.owner.name,
+        "state": experiment.state,
+        "code": experiment.code,
+        "reason": experiment.reason,
+        "fedid": experiment.fedid,
+        "created": experiment.created,
+        "changed": experiment.changed,
+        "valid_until": experiment.valid_until,
+    }
+
+
+def _segment(segment: Segment) -> SegmentPart:
+    order, info = segment.order, info_of(segment.order)
+    return SegmentPart(
+        testbed=segment.testbed,
+        order=segment.order_id,
+        member=None if order is None else order.member,
+        state=None if order is None else order.state,
+        code="" if order is None else order.code,
+        reason="" if order is None else order.reason,
+        nodes=info.nodes,
+        portals=info.portals,
+    )

@@ -1,0 +1,174 @@
+"""Experiments: make, look at, grant, renew and terminate them.
+
+Whoever is not the owner shows a credential of the experiment's in a header, or keeps it here (`POST /credentials`).
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field
+
+from federation_member.errors import NotYourProject
+from federation_member.experiments.errors import (
+    HasEnded,
+    NameTaken,
+    NotGranted,
+    NothingToRun,
+    TooLarge,
+    UnknownExperiment,
+    UnusableMapping,
+)
+from federation_member.experiments.model import Moment, NewExperiment
+from federation_member.web.experiment_views import (
+    ExperimentList,
+    ExperimentLog,
+    GrantView,
+    MadeView,
+    TopologyView,
+    WholeView,
+    event_view,
+    experiment_view,
+    whole_view,
+)
+from federation_member.web.routing import Call, Routes
+from federation_member.web.services import Services
+from fedkit.policy.errors import BadCredential
+from fedkit.protocol.lending import Fedid, Name
+from fedkit.topology.errors import BadDescription
+from fedkit.topology.json_form import topology_as_json
+from fedkit.topology.picture import draw
+from fedkit.topology.placement import CannotPlace
+from fedkit.topology.services import BadService
+from fedkit.topology.split import CannotSplit
+
+CREDENTIALS_SIZE = 4096  # characters of what a header may hold
+SEEING = (UnknownExperiment, NotGranted, BadCredential)
+
+routes = Routes("experiments")
+
+
+class ExperimentPath(BaseModel):
+    """Which experiment."""
+
+    experiment: Name = Field(description="its id, or the name that the caller gave it")
+
+
+class CredentialHeader(BaseModel):
+    """What lets somebody else than the owner operate it."""
+
+    credentials: str = Field(
+        default="",
+        alias="Experiment-Credential",
+        max_length=CREDENTIALS_SIZE,
+        pattern=r"^[!-~]*(, *[!-~]+)*$",
+        description="compact credentials of the experiment's, with commas between them",
+    )
+
+    @property
+    def shown(self) -> list[str]:
+        """Each by itself."""
+        return [text.strip() for text in self.credentials.split(",") if text.strip()]
+
+
+class NewGrant(BaseModel):
+    """Who may operate an experiment, and until when."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    principal: Fedid
+    expires: Moment
+
+
+class Renewal(BaseModel):
+    """When an experiment ends."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    valid_until: Moment | None = Field(description="none: not by itself")
+
+
+@routes.add(
+    "POST",
+    "/experiments",
+    status=201,
+    makes=("experiment", "$response.body#/id"),
+    errors=(
+        BadDescription,
+        BadService,
+        CannotPlace,
+        CannotSplit,
+        NothingToRun,
+        TooLarge,
+        UnusableMapping,
+        NotYourProject,
+        NameTaken,
+    ),
+)
+async def create_experiment(call: Call[Services], body: NewExperiment) -> MadeView:
+    """Split a description over testbeds and ask for every piece; nothing starts before all are promised.
+
+    What is wrong with the description stands in the details of the answer, each with file, line and code.
+    """
+    whole, grant, key = await call.services.experiments.create(call.user, body)
+    shown = whole_view(whole).model_dump()
+    return MadeView.model_validate(shown | {"credential": grant.credential, "private_key": key.pem.decode()})
+
+
+@routes.add("GET", "/experiments")
+async def list_experiments(call: Call[Services]) -> ExperimentList:
+    """List the caller's own experiments, newest first."""
+    found = await call.services.experiments.page(call.user)
+    return ExperimentList(items=[experiment_view(experiment) for experiment in found])
+
+
+@routes.add("GET", "/experiments/{experiment}", errors=SEEING)
+async def get_experiment(call: Call[Services], path: ExperimentPath, headers: CredentialHeader) -> WholeView:
+    """Show an experiment with its pieces, nodes and portals."""
+    return whole_view(await call.services.experiments.get(call.user, path.experiment, headers.shown))
+
+
+@routes.add("GET", "/experiments/{experiment}/topology", errors=SEEING)
+async def get_experiment_topology(
+    call: Call[Services], path: ExperimentPath, headers: CredentialHeader
+) -> TopologyView:
+    """Show the experiment's topology, addresses and testbeds included."""
+    topology = await call.services.experiments.topology(call.user, path.experiment, headers.shown)
+    return TopologyView.model_validate(topology_as_json(topology))
+
+
+@routes.add("GET", "/experiments/{experiment}/picture", media_type="image/svg+xml", errors=SEEING)
+async def get_experiment_picture(
+    call: Call[Services], path: ExperimentPath, headers: CredentialHeader
+) -> web.StreamResponse:
+    """Draw the experiment: a box for each testbed, portals at its edges."""
+    topology = await call.services.experiments.topology(call.user, path.experiment, headers.shown)
+    return web.Response(text=draw(topology), content_type="image/svg+xml")
+
+
+@routes.add("GET", "/experiments/{experiment}/log", errors=SEEING)
+async def get_experiment_log(call: Call[Services], path: ExperimentPath, headers: CredentialHeader) -> ExperimentLog:
+    """Show what happened to the experiment, oldest first; the newest 1000 lines."""
+    events = await call.services.experiments.log(call.user, path.experiment, headers.shown)
+    return ExperimentLog(items=[event_view(event) for event in events])
+
+
+@routes.add("POST", "/experiments/{experiment}/grants", status=201, errors=(UnknownExperiment, HasEnded))
+async def grant_experiment(call: Call[Services], path: ExperimentPath, body: NewGrant) -> GrantView:
+    """Let somebody operate the caller's experiment until a time: give them the credential."""
+    grant = await call.services.experiments.grant(call.user, path.experiment, body.principal, body.expires)
+    return GrantView(principal=grant.principal, expires=grant.expires, credential=grant.credential)
+
+
+@routes.add("POST", "/experiments/{experiment}/renew", errors=(*SEEING, HasEnded))
+async def renew_experiment(
+    call: Call[Services], path: ExperimentPath, headers: CredentialHeader, body: Renewal
+) -> WholeView:
+    """Let the experiment end at another time."""
+    experiments = call.services.experiments
+    return whole_view(await experiments.renew(call.user, path.experiment, body.valid_until, headers.shown))
+
+
+@routes.add("DELETE", "/experiments/{experiment}", status=202, errors=SEEING)
+async def terminate_experiment(call: Call[Services], path: ExperimentPath, headers: CredentialHeader) -> WholeView:
+    """Give everything back. It is `terminated` once every lender has confirmed that nothing is left. Repeating is harmless."""
+    return whole_view(await call.services.experiments.terminate(call.user, path.experiment, headers.shown))

@@ -1,0 +1,82 @@
+"""`fed experiment` against a whole member that runs all of it itself."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+from federation_member.service import Member
+from fedkit.identity.keys import PrivateKey
+from tests.component.member.test_command_line import Shell
+
+PROGRAM = """
+set ns [new Simulator]
+source tb_compat.tcl
+set a [$ns node]
+set b [$ns node]
+tb-set-node-testbed $a deter
+tb-set-node-testbed $b deter
+set link0 [$ns duplex-link $a $b 100Mb 0ms DropTail]
+$ns rtproto Static
+$ns run
+"""
+
+Site = tuple[Member, str, str]
+
+
+async def test_one_is_created_followed_shown_and_terminated(site: Site, tmp_path: Path) -> None:
+    _member, url, token = site
+    shell = Shell(url, token)
+    program, key = tmp_path / "exp.ns", tmp_path / "exp.key"
+    program.write_text(PROGRAM)
+    mapped = ("--map", "deter=site-a.test")
+    made = await shell("experiment", "create", str(program), *mapped, "--key", str(key), "--follow", "-o", "json")
+    assert (made.status, made.data["state"]) == (0, "active"), made.err
+    assert "allocating" in made.err
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert PrivateKey.load(key).fedid == made.data["fedid"]
+    shown = await shell("experiment", "show", "exp")
+    assert [line.split()[:4] for line in shown.out.splitlines()[-2:]] == [
+        ["deter", "site-a.test", "a", "running"],
+        ["deter", "site-a.test", "b", "running"],
+    ]
+    topology = await shell("experiment", "topology", "exp")
+    assert {computer["name"] for computer in json.loads(topology.out)["computers"]} == {"a", "b"}
+    assert "active" in (await shell("experiment", "log", "exp")).out
+    renewed = await shell("experiment", "renew", "exp", "--until", "2999-01-31T12:00:00+0000", "-o", "json")
+    assert renewed.data["valid_until"].startswith("2999-01-31")
+    assert (await shell("order", "list", "-o", "json")).data == []
+    ended = await shell("experiment", "terminate", "exp", "--follow", "-o", "json")
+    assert (ended.status, ended.data["state"]) == (0, "terminated")
+    assert (await shell("experiment", "list", "-o", "json")).data == []
+
+
+async def test_errors_are_told_with_file_and_line(site: Site, tmp_path: Path) -> None:
+    _member, url, token = site
+    shell = Shell(url, token)
+    program = tmp_path / "exp.ns"
+    program.write_text(PROGRAM.replace("$ns rtproto", "$nobody rtproto"))
+    made = await shell("experiment", "create", str(program))
+    assert (made.status, "exp.ns:9" in made.err, "topology.bad_description" in made.err) == (2, True, True)
+    assert (await shell("experiment", "show", "exp")).status == 1
+
+
+async def test_who_is_granted_it_shows_and_terminates_it(site: Site, tmp_path: Path) -> None:
+    member, url, token = site
+    shell = Shell(url, token)
+    program, credential = tmp_path / "exp.ns", tmp_path / "for-bob.cred"
+    program.write_text(PROGRAM)
+    made = (await shell("experiment", "create", str(program), "--name", "mine", "-o", "json")).data
+    await member.accounts.add("bob", "physics", "correct horse battery")
+    bob = await member.accounts.get("bob")
+    _token, secret = await member.accounts.issue("bob", "test", 1)
+    theirs = Shell(url, secret)
+    assert (await theirs("experiment", "show", made["id"])).status == 1
+    granted = await shell("experiment", "grant", "mine", bob.principal, "--until", "2999-01-31T12:00:00+0000")
+    credential.write_text(granted.out)
+    shown = await theirs("experiment", "show", made["id"], "--credential", str(credential), "-o", "json")
+    assert shown.data["name"] == "mine"
+    assert (await theirs("credentials", "add", str(credential))).status == 0
+    ended = await theirs("experiment", "terminate", made["id"], "--follow", "-o", "json")
+    assert (ended.status, ended.data["state"]) == (0, "terminated"), ended.err
