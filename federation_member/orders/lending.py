@@ -36,6 +36,7 @@ from federation_member.orders.tables import lease_tombstones
 from federation_member.orders.tunnels import SPARE, Tunnels
 from federation_member.orders.wishes import NOTHING
 from fedkit.clock import Clock
+from fedkit.errors import FedError
 from fedkit.identity.names import Name
 from fedkit.mesh.api import Mesh, Peer
 from fedkit.policy import compact
@@ -104,11 +105,11 @@ class Lending:
         name = Name.parse(body.name)
         applicant = Applicant(borrower, name, body.principal, _read(body.credentials))
         flavour = self._fit(body.spec)
-        segment = _segment(body.spec)
         lease_uses.check(tx.conn, borrower, name, body.spec)
         now = self._clock()
         grant = self._grant(tx, applicant, body, flavour, now + timedelta(seconds=body.seconds))
         expires = grant.until
+        segment = self._segment(tx, body)
         lease = Lease(
             id=body.lease_id,
             borrower=borrower,
@@ -152,6 +153,21 @@ class Lending:
             if not refusal.details.get("missing"):  # no credential would help: the count, perhaps
                 self.turned_away.add(applicant.member)
             raise
+
+    def _segment(self, tx: Tx, body: LeaseCreate) -> SegmentState | None:
+        """The state of a new segment; raises `UnusableSegment` or `BadDescription`.
+
+        A description is read for those alone who may have a segment, because that takes time; so its grant goes if it is no use.
+        """
+        if not isinstance(body.spec, SegmentSpec):
+            return None
+        try:
+            check_segment(body.spec)
+        except FedError as error:
+            self._access.release(tx, body.lease_id, error.code, error.message)
+            grants.forget(tx.conn, body.lease_id)
+            raise
+        return SegmentState.begin(body.spec)
 
     def release(self, tx: Tx, borrower: Peer, body: LeaseRelease) -> LeaseView:
         """Begin to take a lease back; one never seen is marked so that it can never be created."""
@@ -443,14 +459,6 @@ def running(lease: Lease | None, borrower: Peer) -> Lease:
     if lease.state is not LeaseState.RUNNING:
         raise NotRunning(f"The lease is {lease.state.value}; only what runs can be changed or looked at.")
     return lease
-
-
-def _segment(spec: AnySpec) -> SegmentState | None:
-    """The state of a new segment; raises `UnusableSegment` or `BadDescription`."""
-    if not isinstance(spec, SegmentSpec):
-        return None
-    check_segment(spec)
-    return SegmentState.begin(spec)
 
 
 def _promised(spec: AnySpec, segment: SegmentState | None) -> Instance | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from federation_member.access import grants
 from federation_member.errors import UnknownLease
 from federation_member.orders import leases
 from federation_member.orders.leases import Lease
@@ -164,13 +165,18 @@ async def test_what_is_not_lent_fails_it_before_long(world: Federation) -> None:
         (piece(("a", "b")).description.replace("<name>a<", "<name>a b<"), "no name"),
     ],
 )
+@pytest.mark.parametrize("where", ["a.test", "b.test"])
 @in_virtual_time
-async def test_what_cannot_be_embedded_is_refused_at_once(world: Federation, description: str, word: str) -> None:
-    a, _b = await world.add("a"), await world.add("b")
+async def test_what_cannot_be_embedded_is_refused_at_once(
+    world: Federation, description: str, word: str, where: str
+) -> None:
+    a, b = await world.add("a"), await world.add("b")
     spec = piece(("a", "b")).model_copy(update={"description": description})
-    (order,) = await a.orders.create(USER, ordered(spec, location="b.test"), None)
+    (order,) = await a.orders.create(USER, ordered(spec, location=where), None)
     order = await a.until(order.id, OrderState.OPEN, lambda order: bool(order.code))
     assert word in order.reason
+    for member in (a, b):
+        assert await member.db.read(grants.active) == []
 
 
 @in_virtual_time
@@ -336,3 +342,15 @@ async def test_a_lender_that_dies_while_it_ends_one_leaves_nothing(world: Federa
     assert b.cloud.misdeeds == []
     await asyncio.sleep(2 * 86400)
     assert await b.book() == set()
+
+
+async def test_a_segment_on_both_databases(world_on_both: Federation) -> None:
+    a, b = await world_on_both.add("a"), await world_on_both.add("b")
+    order = await running(a, b, piece(("a", "b"), connectors=[connector("wire1", active=False)]))
+    await go(a, b, order, Connection(connector="fartunnel0", peer_key=KEY))
+    await a.until(order.id, OrderState.FULFILLED, lambda order: info(order).portals[0].status is NodeStatus.RUNNING)
+    assert len(b.cloud.instances) == 4
+    await a.orders.delete(USER, order.id)
+    await a.until(order.id, OrderState.DELETED)
+    assert b.cloud.instances == {}
+    assert b.cloud.misdeeds == []
