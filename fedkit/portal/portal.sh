@@ -9,16 +9,26 @@ cd /etc/fed/portal || exit 1
 exec >>/var/log/portal.log 2>&1 </dev/null
 [ -e /dev/net/tun ] || mknod /dev/net/tun c 10 200
 
+# make_tap NAME: one that stays while nobody holds it.
+make_tap() {
+    if command -v tunctl >/dev/null; then tunctl -t "$1"; else ip tuntap add dev "$1" mode tap; fi
+}
+
 printf '%s\n' "$PRIVATE_KEY" >key
-number=0
+for switch in /proc/sys/net/bridge/bridge-nf-call-*; do # frames pass as they are, and no packet filter looks at them
+    [ ! -e "$switch" ] || echo 0 >"$switch"
+done
+
+number=0 # the first interface belongs to no crossing
 for tag in $TAGS; do
     number=$((number + 1))
     inside=eth$number
-    [ -e "/sys/class/net/br$tag" ] || ip link add "br$tag" type bridge
-    [ -e "/sys/class/net/tap$tag" ] || ip tuntap add dev "tap$tag" mode tap || tunctl -t "tap$tag"
+    ip link show dev "br$tag" >/dev/null 2>&1 || ip link add "br$tag" type bridge
+    ip link set "br$tag" type bridge mcast_snooping 0 group_fwd_mask 0xfff8 2>/dev/null # only iproute2 knows how
+    ip link show dev "tap$tag" >/dev/null 2>&1 || make_tap "tap$tag"
     ip address flush dev "$inside"
     for port in "$inside" "tap$tag"; do
-        ip link set "$port" master "br$tag" || brctl addif "br$tag" "$port"
+        ip link set "$port" master "br$tag"
         ip link set "$port" up
     done
     ip link set "br$tag" up

@@ -8,7 +8,13 @@ Each crossing has a connection, a tap and a bridge of its own, named by its tag,
 stay in their bridges; a connection that breaks is made anew for ever, and frames wait for it nowhere. The passive end serves the
 peer's key alone, on a port of its own that its machine's tunnel makes reachable; that key opens taps and nothing else.
 
-Needs root, OpenSSH, and `ip` (iproute2's or busybox's). Source of the roles: the seed, federation kit (D58 to D60).
+For the lender: the passive portal's machine has two tunnels, `ssh` (that every machine has) and `TUNNEL`, "portal". The host and
+port of the latter, with the machine's host key, are what the other side's portal must be told.
+
+What a Linux bridge keeps to itself (IEEE 802.1D's reserved group) crosses no portal: STP and LACP anywhere, the rest of them, such
+as LLDP, where `ip` is busybox's.
+
+Needs root, OpenSSH, and `ip` (iproute2's, or busybox's with its `tunctl`). Source of the roles: the seed, federation kit (D58 to D60).
 """
 
 from __future__ import annotations

@@ -20,6 +20,8 @@ from typing import Any
 from federation_member.middleware.containers import ContainersMiddleware
 from federation_member.middleware.containers.cgroups import Cgroups
 from federation_member.middleware.containers.config import ContainersConfig
+from federation_member.middleware.containers.ids import IdSpace
+from federation_member.middleware.containers.runtime import TUN
 from federation_member.middleware.contract import Account
 from fedkit.protocol.lending import Flavour
 from tests.component.middleware.contract import USED_KEYS
@@ -28,6 +30,14 @@ ACCOUNT = Account("tests")
 CLONE_NEWNET = 0x40000000
 GATEWAY = "10.77.0.1"
 FLAVOUR = Flavour(name="tiny", vcpu=1, ram_mb=96, disk_gb=0)
+
+
+def lacks_to_carry() -> str | None:
+    """What a machine that carries frames needs and this process cannot give, as the middleware says it."""
+    ids = IdSpace.of_this_process()
+    if ids.of_machine(1).only_one:
+        return "ids of its own"
+    return None if ids.separate or os.access(TUN, os.R_OK | os.W_OK) else TUN
 
 
 @contextmanager

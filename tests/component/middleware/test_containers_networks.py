@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from federation_member.middleware.containers.ids import IdSpace
 from federation_member.middleware.contract import Middleware, NoCapacity, Owned, UnusableSpec
 from fedkit.protocol.lending import Instance, NetworkSpec
 from tests.component.middleware.contract import compute, eventually, made, net, new_key, plain, running
 from tests.component.middleware.machines import prints, run
-from tests.component.middleware.place import GATEWAY, ContainersSite
+from tests.component.middleware.place import GATEWAY, ContainersSite, lacks_to_carry
 
 EIGHT_MORE = 10
 STRANGE = "02:00:00:00:00:01"
@@ -82,9 +81,9 @@ class TestCarrying:
     """Machines that carry frames."""
 
     @pytest.fixture(autouse=True)
-    def _enough_ids(self) -> None:
-        if IdSpace.of_this_process().of_machine(1).only_one:
-            pytest.skip("a single id")
+    def _can_carry(self) -> None:
+        if (lacking := lacks_to_carry()) is not None:
+            pytest.skip(lacking)
 
     async def test_it_may_make_bridges_and_taps_and_set_routes(
         self, middleware: Middleware, site: ContainersSite
@@ -158,9 +157,9 @@ class TestCarrying:
         assert await site.leftovers() == []
 
 
-async def test_a_single_id_carries_no_frames(middleware: Middleware, site: ContainersSite) -> None:
-    if not IdSpace.of_this_process().of_machine(1).only_one:
-        pytest.skip("there are ids for it")
-    with pytest.raises(UnusableSpec, match="ids of its own"):
+async def test_what_lacks_is_said(middleware: Middleware, site: ContainersSite) -> None:
+    if (lacking := lacks_to_carry()) is None:
+        pytest.skip("nothing lacks")
+    with pytest.raises(UnusableSpec, match=lacking):
         await a_machine(middleware, site, carries_frames=True)
     assert await middleware.list_owned() == []

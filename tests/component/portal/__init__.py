@@ -1,0 +1,1 @@
+"""Portals between networks, with real machines."""

@@ -1,0 +1,119 @@
+"""Portals make one network of two: with OpenSSH, taps and bridges in machines of the `containers` kind."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from federation_member.middleware.contract import Middleware
+from tests.component.middleware.contract import eventually, running
+from tests.component.middleware.machines import run
+from tests.component.middleware.place import GATEWAY, ContainersSite, lacks_to_carry
+from tests.component.portal.crossing import Crossing, Portals, a_crossing, a_listener, a_tunnel_server, hears, join
+from tests.support.tunnel_site import MachineKey, free_range
+
+TAGS = (3, 7)
+SOMEBODY = bytes.fromhex("020000000042")
+NO_IP = b"\xff" * 6 + SOMEBODY + b"\x88\xb5" + b"as it is".ljust(50, b"\0")  # the EtherType is IEEE's for experiments
+NEIGHBOURS = (  # IPv6 from fe80::42 to ff02::1 with eight octets of no protocol
+    bytes.fromhex("333300000001") + SOMEBODY + bytes.fromhex("86dd 60000000 0008 3b ff")
+) + b"".join([ip_address("fe80::42").packed, ip_address("ff02::1").packed, b"as it is"])
+PATIENCE = 90.0  # seconds until a link is there, or there again
+HEARD, NOT_HEARD = 10.0, 1.0  # seconds to wait for a frame
+
+
+@dataclass
+class Joined:
+    """Crossings with their portals."""
+
+    middleware: Middleware
+    crossings: list[Crossing]
+    portals: Portals
+    stack: AsyncExitStack  # holds the tunnel server
+    folder: Path
+    listen: str
+
+    async def meet(self) -> None:
+        """Wait until the machines of all crossings reach one another."""
+        for crossing in self.crossings:
+            await eventually(crossing.meets, PATIENCE)
+            await eventually(partial(crossing.meets, "right"), PATIENCE)
+
+    async def at_portal(self, which: str, command: str) -> str:
+        """What a command prints in a portal."""
+        return await run(getattr(self.portals, which).instance, command, user="root")
+
+
+@pytest.fixture
+async def joined(site: ContainersSite, tmp_path: Path) -> AsyncIterator[Joined]:
+    """Two crossings, by one pair of portals."""
+    if (lacking := lacks_to_carry()) is not None:
+        pytest.skip(lacking)
+    listen = f"{GATEWAY}:{free_range(1).partition('-')[0]}"
+    async with running(site) as middleware, AsyncExitStack() as stack:
+        server = await stack.enter_async_context(a_tunnel_server(tmp_path, listen))
+        key = MachineKey.make(tmp_path)
+        await server.controller.grant(key)
+        crossings = [await a_crossing(middleware, site, tag) for tag in TAGS]
+        portals = await join(middleware, site, server, crossings, key)
+        yield Joined(middleware, crossings, portals, stack, tmp_path, listen)
+        for owned in sorted(await middleware.list_owned(), key=lambda owned: owned.kind):
+            await middleware.delete(owned.key)
+    assert await site.leftovers() == []
+
+
+async def test_two_networks_become_one_and_crossings_stay_apart(joined: Joined) -> None:
+    await joined.meet()
+    one, two = joined.crossings
+    with (
+        a_listener(one.right.bridge) as right,
+        a_listener(two.right.bridge) as other,
+        a_listener(one.left.bridge) as sender,
+    ):
+        for frame in (NO_IP, NEIGHBOURS):
+            sender.send(frame)
+            assert await hears(right, frame, HEARD)
+            assert not await hears(other, frame, NOT_HEARD)
+
+
+async def test_the_link_comes_back(joined: Joined) -> None:
+    await joined.meet()
+    for which in ("active", "passive"):
+        before = await joined.at_portal(which, "pidof ssh")
+        await joined.at_portal(which, "kill -9 $(pidof ssh)")
+        assert await joined.at_portal(which, "pidof ssh") != before
+        await joined.meet()
+
+
+async def test_the_link_comes_back_after_the_tunnel_server(joined: Joined) -> None:
+    await joined.meet()
+    await joined.stack.aclose()
+    assert not await joined.crossings[0].meets()
+    await joined.stack.enter_async_context(a_tunnel_server(joined.folder, joined.listen))
+    await joined.meet()
+
+
+async def test_a_strangers_key_opens_nothing(joined: Joined) -> None:
+    """Nor does the peer's key open anything but its taps."""
+    await joined.meet()
+    port = await joined.at_portal("active", "sed -n 's/^PORT=//p' /etc/fed/user-script")
+    ssh = f"ssh -F none -p {port} -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/tmp/k"
+    assert (
+        await joined.at_portal("active", f"{ssh} -i /etc/fed/portal/key root@{GATEWAY} id 2>/dev/null; echo $?") == "1"
+    )
+    forward = f"{ssh} -i /etc/fed/portal/key -o ExitOnForwardFailure=yes -N -R 7777:localhost:22 root@{GATEWAY}"
+    assert await joined.at_portal("active", f"timeout 10 {forward} 2>/dev/null; echo $?") == "255"
+    strange = "ssh-keygen -q -t ed25519 -N '' -f /tmp/stranger"
+    said = await joined.at_portal("active", f"{strange}; {ssh} -i /tmp/stranger root@{GATEWAY} id 2>&1; echo $?")
+    assert "Permission denied" in said
+    with pytest.raises(OSError, match=r"refused|unreachable|timed out"):
+        socket.create_connection((str(joined.portals.passive.instance.address), 2022), timeout=2)
+    await asyncio.sleep(0)
