@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import subprocess
+from typing import Any
 
 import pytest
 
@@ -29,8 +30,9 @@ def test_the_shell_understands_it() -> None:
 @pytest.mark.parametrize("field", ["peer_key", "host", "host_key"])
 def test_more_than_one_line_is_refused(field: str) -> None:
     config = PortalConfig((3,), "key", "ssh-ed25519 AAAA", "host.test", 2022, "ssh-ed25519 BBBB")
+    said: dict[str, Any] = {field: "one\ntwo"}
     with pytest.raises(ValueError, match="one line"):
-        portal_script(dataclasses.replace(config, **{field: "one\ntwo"}))
+        portal_script(dataclasses.replace(config, **said))
 
 
 def test_a_key_is_not_shown() -> None:
