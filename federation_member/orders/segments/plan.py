@@ -118,7 +118,7 @@ class _Planner:
             flavour=hardware if any(one.name == hardware for one in offer.flavours) else None,
             networks=[self.ids[plug.substrate] for plug in plugs],
             addresses={self.ids[plug.substrate]: plug.address for plug in plugs},
-            carries_frames=bool(routes) or forwards,
+            carries_frames=bool(plugs),  # whoever experiments with a network administers it
             ssh_keys=self.spec.ssh_keys,
             user_data=node_script(script),
         )

@@ -1,0 +1,83 @@
+"""An experiment on real machines: two testbeds, each a segment, whose nodes share a link through portals and a tunnel server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+from federation_member.experiments.model import FINAL, State, Whole
+from federation_member.orders import leases
+from fedkit.identity.keys import PrivateKey
+from fedkit.mesh.api import Peer
+from fedkit.protocol.lending import Instance
+from reverse_tunnel.service import open_tunnel_server
+from tests.component.middleware.conftest import base, site
+from tests.component.middleware.contract import PUBLIC_KEY, eventually
+from tests.component.middleware.machines import prints
+from tests.component.middleware.place import GATEWAY, ContainersSite
+from tests.support.experiments import line
+from tests.support.federation import USER, Federation, Member
+from tests.support.policies import rule
+from tests.support.tunnel_site import TUNNEL_ADDRESS, free_range, write_config
+
+__all__ = ["base", "site"]
+
+MAKING = 180.0  # seconds that all of it may take on a busy machine
+ASK = "until ping -c 1 -w 1 n1; do sleep 1; done; echo reached >/tmp/reached"
+
+
+@asynccontextmanager
+async def lender(world: Federation, site: ContainersSite, folder: Path) -> AsyncIterator[Member]:
+    """A member whose machines are real, and so is its tunnel server."""
+    tunnel = {"listen": f"{GATEWAY}:0", "host": GATEWAY, "address": GATEWAY, "bind": GATEWAY, "ports": free_range(20)}
+    key = PrivateKey.load(write_config(folder, ["0" * 40], tunnel=tunnel).identity.key)
+    a = await world.add(
+        "a",
+        lends=rule("all", "*/*/*", account="tests"),
+        tunnel_server=Peer(key.fedid, TUNNEL_ADDRESS),
+        real=site.middleware,
+    )
+    config = write_config(folder, [a.key.fedid], tunnel=tunnel)
+    async with open_tunnel_server(config, world.network.link(TUNNEL_ADDRESS), world.clock):
+        yield a
+
+
+async def is_in(member: Member, wanted: str, state: State) -> bool:
+    """Whether an experiment has come so far."""
+    whole: Whole = await member.experiments.get(USER, wanted)
+    assert whole.experiment.state is state or whole.experiment.state not in FINAL, whole.experiment.reason
+    return whole.experiment.state is state
+
+
+async def node(member: Member, whole: Whole, name: str) -> Instance:
+    """The machine that a node is."""
+    for segment in whole.segments:
+        assert segment.order is not None
+        found = await member.db.read(partial(leases.children, parent=str(segment.order.lease_id)))
+        for child in found.values():
+            if child.part == f"node/{name}" and child.instance is not None:
+                return child.instance
+    raise AssertionError(f"there is no node {name}")
+
+
+async def test_two_testbeds_are_one_network(site: ContainersSite, tmp_path: Path) -> None:
+    folder = tmp_path / "tunnel"
+    folder.mkdir()
+    async with Federation(tmp_path) as world, lender(world, site, folder) as a:
+        new = line(
+            "left",
+            "right",
+            nodes={"n0": {"startup": ASK}},
+            members={"left": "a.test", "right": "a.test"},
+            ssh_keys=[PUBLIC_KEY],
+        )
+        made, _grant, _key = await a.experiments.create(USER, new)
+        wanted = made.experiment.id
+        await eventually(lambda: is_in(a, wanted, State.ACTIVE), MAKING)
+        first = await node(a, await a.experiments.get(USER, wanted), "n0")
+        await eventually(lambda: prints(first, "cat /tmp/reached", "reached"), MAKING)
+        await a.experiments.terminate(USER, wanted)
+        await eventually(lambda: is_in(a, wanted, State.TERMINATED), MAKING)
+    assert await site.leftovers() == []
