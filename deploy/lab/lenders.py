@@ -95,6 +95,7 @@ def _openstack(site: Site, place: Path) -> dict[str, Any]:
         "accounts": {FEDERATION: {"user": FEDERATION, "project": FEDERATION, "password_file": str(password)}},
         "images_from_urls": {"folder": str(place / "images"), "allow": [INTERNET_PREFIX], "spare": 0},
         "poll": 1.0,
+        "timeouts": {"stalled": 60.0},  # what a killed Nova has forgotten
     }
 
 

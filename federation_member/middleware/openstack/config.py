@@ -87,6 +87,9 @@ class Timeouts(Section):
     answer: Seconds = Field(default=30.0, description="for the answer to one call, from its first octet to its last")
     call: Seconds = Field(default=45.0, description="for one call in all, its turn among the others included")
     removal: Seconds = Field(default=180.0, description="until something that was deleted is gone")
+    stalled: Seconds = Field(
+        default=1800.0, description="until what is being made, and has not changed in any way since, has failed"
+    )
 
 
 class OpenStackConfig(Section):

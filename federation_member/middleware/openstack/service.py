@@ -28,6 +28,7 @@ from federation_member.middleware.contract import (
     Owned,
     Quota,
     Status,
+    Unavailable,
     UnusableSpec,
 )
 from federation_member.middleware.openstack import power
@@ -42,6 +43,7 @@ from federation_member.middleware.openstack.kinds import Context, Kind
 from federation_member.middleware.openstack.lookups import Flavours, Networks
 from federation_member.middleware.openstack.marks import Marks, check
 from federation_member.middleware.openstack.networks import NETWORK, NetworkKind
+from federation_member.middleware.openstack.progress import Progress
 from federation_member.middleware.openstack.public_ips import PUBLIC_IP, PublicIpKind
 from federation_member.middleware.openstack.quota import quota
 from federation_member.middleware.openstack.rules import Groups
@@ -88,6 +90,7 @@ class OpenStackMiddleware:
         self._deleted: dict[str, float] = {}  # key to when
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._watch = Watch(context, self._server_changed)
+        self._progress = Progress(config.timeouts.stalled)
         self._changed: Callable[[str], None] = lambda key: None
         self._late: asyncio.Queue[tuple[Cloud, str]] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
@@ -177,13 +180,18 @@ class OpenStackMiddleware:
         cloud = await self._accounts.get(request.account.name)
         async with self._lock(key):
             self._deleted.pop(key, None)
-            if kind.name == COMPUTE and (server := self._watch.made(cloud, key)) is not None:
-                return owned(key, server)
+            if kind.name == COMPUTE and (known := self._watch.known(cloud, key)) is not None:
+                return known
             self._watch.follow(cloud)
-            made = await kind.create(cloud, key, request)
+            try:
+                made = await kind.create(cloud, key, request)
+            except Unavailable:
+                self._progress.forget(key)
+                raise
+            self._progress.see(made)
             self._places[key] = (cloud, kind)
             if kind.name == COMPUTE and made.status is Status.CREATING and made.instance.address is not None:
-                self._watch.begun(cloud, key)  # a server is on its way, not only its image
+                self._watch.begun(cloud, key, made)  # a server is on its way, not only its image
             return made
 
     async def get(self, key: str) -> Owned | None:
@@ -218,6 +226,7 @@ class OpenStackMiddleware:
             if barred is not None:
                 raise barred
             self._places.pop(key, None)
+            self._progress.forget(key)
             self._note_deleted(key)
 
     async def list_owned(self) -> list[Owned]:
