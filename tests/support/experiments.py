@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from federation_member.access.controller import Controller
@@ -24,7 +25,9 @@ from fedkit.store import Database
 from fedkit.topology import topdl
 from tests.support.fake_tunnel_server import FakeTunnelServer
 from tests.support.federation import USER, Federation, Member
+from tests.support.policies import EVERYTHING
 from tests.support.segments import wired
+from tests.support.virtual_time import Crash, InlineDatabase
 
 PATIENCE = 600.0  # seconds of virtual time
 PASSIVE = "HOST=''\n"
@@ -89,6 +92,46 @@ class Portals:
 
 def _waits(request: Any) -> bool:
     return isinstance(request, ComputeRequest) and PASSIVE in request.spec.user_data
+
+
+@asynccontextmanager
+async def sites(world: Federation, *names: str, **lends: str) -> AsyncIterator[list[Member]]:
+    """Members whose machines have tunnels; `lends` are policies by name."""
+    tunnels = FakeTunnelServer(world)
+    await tunnels.start()
+    try:
+        members = [
+            await world.add(name, lends=lends.get(name, EVERYTHING), tunnel_server=tunnels.peer) for name in names
+        ]
+        await asyncio.sleep(1)  # everybody knows what everybody lends
+        async with Portals(world, tunnels):
+            yield members
+    finally:
+        await tunnels.stop()
+
+
+async def nothing_left(*members: Member) -> None:
+    """No cloud has anything, and no lender's book says otherwise."""
+    for member in members:
+        assert member.cloud.instances == {}, member.name
+        assert await member.book() == set(), member.name
+        assert member.cloud.misdeeds == [], member.name
+
+
+def die_after(member: Member, commits: int) -> None:
+    """After so many commits none of a member's succeeds any more, and its cloud hears nothing of it."""
+    left = commits
+
+    def on_commit(moment: str) -> None:
+        nonlocal left
+        if moment == "before":
+            left -= 1
+        if left < 0:
+            member.middleware.dead = True
+            raise Crash
+
+    assert isinstance(member.db, InlineDatabase)
+    member.db.on_commit = on_commit
 
 
 async def until(member: Member, wanted: str, *states: State) -> Whole:
