@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from ipaddress import IPv4Address, IPv4Interface
-from typing import Any
+from typing import Any, Literal
 
 from pycdlib import PyCdlib
 
@@ -22,10 +22,10 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 @dataclass(frozen=True)
 class Nic:
-    """An interface of the machine; without an address it asks by DHCP. `mac` as in 52:54:00:12:34:56."""
+    """An interface of the machine; without an address it asks by DHCP, or has none. `mac` as in 52:54:00:12:34:56."""
 
     mac: str
-    address: IPv4Interface | None = None
+    address: IPv4Interface | Literal["none"] | None = None
     gateway: IPv4Address | None = None
     dns: tuple[IPv4Address, ...] = ()
 
@@ -68,7 +68,9 @@ def network_config(nics: Sequence[Nic]) -> bytes:
 
 def _interface(number: int, nic: Nic) -> dict[str, Any]:
     subnet: dict[str, Any] = {"type": "dhcp4"}
-    if nic.address is not None:
+    if nic.address == "none":
+        subnet = {"type": "manual"}
+    elif nic.address is not None:
         subnet = {"type": "static", "address": str(nic.address)}
         if nic.gateway is not None:
             subnet["gateway"] = str(nic.gateway)

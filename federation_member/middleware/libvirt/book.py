@@ -30,7 +30,8 @@ class Record(BaseModel):
     instance: Instance
     account: str
     gateway: str | None = None
-    joined: dict[str, str] = {}  # key of a private network to the machine's address in it
+    joined: dict[str, str | None] = {}  # key of a private network to the machine's address in it, if it has one there
+    verbatim: bool = False  # a network that keeps no frame to itself
     image: str = ""  # of machine and snapshot: the configured image that they come from; empty: one from a URL
     machine: str = ""  # of attachment and snapshot: its key
     volume: str = ""  # of an attachment: its key

@@ -172,7 +172,7 @@ class Machines:
             number=self._book.free_number(),
             instance=instance,
             account=request.account.name,
-            joined=self._networks.join(request.networks),
+            joined=self._networks.join(request),
             image=base.name,
         )
         return self._book.put(record)

@@ -7,10 +7,11 @@ a machine's tap devices and plugs them in; the addresses go onto the machine's s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from federation_member.middleware.containers import network
-from federation_member.middleware.contract import NoCapacity, PlainRequest, UnusableSpec
+from federation_member.middleware.contract import ComputeRequest, NoCapacity, PlainRequest, UnusableSpec
 from federation_member.middleware.guest.nocloud import Nic
 from federation_member.middleware.libvirt.book import COMPUTE, NETWORK, Book, Record
 from federation_member.middleware.libvirt.config import LibvirtConfig
@@ -41,7 +42,7 @@ class Networks:
         await network.check_bridge(self._config.bridge)
         self._host = await network.host_addresses()
         for record in self._book.of_kind(NETWORK):
-            await network.ensure_bridge(bridge_name(record))
+            await network.ensure_bridge(bridge_name(record), verbatim=record.verbatim)
 
     async def make(self, key: str, request: PlainRequest, spec: NetworkSpec) -> Record:
         """Make a private network."""
@@ -58,9 +59,10 @@ class Networks:
                 instance=Instance(name=spec.name, cidr=str(prefix)),
                 gateway=spec.gateway,
                 account=request.account.name,
+                verbatim=spec.verbatim,
             )
             self._book.put(record)
-        await network.ensure_bridge(bridge_name(record))
+        await network.ensure_bridge(bridge_name(record), verbatim=record.verbatim)
         return self._book.change(record, complete=True)
 
     async def remove(self, record: Record) -> None:
@@ -77,21 +79,29 @@ class Networks:
         gateway = {self._config.gateway} if self._config.gateway else set()
         return network.free_address(self._config.pool or self._config.subnet, taken | self._host | gateway)
 
-    def join(self, keys: tuple[str, ...]) -> dict[str, str]:
-        """An address in each of these networks; refuse those that are not here, or that a machine could not tell apart."""
-        joined: dict[str, str] = {}
+    def join(self, request: ComputeRequest) -> dict[str, str | None]:
+        """An address in each of its networks; a machine that carries frames has one only where it was ordered with it.
+
+        Raises `UnusableSpec` for networks that are not here or that a machine could not tell apart, and for addresses that are
+        not in them; `NoCapacity` for one that another machine has.
+        """
+        joined: dict[str, str | None] = {}
         seen: list[IPv4Network] = []
-        for key in keys:
+        for key in request.networks:
             record = self._book.get(key)
             if record is None or record.kind != NETWORK or not record.complete:
                 raise UnusableSpec(f"There is no network {key} here.")
             prefix = IPv4Network(str(record.instance.cidr))
+            wanted = request.spec.addresses.get(key)
+            if wanted is None and request.spec.carries_frames:
+                joined[key] = None
+                continue
             if any(prefix.overlaps(other) for other in seen):
                 raise UnusableSpec(f"Two of the machine's networks overlap in {prefix}; join one of them only.")
             seen.append(prefix)
-            taken = {IPv4Address(other.joined[key]) for other in self._book if key in other.joined}
+            taken = {IPv4Address(address) for other in self._book if (address := other.joined.get(key))}
             reserved = {IPv4Address(record.gateway)} if record.gateway else set()
-            joined[key] = str(network.free_address(prefix, taken | reserved))
+            joined[key] = network.address_in(prefix, wanted, taken, reserved)
         return joined
 
     def interfaces(self, record: Record) -> list[Interface]:
@@ -107,12 +117,14 @@ class Networks:
 
     def _private(self, record: Record, index: int, key: str) -> Interface:
         joined = self._book.must(key)
-        prefix = IPv4Network(str(joined.instance.cidr)).prefixlen
-        address = IPv4Interface(f"{record.joined[key]}/{prefix}")
+        plug = partial(Plug, bridge_name(joined), f"fvp{record.number}n{index}", isolated=False)
+        own = record.joined[key]
+        if own is None:
+            mac = network.hardware_address_of(record.number, index)
+            return Interface(plug(mac=mac), Nic(mac, "none"))
+        address = IPv4Interface(f"{own}/{IPv4Network(str(joined.instance.cidr)).prefixlen}")
         mac = network.hardware_address(address.ip)
-        return Interface(
-            Plug(bridge_name(joined), f"fvp{record.number}n{index}", mac, isolated=False), Nic(mac, address)
-        )
+        return Interface(plug(mac=mac), Nic(mac, address))
 
 
 def bridge_name(record: Record) -> str:

@@ -126,6 +126,10 @@ config:
     mac_address: 52:54:00:aa:00:02
     subnets:
       - type: dhcp
+  - type: physical
+    mac_address: 52:54:00:aa:00:03
+    subnets:
+      - type: manual
   - type: nameserver
     address: [9.9.9.9]
 """
@@ -137,6 +141,7 @@ NICS = [
         (IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2")),
     ),
     Nic("52:54:00:aa:00:02"),
+    Nic("52:54:00:aa:00:03", "none"),
 ]
 
 
@@ -147,4 +152,5 @@ def test_the_tiny_guest_reads_network_configuration(text: bytes) -> None:
     assert read.splitlines() == [
         "52:54:00:aa:00:01 10.0.0.5/24 10.0.0.1 10.0.0.1 10.0.0.2",
         "52:54:00:aa:00:02 dhcp -",
+        "52:54:00:aa:00:03 none -",
     ]

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import asyncssh
 import pytest
 
-from fedkit.protocol.lending import Instance
+from fedkit.protocol.lending import Instance, NetworkSpec
 from tests.component.middleware.contract import (
     KEY,
     MAKING,
@@ -23,6 +23,7 @@ from tests.component.middleware.contract import (
     made,
     net,
     new_key,
+    plain,
     running,
 )
 
@@ -132,6 +133,17 @@ class MachineContract:
             assert not await self._reaches(a, await self._second_address(c))
             for owned in sorted(await middleware.list_owned(), key=lambda owned: owned.kind):
                 await middleware.delete(owned.key)
+        assert await site.leftovers() == []
+
+    async def test_a_machine_has_the_address_that_it_was_ordered_with(self, site: Site) -> None:
+        async with running(site) as middleware:
+            lends(middleware, "network")
+            network = await made(middleware, new_key(), plain(site, NetworkSpec(cidr="10.8.0.0/24", verbatim=True)))
+            request = compute(site, (network.key,), addresses={network.key: "10.8.0.77"})
+            machine = await made(middleware, new_key(), request)
+            assert await self._second_address(machine.instance) == "10.8.0.77"
+            for key in (machine.key, network.key):
+                await middleware.delete(key)
         assert await site.leftovers() == []
 
     async def test_the_machine_lets_in_whom_its_authority_certifies(self, site: Site) -> None:

@@ -202,13 +202,14 @@ class TestSeed:
                 "52:54:00:00:00:01", IPv4Interface("10.1.0.9/16"), IPv4Address("10.1.0.1"), (IPv4Address("10.1.0.53"),)
             ),
             Nic("52:54:00:00:00:02"),
+            Nic("52:54:00:00:00:03", "none"),
         ]
         image = nocloud_iso("lease-1", "vm-1", b"#!/bin/sh\n", nics)
         assert image[32808 : 32808 + len(LABEL)].decode() == LABEL
         assert len(image) < 100_000
         assert read(image, "user-data") == b"#!/bin/sh\n"
         assert yaml.safe_load(read(image, "meta-data")) == {"instance-id": "lease-1", "local-hostname": "vm-1"}
-        first, second = yaml.safe_load(read(image, "network-config"))["config"]
+        first, second, third = yaml.safe_load(read(image, "network-config"))["config"]
         assert first == {
             "type": "physical",
             "name": "eth0",
@@ -218,6 +219,7 @@ class TestSeed:
             ],
         }
         assert second["subnets"] == [{"type": "dhcp4"}]
+        assert third["subnets"] == [{"type": "manual"}]
 
     def test_large_data(self) -> None:
         data = bytes(range(256)) * 1500

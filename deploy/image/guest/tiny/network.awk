@@ -1,5 +1,5 @@
 # From cloud-init's network configuration, version 1, written a value a line (block YAML or indented JSON) to a line an
-# interface: MAC ADDRESS/PREFIX|dhcp GATEWAY DNS…
+# interface: MAC ADDRESS/PREFIX|dhcp|none GATEWAY DNS…
 function flush() {
     if (mac != "") print mac, (address == "" ? "dhcp" : address), (gateway == "" ? "-" : gateway) dns
     mac = address = gateway = dns = ""
@@ -12,6 +12,7 @@ function flush() {
     key = $1
 }
 key == "mac_address:" { flush(); mac = tolower($2); next }
+key == "type:" && $2 == "manual" { address = "none"; next }
 key == "type:" { of_interface = $2 != "nameserver" && $2 != "route"; next }
 key == "address:" && of_interface { address = $2; next }
 key == "gateway:" { gateway = $2; next }
