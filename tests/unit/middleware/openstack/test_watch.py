@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from typing import Any
 
@@ -11,16 +12,19 @@ from federation_member.middleware.contract import Unavailable
 from federation_member.middleware.openstack.config import OpenStackConfig
 from federation_member.middleware.openstack.kinds import Context
 from federation_member.middleware.openstack.marks import Marks
-from federation_member.middleware.openstack.servers import Server
-from federation_member.middleware.openstack.watch import Watch
+from federation_member.middleware.openstack.servers import Server, owned
+from federation_member.middleware.openstack.watch import FRESH, Watch
 
 KEY, OTHER = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
 MARKS = Marks("a")
 
 
-def server(key: str = KEY, status: str = "ACTIVE", *, tagged: bool = True, **given: Any) -> Server:
+def server(
+    key: str = KEY, status: str = "ACTIVE", *, tagged: bool = True, doing: str | None = None, **given: Any
+) -> Server:
     tags = [MARKS.site_tag, MARKS.key_tag(key)] if tagged else []
-    return Server.model_validate({"id": key, "status": status, "tags": tags, "updated": "2026-01-01T00:00:00Z"} | given)
+    known = {"id": key, "status": status, "tags": tags, "updated": "2026-01-01T00:00:00Z"}
+    return Server.model_validate(known | {"OS-EXT-STS:task_state": doing} | given)
 
 
 class FakeCloud:
@@ -120,9 +124,32 @@ async def test_what_is_made_need_not_be_looked_for_again(watch: Watch) -> None:
     watch.begun(cloud, OTHER)  # type: ignore[arg-type]
     double = server(OTHER, id="another")
     await look(watch, cloud, server(), server(OTHER, "ERROR"), double)
-    assert watch.made(cloud, KEY) == server()  # type: ignore[arg-type]
-    assert watch.made(cloud, KEY) is None  # type: ignore[arg-type]
-    assert watch.made(cloud, OTHER) is None  # type: ignore[arg-type]  # of several one has to be chosen
+    assert watch.known(cloud, KEY) == owned(KEY, server())  # type: ignore[arg-type]
+    assert watch.known(cloud, KEY) is None  # type: ignore[arg-type]
+    assert watch.known(cloud, OTHER) is None  # type: ignore[arg-type]  # of several one has to be chosen
+
+
+async def test_what_is_being_made_need_not_be_looked_for_as_long_as_that_was_seen_lately(
+    watch: Watch, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud, ordered = FakeCloud(), owned(KEY, server(status="BUILD"))
+    watch.begun(cloud, KEY, ordered)  # type: ignore[arg-type]
+    assert watch.known(cloud, KEY) == ordered  # type: ignore[arg-type]
+    spawning = server(status="BUILD", doing="spawning")
+    await look(watch, cloud, spawning)
+    assert watch.known(cloud, KEY) == owned(KEY, spawning)  # type: ignore[arg-type]
+    assert told == []
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + FRESH)
+    assert watch.known(cloud, KEY) is None  # type: ignore[arg-type]
+
+
+async def test_what_somebody_deletes_while_it_is_being_made_is_told(watch: Watch, told: list[str]) -> None:
+    cloud = FakeCloud()
+    watch.begun(cloud, KEY)  # type: ignore[arg-type]
+    await look(watch, cloud, server(status="BUILD"))
+    await look(watch, cloud, server(status="BUILD", doing="deleting"))
+    assert told == [KEY]
 
 
 async def test_what_appears_where_there_was_nothing_is_told(watch: Watch, told: list[str]) -> None:
