@@ -33,10 +33,10 @@ from federation_member.middleware.openstack.images import Chosen, Images
 from federation_member.middleware.openstack.kinds import Context, InProgress, Thing, until_gone
 from federation_member.middleware.openstack.lookups import Flavours, Networks
 from federation_member.middleware.openstack.networks import network_with_key
-from federation_member.middleware.openstack.ports import MachinePorts, Place, Port
+from federation_member.middleware.openstack.ports import NO_ADDRESS, MachinePorts, Place, Port
 from federation_member.middleware.openstack.rules import Groups
 from federation_member.middleware.openstack.servers import ADDRESS, COMPUTE, HOST_KEY, PUBLIC_ADDRESS, Server, the_one
-from fedkit.protocol.lending import Instance
+from fedkit.protocol.lending import ComputeSpec, Instance
 
 log = structlog.get_logger()
 LEFTOVER = "There is no machine, only what was made for it; create it again to go on, or delete it."
@@ -114,14 +114,15 @@ class Compute:
     async def _places(self, cloud: Cloud, request: ComputeRequest) -> list[Place]:
         """The site's network, then those that were ordered."""
         site = await self._networks.site(cloud)
-        joined = await asyncio.gather(*(self._joined(cloud, key) for key in request.networks))
+        joined = await asyncio.gather(*(self._joined(cloud, key, request.spec) for key in request.networks))
         return [Place(site.id), *joined]
 
-    async def _joined(self, cloud: Cloud, key: str) -> Place:
+    async def _joined(self, cloud: Cloud, key: str, spec: ComputeSpec) -> Place:
         network, group = await asyncio.gather(network_with_key(cloud, self._marks, key), self._groups.id_of(cloud, key))
         if network is None or not network.subnets:
             raise UnusableSpec(f"There is no network {key} here.")
-        return Place(network.id, group)
+        address = spec.addresses.get(key, NO_ADDRESS if spec.carries_frames else None)
+        return Place(network.id, group, address, verbatim=not network.port_security_enabled)
 
     async def find(self, cloud: Cloud, key: str) -> Owned | None:
         """As Nova tells it; without a server, what was made for one."""

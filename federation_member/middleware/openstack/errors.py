@@ -42,7 +42,7 @@ _QUOTA = re.compile(r"quota|limit exceeded|VolumeLimitExceeded", re.IGNORECASE)
 _CAPACITY = re.compile(
     r"no valid host|No more IP addresses|IpAddressGenerationFailure|ExternalIpAddressExhausted|NoNetworkAvailable"
     r"|no available|not enough|InsufficientFreeSpace|No valid backend|available weighted backend|OutOfCapacity"
-    r"|Exceeded maximum number of retries",
+    r"|Exceeded maximum number of retries|IpAddressAlreadyAllocated|IpAddressInUse",
     re.IGNORECASE,
 )
 _IMAGE = re.compile(

@@ -30,6 +30,7 @@ class Network(Described):
     """As Neutron tells it."""
 
     subnets: tuple[str, ...] = ()
+    port_security_enabled: bool = True
 
 
 class Flavours:

@@ -7,7 +7,8 @@ Neutron removes the ports of its own (DHCP) with the network.
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar
+from ipaddress import IPv4Network
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, Field
 
@@ -83,11 +84,15 @@ class NetworkKind:
         spec = request.spec
         if not isinstance(spec, NetworkSpec):
             raise UnusableSpec("This is no network.")
+        if spec.verbatim and spec.rules:
+            raise UnusableSpec("A network that frames pass as they are takes no rules; leave them out.")
         mark = self._marks.description(key)
         network = await network_with_key(cloud, self._marks, key)
         if network is None:
-            body = {"network": {"name": spec.name, "description": mark}}
-            network = (await cloud.post("network", "/networks", body, OneNetwork)).network
+            fields: dict[str, Any] = {"name": spec.name, "description": mark}
+            if spec.verbatim:
+                fields["port_security_enabled"] = False
+            network = (await cloud.post("network", "/networks", {"network": fields}, OneNetwork)).network
         subnet = next(iter(await self._subnets(cloud, network_id=network.id)), None)
         if subnet is None:
             await self._groups.ensure(cloud, key, spec.name, spec.rules, inside=True)
@@ -97,7 +102,7 @@ class NetworkKind:
         return _owned(key, network, subnet)
 
     async def _make_subnet(self, cloud: Cloud, network: Network, spec: NetworkSpec, mark: str) -> Subnet:
-        body = {
+        body: dict[str, Any] = {
             "network_id": network.id,
             "name": spec.name,
             "description": mark,
@@ -106,6 +111,8 @@ class NetworkKind:
             "gateway_ip": spec.gateway,
             "enable_dhcp": True,
         }
+        if spec.verbatim:
+            body["allocation_pools"] = [upper_half(spec.cidr)]
         return (await cloud.post("network", "/subnets", {"subnet": body}, OneSubnet)).subnet
 
     async def _ensure_router(self, cloud: Cloud, subnet: Subnet, spec: NetworkSpec, mark: str) -> None:
@@ -177,6 +184,16 @@ class NetworkKind:
 
     async def _router_ports(self, cloud: Cloud, **query: str) -> list[RoutersPort]:
         return await cloud.all("network", "/ports", "ports", RoutersPort, **query)
+
+
+def upper_half(cidr: str) -> dict[str, str]:
+    """What the cloud may give away itself, its own DHCP servers first: who joins such a network mostly brings a low address."""
+    try:
+        network = IPv4Network(cidr)
+        start = network[network.num_addresses // 2]
+        return {"start": str(start), "end": str(network[-2])}
+    except (ValueError, IndexError) as error:
+        raise UnusableSpec(f"{cidr} is no network for machines: {error}.") from error
 
 
 def _owned(key: str, network: Network, subnet: Subnet | None) -> Owned:

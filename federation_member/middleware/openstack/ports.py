@@ -22,6 +22,7 @@ from federation_member.middleware.openstack.errors import InConflict, NotThere
 from federation_member.middleware.openstack.kinds import Context, Described, Thing
 
 SSH = 22
+NO_ADDRESS = "none"
 
 
 class FixedIp(BaseModel):
@@ -61,10 +62,25 @@ class GroupAnswer(BaseModel):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a machine gets a port: the id of a network, and of its security group, if it is not the machines' own."""
+    """Where a machine gets a port: the id of a network, and of its security group, if it is not the machines' own.
+
+    `address` is the one that it must be, `NO_ADDRESS`, or the cloud's choice. In a `verbatim` network nothing is filtered.
+    """
 
     network: str
     group: str | None = None
+    address: str | None = None
+    verbatim: bool = False
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What Neutron is told of it, besides the group."""
+        fields: dict[str, Any] = {"network_id": self.network}
+        if self.verbatim:
+            fields["port_security_enabled"] = False
+        if self.address is not None:
+            fields["fixed_ips"] = [] if self.address == NO_ADDRESS else [{"ip_address": self.address}]
+        return fields
 
 
 class MachinePorts:
@@ -105,10 +121,10 @@ class MachinePorts:
         mark = self._context.marks.description(key)
         ports = [
             {
-                "network_id": place.network,
+                **place.fields,
                 "name": name,
                 "description": mark,
-                "security_groups": [place.group or group],
+                "security_groups": [] if place.verbatim else [place.group or group],
             }
             for place in places
         ]
