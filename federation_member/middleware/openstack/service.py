@@ -180,8 +180,9 @@ class OpenStackMiddleware:
         cloud = await self._accounts.get(request.account.name)
         async with self._lock(key):
             self._deleted.pop(key, None)
-            if kind.name == COMPUTE and (server := self._watch.made(cloud, key)) is not None:
-                return owned(key, server)
+            if kind.name == COMPUTE and (known := self._watch.known(cloud, key)) is not None:
+                self._progress.see(known)
+                return known
             self._watch.follow(cloud)
             try:
                 made = await kind.create(cloud, key, request)
@@ -191,7 +192,7 @@ class OpenStackMiddleware:
             self._progress.see(made)
             self._places[key] = (cloud, kind)
             if kind.name == COMPUTE and made.status is Status.CREATING and made.instance.address is not None:
-                self._watch.begun(cloud, key)  # a server is on its way, not only its image
+                self._watch.begun(cloud, key, made)  # a server is on its way, not only its image
             return made
 
     async def get(self, key: str) -> Owned | None:
