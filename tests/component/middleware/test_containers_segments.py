@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from federation_member.orders import leases
 from federation_member.orders.leases import Lease
 from federation_member.orders.model import Order, OrderState
@@ -11,7 +13,7 @@ from fedkit.protocol.lending import LeaseChange
 from fedkit.protocol.segments import Route, SegmentGo
 from tests.component.middleware.contract import PUBLIC_KEY, eventually
 from tests.component.middleware.machines import prints, run
-from tests.component.middleware.place import ContainersSite
+from tests.component.middleware.place import ContainersSite, lacks_to_carry
 from tests.support.federation import USER, Federation, Member
 from tests.support.policies import rule
 from tests.support.segments import ordered, piece
@@ -38,6 +40,8 @@ async def started(a: Member, order: Order) -> dict[str, Lease]:
 
 
 async def test_the_ends_reach_one_another_through_the_one_between(site: ContainersSite, tmp_path: Path) -> None:
+    if (lacking := lacks_to_carry()) is not None:
+        pytest.skip(lacking)
     async with Federation(tmp_path) as world:
         a = await world.add("a", lends=rule("all", "*/*/*", account="tests"), real=site.middleware)
         nodes = {"left": {"startup": ASK}}
