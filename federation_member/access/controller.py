@@ -120,6 +120,14 @@ class Controller:
             raise NotAllowed(account)
         return account
 
+    def lent_by(self, conn: Connection, lease_id: str) -> Rule | None:
+        """The rule under which something is lent, as it is now; None if there is none any more."""
+        grant = grants.load(conn, lease_id)
+        if grant is None:
+            return None
+        with self._world.still() as state:
+            return OWN_USERS if grant.rule == OWN_USERS.name else state.policy.rules.rule(grant.rule)
+
     def _judge(self, rules: Rules, applicant: Applicant, action: Action, at: datetime, held: Held) -> Verdict:
         return judge(rules, self._world.prover, self._world.own, applicant, action, at, held)
 

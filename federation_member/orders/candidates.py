@@ -89,6 +89,11 @@ def choose_flavour(member: KnownMember, spec: ComputeSpec) -> Flavour | str:
     return f"no flavour of {member.name} meets {refusals[-1]}"
 
 
+def smallest(flavours: Sequence[Flavour]) -> Flavour:
+    """The one that a machine gets that asks for no other."""
+    return min(flavours, key=_size(flavours))
+
+
 def requirement_of(spec: AnySpec) -> Requirement:
     """What `spec` asks of a lender; nothing of its own, if it goes where what it uses is.
 
@@ -228,7 +233,7 @@ def _images(member: KnownMember) -> set[str]:
     return {image.name for image in member.offer.images}
 
 
-def _size(flavours: list[Flavour]) -> Callable[[Flavour], tuple[float, int, str]]:
+def _size(flavours: Sequence[Flavour]) -> Callable[[Flavour], tuple[float, int, str]]:
     most_vcpu = max(f.vcpu for f in flavours)
     most_ram = max(f.ram_mb for f in flavours)
     return lambda f: (f.vcpu / most_vcpu + f.ram_mb / most_ram, f.disk_gb, f.name)

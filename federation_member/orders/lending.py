@@ -16,12 +16,13 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from federation_member.access import grants
 from federation_member.access.controller import Controller, Ended, proof_to_tell
 from federation_member.access.grants import Grant
 from federation_member.access.model import Action
+from federation_member.access.rules import allows
 from federation_member.access.verdict import Applicant
 from federation_member.errors import Cannot, LeaseGone, NotAllowed, NotLent, NotRunning, NoTunnel, UnknownLease, Why
 from federation_member.orders import lease_uses, leases, wishes
@@ -56,6 +57,7 @@ from fedkit.protocol.lending import (
     LeaseSync,
     LeaseSynced,
     LeaseView,
+    Offer,
     TunnelClose,
     TunnelOpen,
 )
@@ -347,6 +349,13 @@ class Lending:
         self._tunnels.grant(tx, lease)
         tx.after_commit(partial(self.wake, lease.id))
         return lease
+
+    def offer_to(self, conn: Connection, lease: Lease) -> Offer:
+        """What of our offer the rule of a segment lets its machines be made of."""
+        offer, rule = self._me().offer, self._access.lent_by(conn, lease.id)
+        flavours = [one for one in offer.flavours if rule is not None and allows(rule.flavours, one.name)]
+        images = [one for one in offer.images if rule is not None and allows(rule.images, one.name)]
+        return offer.model_copy(update={"flavours": flavours, "images": images})
 
     def _part(self, parent: Lease, lease_id: str, part: str, spec: AnySpec) -> Lease:
         now = self._clock()

@@ -12,7 +12,6 @@ large segment's borrower is not drowned in news, it hears at most every `TELL_EV
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -25,7 +24,7 @@ from federation_member.orders.segments.errors import UnusableSegment
 from federation_member.orders.segments.plan import Child, plan
 from federation_member.orders.segments.summary import Summary, summarize
 from fedkit.clock import Clock
-from fedkit.protocol.lending import Instance, LeaseState, Offer
+from fedkit.protocol.lending import Instance, LeaseState
 from fedkit.protocol.segments import SegmentSpec
 from fedkit.store import Database, Tx
 
@@ -39,12 +38,11 @@ Children = dict[str, Lease]
 
 
 class Embedder:
-    """Looks at leases of segments; `offer` is what this member lends now."""
+    """Looks at leases of segments."""
 
-    def __init__(self, db: Database, lending: Lending, offer: Callable[[], Offer], clock: Clock) -> None:
+    def __init__(self, db: Database, lending: Lending, clock: Clock) -> None:
         self._db = db
         self._lending = lending
-        self._offer = offer
         self._clock = clock
 
     async def look(self, lease: Lease) -> datetime | None:
@@ -85,8 +83,11 @@ class Embedder:
             for child in wanted
             if child.id not in children and running.issuperset(child.uses) and child.part not in there
         ]
+        if not ready:
+            return False
+        offer = self._lending.offer_to(tx.conn, lease)
         for child in ready[:BATCH]:
-            children[child.id] = self._lending.add_part(tx, lease, child.id, child.part, child.make(self._offer()))
+            children[child.id] = self._lending.add_part(tx, lease, child.id, child.part, child.make(offer))
         return len(ready) > BATCH
 
     def _drop(self, tx: Tx, wanted: list[Child], children: Children) -> bool:

@@ -16,6 +16,7 @@ from functools import partial
 
 from pydantic import ValidationError
 
+from federation_member.orders.candidates import smallest
 from federation_member.orders.segments.errors import UnusableSegment
 from federation_member.orders.segments.state import SegmentState
 from federation_member.orders.segments.wiring import Wiring, read
@@ -111,11 +112,10 @@ class _Planner:
             forwards=forwards,
             startup=computer.startup or "",
         )
-        hardware = computer.hardware
         return _machine(
             name=_label(computer.name),
             image=_image(offer, computer.osid),
-            flavour=hardware if any(one.name == hardware for one in offer.flavours) else None,
+            flavour=_flavour(offer, computer.hardware),
             networks=[self.ids[plug.substrate] for plug in plugs],
             addresses={self.ids[plug.substrate]: plug.address for plug in plugs},
             carries_frames=bool(plugs),  # whoever experiments with a network administers it
@@ -135,6 +135,7 @@ class _Planner:
         return _machine(
             name=_label(connector.name),
             image=_image(offer, None),
+            flavour=_flavour(offer, None),
             networks=[self.ids[crossing.substrate] for crossing in connector.crossings],
             carries_frames=True,
             user_data=portal_script(script),
@@ -160,8 +161,18 @@ def _image(offer: Offer, wanted: str | None) -> str:
     if wanted in names:
         return str(wanted)
     if not names:
-        raise UnusableSegment("This member offers no image, so no machine of a segment can be made.")
+        raise UnusableSegment("This member lends you no image, so no machine of a segment can be made.")
     return names[0]
+
+
+def _flavour(offer: Offer, wanted: str | None) -> str:
+    """The flavour that is called as the hardware asked for, if it is on offer, else the smallest one."""
+    names = [flavour.name for flavour in offer.flavours]
+    if wanted in names:
+        return str(wanted)
+    if not names:
+        raise UnusableSegment("This member lends you no flavour, so no machine of a segment can be made.")
+    return smallest(offer.flavours).name
 
 
 def _label(name: str) -> str:

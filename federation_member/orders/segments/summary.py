@@ -76,7 +76,7 @@ def _portal(connector: ConnectorSpec, state: SegmentState, lease: Lease | None) 
         reason=lease.reason[:REASON_LIMIT],
         public_key=state.public_key(connector.name),
         host_key=host_keys[0] if host_keys else None,
-        host=None if tunnel is None else tunnel.host,
+        host=None if tunnel is None else tunnel.address or tunnel.host,
         port=None if tunnel is None else tunnel.port,
         joined=status is NodeStatus.RUNNING and (connector.active or (tunnel is not None and tunnel.up)),
     )

@@ -150,8 +150,8 @@ async def test_what_is_not_lent_fails_it_before_long(world: Federation) -> None:
     a, b = await world.add("a"), await world.add("b", Cloud(flavours=[]))
     order = await promised(a, piece(("a", "b")))
     await go(a, b, order)
-    order = await a.until(order.id, OrderState.OPEN, lambda order: order.code == "lease.not_lent")
-    assert "has no flavour" in order.reason
+    order = await a.until(order.id, OrderState.OPEN, lambda order: order.code == "segment.unusable")
+    assert "no flavour" in order.reason
     await world.settle(lambda: not b.cloud.instances)
 
 
@@ -185,6 +185,18 @@ async def test_a_rule_must_allow_segments(world: Federation) -> None:
     await world.add("b", lends=rule("machines", "*/*/*", may=["compute", "network"]))
     (order,) = await a.orders.create(USER, ordered(piece(("a", "b")), location="b.test"), None)
     await a.until(order.id, OrderState.OPEN, lambda order: order.code == "member.not_allowed")
+
+
+@in_virtual_time
+async def test_its_machines_are_of_what_the_rule_lends(world: Federation) -> None:
+    a = await world.add("a")
+    policy = rule("some", "*/*/*", may=["segment"], flavours=["large"], images=["win*"])
+    b = await world.add("b", Cloud(images=["debian", "windows"]), lends=policy)
+    nodes = {"a": {"type": "small"}}
+    order = await running(a, b, piece(("a", "b"), nodes=nodes))
+    made = [child for part, child in (await parts(b, order)).items() if part.startswith("node/")]
+    assert {child.flavour.name for child in made if child.flavour} == {"large"}
+    assert {child.spec.image for child in made if isinstance(child.spec, ComputeSpec)} == {"windows"}
 
 
 @in_virtual_time

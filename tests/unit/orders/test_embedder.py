@@ -92,7 +92,7 @@ def test_the_same_part_has_the_same_id_and_other_segments_other_ones() -> None:
 
 def test_images_and_flavours_are_those_asked_for_where_they_are_on_offer() -> None:
     spec = piece(("a", "b"), nodes={"a": {"type": "small"}, "b": {"type": "pc3000"}})
-    assert (machine(spec, "node/a").flavour, machine(spec, "node/b").flavour) == ("small", None)
+    assert (machine(spec, "node/a").flavour, machine(spec, "node/b").flavour) == ("small", "small")
     assert machine(spec, "node/a").image == "debian"
 
 
