@@ -1,4 +1,4 @@
-"""The part of `fed experiment` that asks a member: create, list, show, topology, log, grant, renew, terminate."""
+"""The part of `fed experiment` that asks a member: create, list, show, topology, log, operate, grant, renew, terminate."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,6 +35,15 @@ NODE_COLUMNS = {name: name for name in ("testbed", "member", "node", "state", "a
 LOG_COLUMNS = {"at": "at", "state": "state", "code": "code", "reason": "reason"}
 
 app = experiment  # the whole group: what needs the description alone stands in topology.py
+
+
+class NodeOperation(StrEnum):
+    """What can be done to nodes."""
+
+    STOP = "stop"
+    START = "start"
+    CONSOLE = "console"
+
 
 ExperimentArgument = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="Its name, or its id.")]
 CredentialOption = Annotated[
@@ -175,6 +185,30 @@ def renew(
     body = {"valid_until": until.isoformat() if until else None}
     path = f"/experiments/{segment(name)}/renew"
     _show_one(Client.of_this_user().post(path, body, _headers(credential)), output)
+
+
+@experiment.command()
+def operate(
+    name: ExperimentArgument,
+    operation: Annotated[NodeOperation, typer.Argument(help="What to do.")],
+    nodes: Annotated[
+        list[str] | None, typer.Argument(metavar="NODE…", help="To which nodes; all if none is named.")
+    ] = None,
+    credential: CredentialOption = NONE,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Stop or start nodes, or show what they said last on their consoles.
+
+    Example: `fed experiment operate EXPERIMENT stop n1 n2`
+    """
+    body = {"operation": operation.value, "nodes": nodes or []}
+    path = f"/experiments/{segment(name)}/operate"
+    done = Client.of_this_user().post(path, body, _headers(credential))
+    rows = [{"node": node, "result": text or "done"} for node, text in done["output"].items()]
+    rows += [{"node": node, "result": f"not done: {why}"} for node, why in done["failed"].items()]
+    show(rows if output is Format.TABLE else done, output, {"node": "node", "result": "result"})
+    if done["failed"]:
+        raise NotFulfilled(f"It was not done to {', '.join(done['failed'])}.")
 
 
 @experiment.command()

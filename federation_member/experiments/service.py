@@ -35,6 +35,7 @@ from federation_member.experiments.model import (
     State,
     Whole,
 )
+from federation_member.experiments.operating import operate
 from federation_member.experiments.ordering import open_order
 from federation_member.experiments.planning import described, plan
 from federation_member.experiments.reconciler import Reconciler
@@ -46,6 +47,7 @@ from federation_member.orders.workqueue import WorkQueue
 from fedkit.clock import Clock
 from fedkit.identity.keys import PrivateKey
 from fedkit.policy import compact
+from fedkit.protocol.segments import Operated, Operation
 from fedkit.store import Database, Tx
 from fedkit.topology import topdl
 from fedkit.topology.model import Topology
@@ -174,6 +176,12 @@ class Experiments:
         return await self._db.read(lambda conn: list(store.history(conn, self._may(conn, user, wanted, shown).id)))
 
     # Changing
+
+    async def operate(
+        self, user: User, wanted: str, operation: Operation, nodes: Sequence[str], shown: Sequence[str] = ()
+    ) -> Operated:
+        """Stop or start nodes, or read their consoles; what cannot be done is told of each. Raises as `get` does."""
+        return await operate(self._db, self._engine, await self.get(user, wanted, shown), operation, nodes)
 
     async def grant(self, user: User, wanted: str, principal: str, expires: datetime) -> Grant:
         """Let a principal operate an experiment of the user's own until a time; raises `UnknownExperiment` or `HasEnded`."""

@@ -86,6 +86,13 @@ class ExperimentLog(View):
     items: list[ExperimentEventView]
 
 
+class OperatedView(View):
+    """What came of an operation, node by node: what it printed, or why it could not be done."""
+
+    output: dict[str, str]
+    failed: dict[str, str]
+
+
 class TopologyView(View):
     """What the experiment looks like, as `fed topology convert --to json` writes it."""
 

@@ -5,6 +5,8 @@ Whoever is not the owner shows a credential of the experiment's in a header, or 
 
 from __future__ import annotations
 
+from typing import Literal
+
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,11 +21,13 @@ from federation_member.experiments.errors import (
     UnusableMapping,
 )
 from federation_member.experiments.model import Moment, NewExperiment
+from federation_member.experiments.planning import NODES
 from federation_member.web.experiment_views import (
     ExperimentList,
     ExperimentLog,
     GrantView,
     MadeView,
+    OperatedView,
     TopologyView,
     WholeView,
     event_view,
@@ -34,6 +38,7 @@ from federation_member.web.routing import Call, Routes
 from federation_member.web.services import Services
 from fedkit.policy.errors import BadCredential
 from fedkit.protocol.lending import Fedid, Name
+from fedkit.protocol.segments import NodeName, Operation
 from fedkit.topology.errors import BadDescription
 from fedkit.topology.json_form import topology_as_json
 from fedkit.topology.picture import draw
@@ -77,6 +82,15 @@ class NewGrant(BaseModel):
 
     principal: Fedid
     expires: Moment
+
+
+class NewOperation(BaseModel):
+    """What is done to nodes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    operation: Literal["stop", "start", "console"]
+    nodes: list[NodeName] = Field(default_factory=list, max_length=NODES, description="none named: all")
 
 
 class Renewal(BaseModel):
@@ -166,6 +180,16 @@ async def renew_experiment(
     """Let the experiment end at another time."""
     experiments = call.services.experiments
     return whole_view(await experiments.renew(call.user, path.experiment, body.valid_until, headers.shown))
+
+
+@routes.add("POST", "/experiments/{experiment}/operate", errors=SEEING)
+async def operate_experiment(
+    call: Call[Services], path: ExperimentPath, headers: CredentialHeader, body: NewOperation
+) -> OperatedView:
+    """Stop or start nodes, or read the ends of their consoles; of each it is told what came of it, or why not."""
+    operation = Operation(body.operation)
+    done = await call.services.experiments.operate(call.user, path.experiment, operation, body.nodes, headers.shown)
+    return OperatedView(output=done.output, failed=done.failed)
 
 
 @routes.add("DELETE", "/experiments/{experiment}", status=202, errors=SEEING)

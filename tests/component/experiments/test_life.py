@@ -7,10 +7,11 @@ from datetime import timedelta
 
 from federation_member.errors import NotAllowed
 from federation_member.experiments.errors import Why
+from federation_member.experiments.joining import info_of
 from federation_member.experiments.model import State
 from federation_member.orders.model import Order, OrderState
 from fedkit.protocol.lending import NetworkSpec
-from fedkit.protocol.segments import SegmentSpec
+from fedkit.protocol.segments import NodeStatus, Operation, SegmentSpec
 from tests.support.experiments import line, nothing_left, sites, until
 from tests.support.federation import USER, Federation, in_virtual_time
 from tests.support.policies import NOTHING, rule
@@ -147,6 +148,22 @@ async def test_an_order_that_is_deleted_by_itself_ends_the_experiment(world: Fed
         whole = await until(h, made.experiment.id, State.FAILED)
         assert whole.experiment.code == Why.SEGMENT_GIVEN_BACK
         await nothing_left(h, a)
+
+
+@in_virtual_time
+async def test_its_nodes_are_stopped_and_looked_at_wherever_they_are(world: Federation) -> None:
+    async with sites(world, "h", "a") as (h, a):
+        await h.experiments.create(USER, line("h.test", "a.test", "a.test"))
+        await until(h, "line", State.ACTIVE)
+        done = await h.experiments.operate(USER, "line", Operation.STOP, ["n0", "n2", "n9"])
+        assert (set(done.output), set(done.failed)) == ({"n0", "n2"}, {"n9"})
+        await asyncio.sleep(10)
+        whole = await h.experiments.get(USER, "line")
+        statuses = {node.name: node.status for segment in whole.segments for node in info_of(segment.order).nodes}
+        assert statuses == {"n0": NodeStatus.STOPPED, "n1": NodeStatus.RUNNING, "n2": NodeStatus.STOPPED}
+        world.network.cut(h.address, a.address)
+        done = await h.experiments.operate(USER, "line", Operation.START, [])
+        assert (set(done.output), set(done.failed)) == ({"n0"}, {"n1", "n2"})
 
 
 @in_virtual_time

@@ -44,6 +44,9 @@ async def test_one_is_created_followed_shown_and_terminated(site: Site, tmp_path
     topology = await shell("experiment", "topology", "exp")
     assert {computer["name"] for computer in json.loads(topology.out)["computers"]} == {"a", "b"}
     assert "active" in (await shell("experiment", "log", "exp")).out
+    stopped = await shell("experiment", "operate", "exp", "stop", "a")
+    assert (stopped.status, stopped.out.split()[-2:]) == (0, ["a", "done"])
+    assert (await shell("experiment", "operate", "exp", "start", "nobody")).status == 1
     renewed = await shell("experiment", "renew", "exp", "--until", "2999-01-31T12:00:00+0000", "-o", "json")
     assert renewed.data["valid_until"].startswith("2999-01-31")
     assert (await shell("order", "list", "-o", "json")).data == []
