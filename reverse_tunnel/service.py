@@ -45,7 +45,7 @@ class TunnelService:
         self._dirty: dict[LeaseKey, None] = {}
         self._journal_due = asyncio.Event()
         self._expiry_due = asyncio.Event()
-        self.book = PortBook(config.tunnel.host, config.tunnel.port_range)
+        self.book = PortBook(config.tunnel.host, config.tunnel.address, config.tunnel.port_range)
         self.server = SshServer(config.tunnel, config.limits, db, mesh, self.book, clock, self._changed)
         Wire(config.tunnel, db, mesh, self.book, self.server, clock, self._expiry_due.set)
 

@@ -93,8 +93,9 @@ class Assigned:
 class PortBook:
     """Every change of the book, each a function of an open transaction."""
 
-    def __init__(self, host: str, public: range) -> None:
+    def __init__(self, host: str, address: str, public: range) -> None:
         self._host = host
+        self._address = address
         self._public = public
 
     def prepare(self, tx: Tx) -> list[LeaseKey]:
@@ -220,7 +221,7 @@ class PortBook:
             lease_id=key.lease_id,
             revision=row.revision,
             expires=datetime.fromtimestamp(row.expires, UTC),
-            tunnels=[Tunnel(name=p.name, host=self._host, port=p.port, up=p.up) for p in owned],
+            tunnels=[Tunnel(name=p.name, host=self._host, port=p.port, up=p.up, address=self._address) for p in owned],
         )
 
     def page(self, conn: Connection, controller: str, after: str, limit: int) -> tuple[list[Granted], bool]:

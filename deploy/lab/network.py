@@ -28,6 +28,10 @@ TEMPLATES = Path(__file__).parent.parent / "templates"
 NO_IPV6 = ("net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
 FORWARDING = "net.ipv4.ip_forward=1"
 UNPRIVILEGED_PORTS = "net.ipv4.ip_unprivileged_port_start=53"  # dnsmasq needs no privilege then
+# What one machine says to another in their private network is no business of the site's firewall.
+UNFILTERED_BRIDGES = "net.bridge.bridge-nf-call-iptables=0"
+TUNNELLED = f"{TUNNEL_PORTS[0]}-{TUNNEL_PORTS[1]}"  # where machines are reached
+TUNNELS = f"{{ {TUNNEL_PORT}, {TUNNELLED} }}"
 # A dead path is given up after about 13 s instead of 15 minutes, so that requests fail instead of arriving late.
 GIVE_UP_EARLY = "net.ipv4.tcp_retries2=5"
 
@@ -122,13 +126,13 @@ def _dmz(site: Site) -> HostSetup:
 def _lan(site: Site) -> HostSetup:
     ip = "link set lo up\n" + _up("eth0", f"{site.lan}/25") + f"route add default via {site.lan_gateway}\n"
     ip += "link add machines type bridge\n" + _up("machines", f"{site.machines_gateway}/24")
-    nft = Template((TEMPLATES / "machines.nft").read_text()).substitute(tunnel=TUNNEL_PORT)
-    return HostSetup(f"{site.name}/lan", (*NO_IPV6, FORWARDING), ip, nft)
+    nft = Template((TEMPLATES / "machines.nft").read_text()).substitute(tunnel=TUNNELS)
+    return HostSetup(f"{site.name}/lan", (*NO_IPV6, FORWARDING, UNFILTERED_BRIDGES), ip, nft)
 
 
 def firewall(site: Site, *, fetches: bool = False) -> str:
     """The `nft` rules of a site's router; a closed site has none that lets anything in. `fetches`: images, from the web."""
-    inward = f"tcp dport {{ {S2S_PORT}, {TUNNEL_PORT}, {TUNNEL_PORTS[0]}-{TUNNEL_PORTS[1]} }}"
+    inward = f"tcp dport {{ {S2S_PORT}, {TUNNEL_PORT}, {TUNNELLED} }}"
     rules = {
         "from_internet": "" if site.closed else f'\t\toifname "dmz" ct status dnat {inward} accept',
         # By public address also from the site's own machines, which dial where everybody dials.
@@ -136,11 +140,11 @@ def firewall(site: Site, *, fetches: bool = False) -> str:
         "to_internet": "\n".join(f"\t\tip saddr {rule} accept" for rule in _outward(site, fetches=fetches)),
     }
     return Template((TEMPLATES / "site.nft").read_text()).substitute(
-        rules, lan=site.lan, machines=site.machines, component=COMPONENT_PORT, tunnel=TUNNEL_PORT
+        rules, lan=site.lan, machines=site.machines, component=COMPONENT_PORT, tunnel=TUNNELS
     )
 
 
 def _outward(site: Site, *, fetches: bool) -> list[str]:
     rules = [f"{site.lan} tcp dport {{ 80, 443 }}"] if fetches else []
-    # A closed site's machines dial the tunnel server of another site.
-    return [*rules, f"{site.machines} tcp dport {TUNNEL_PORT}"] if site.closed else rules
+    # A portal dials another site's portal by its tunnel; a closed site's machines dial the tunnel server of another site.
+    return [*rules, f"{site.machines} tcp dport {TUNNELS if site.closed else TUNNELLED}"]

@@ -293,6 +293,7 @@ class Tunnel(Body):
     host: str = Field(max_length=253)
     port: int = Field(ge=1, le=65535)
     up: bool = Field(description="whether the machine holds it open now")
+    address: str | None = Field(default=None, max_length=45, description="of `host`, for machines that can ask nobody")
 
 
 class Instance(Body):

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
+import structlog
+
 from federation_member.middleware.containers import network
 from federation_member.middleware.containers.book import Book, Record
 from federation_member.middleware.containers.config import ContainersConfig
 from federation_member.middleware.containers.network import Plug
 from federation_member.middleware.contract import ComputeRequest, UnusableSpec
 
+log = structlog.get_logger()
 NETWORK = "network"
 Joined = dict[str, str | None]
 
@@ -29,6 +32,12 @@ class Joining:
     async def look_around(self) -> None:
         """Check the intranet's bridge, and learn which addresses the host has itself."""
         await network.check_bridge(self._config.bridge)
+        if network.filters_bridges():
+            log.warning(
+                "bridges_are_filtered",
+                reason="the host's firewall sees what machines of one private network say to one another",
+                next="sysctl net.bridge.bridge-nf-call-iptables=0, unless its rules let that pass",
+            )
         self._host = await network.host_addresses()
 
     def first_address(self) -> str:

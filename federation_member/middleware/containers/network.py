@@ -153,6 +153,14 @@ async def check_bridge(name: str) -> None:
         )
 
 
+def filters_bridges() -> bool:
+    """Whether the host's firewall sees what passes over bridges, so that it may cut machines of one network off from each other."""
+    try:
+        return Path("/proc/sys/net/bridge/bridge-nf-call-iptables").read_text().strip() != "0"
+    except FileNotFoundError:
+        return False
+
+
 async def host_addresses() -> set[IPv4Address]:
     """Addresses that the site's own host has."""
     _, text = await _run("-4", "-o", "address", "show")

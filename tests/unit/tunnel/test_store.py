@@ -51,7 +51,7 @@ class Book:
             yield Tx(conn)
 
     def prepare(self, wanted: range) -> list[LeaseKey]:
-        self.book = PortBook("tunnel.site-b.test", wanted)
+        self.book = PortBook("tunnel.site-b.test", "198.51.100.12", wanted)
         with self.tx() as tx:
             return self.book.prepare(tx)
 
