@@ -9,6 +9,7 @@ from federation_member.errors import NotAllowed
 from federation_member.experiments.errors import Why
 from federation_member.experiments.joining import info_of
 from federation_member.experiments.model import State
+from federation_member.middleware.contract import NoCapacity
 from federation_member.orders.model import Order, OrderState
 from fedkit.protocol.lending import NetworkSpec
 from fedkit.protocol.segments import NodeStatus, Operation, SegmentSpec
@@ -82,6 +83,17 @@ async def test_a_testbed_that_is_nobody_s_goes_to_whoever_lends_it(world: Federa
         made, _grant, _key = await h.experiments.create(USER, line("somewhere"))
         whole = await until(h, made.experiment.id, State.ACTIVE)
         assert [segment.order and segment.order.member for segment in whole.segments] == ["b.test"]
+
+
+@in_virtual_time
+async def test_a_piece_that_fails_to_start_is_had_elsewhere_and_joined_there(world: Federation) -> None:
+    async with sites(world, "h", "a") as (h, a):
+        h.cloud.refusal = NoCapacity("It is full.")
+        made, _grant, _key = await h.experiments.create(USER, line("left", "a.test"))
+        whole = await until(h, made.experiment.id, State.ACTIVE)
+        assert [segment.order and segment.order.member for segment in whole.segments] == ["a.test", "a.test"]
+        assert h.cloud.instances == {}
+        assert len(a.cloud.instances) == 6
 
 
 @in_virtual_time

@@ -1,0 +1,80 @@
+"""What is asked of lenders: laws of connectors, tags and hosts over any topology."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from federation_member.experiments.errors import UnusableMapping
+from federation_member.experiments.model import NewExperiment
+from federation_member.experiments.planning import hosts_of, partners, plan
+from fedkit.protocol.segments import SegmentSpec
+from fedkit.topology.model import Topology
+from tests.support.segments import wired
+
+NODES = [f"n{number}" for number in range(6)]
+wires = st.lists(st.sets(st.sampled_from(NODES), min_size=2, max_size=4).map(sorted), min_size=1, max_size=5)
+testbeds = st.lists(st.sampled_from(["a", "b/x", "b/y", "c"]), min_size=len(NODES), max_size=len(NODES))
+
+
+def planned(topology: Topology, portals: int = 1) -> list[SegmentSpec]:
+    """The specs of all pieces."""
+    new = NewExperiment(name="mine", description="", portals=portals)
+    return [piece.spec for piece in plan(new, topology, [])]
+
+
+def topology_of(on: list[list[str]], at: list[str]) -> Topology:
+    """Computers at testbeds."""
+    places = dict(zip(NODES, at, strict=True))
+    used = {name for members in on for name in members}
+    return wired(*map(tuple, on), **{name: {"testbed": places[name]} for name in used})
+
+
+@given(wires, testbeds, st.integers(1, 3))
+def test_both_ends_of_every_crossing_have_a_tag_that_no_other_has(
+    on: list[list[str]], at: list[str], portals: int
+) -> None:
+    specs = planned(topology_of(on, at), portals)
+    ends = [
+        (crossing.tag, crossing.substrate, frozenset((spec.testbed, connector.peer)), connector.active)
+        for spec in specs
+        for connector in spec.connectors
+        for crossing in connector.crossings
+    ]
+    assert set(Counter((tag, substrate, way) for tag, substrate, way, _active in ends).values()) <= {2}
+    assert len({tag for tag, *_ in ends}) == len(ends) / 2
+    assert Counter(active for *_, active in ends)[True] == len(ends) / 2
+
+
+@given(wires, testbeds, st.integers(1, 3))
+def test_every_connector_has_one_partner_with_the_same_crossings(
+    on: list[list[str]], at: list[str], portals: int
+) -> None:
+    specs = planned(topology_of(on, at), portals)
+    connectors = {(spec.testbed, one.name): (spec.testbed, one) for spec in specs for one in spec.connectors}
+    found = partners(specs)
+    assert found.keys() == connectors.keys()
+    for end, other in found.items():
+        (testbed, mine), (far, theirs) = connectors[end], connectors[other]
+        assert (mine.peer, theirs.peer) == (far, testbed)
+        assert [c.tag for c in mine.crossings] == [c.tag for c in theirs.crossings]
+        assert mine.active is not theirs.active
+
+
+def test_a_name_is_that_of_the_first_address_and_every_address_has_one_of_its_own() -> None:
+    hosts = hosts_of(wired(("a", "b"), ("a", "c")))
+    assert [(host.ip4, host.names) for host in hosts] == [
+        ("10.1.1.2", ["a", "a-wire1"]),
+        ("10.1.2.2", ["a-wire2"]),
+        ("10.1.1.3", ["b", "b-wire1"]),
+        ("10.1.2.3", ["c", "c-wire2"]),
+    ]
+
+
+def test_a_mapping_of_a_testbed_that_is_not_there_is_refused() -> None:
+    new = NewExperiment(name="mine", description="", members={"z": "site-z.test"})
+    with pytest.raises(UnusableMapping, match="no testbed z"):
+        plan(new, wired(("a", "b"), a={"testbed": "x"}, b={"testbed": "y"}), [])
