@@ -352,7 +352,6 @@ async def test_a_lender_that_dies_while_it_ends_one_leaves_nothing(world: Federa
     await a.until(order.id, OrderState.DELETED)
     assert b.cloud.instances == {}
     assert b.cloud.misdeeds == []
-    await asyncio.sleep(2 * 86400)
     assert await b.book() == set()
 
 
