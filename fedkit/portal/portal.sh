@@ -19,10 +19,11 @@ for switch in /proc/sys/net/bridge/bridge-nf-call-*; do # frames pass as they ar
     [ ! -e "$switch" ] || echo 0 >"$switch"
 done
 
-number=0 # the first interface belongs to no crossing
+# Whatever the interfaces are called here: the first belongs to no crossing, the others follow in the order of the crossings.
+set -- $(ip -o link show | sed 's/^[0-9]*: *\([^:@]*\).*/\1/' | grep -v -x -e lo -e 'br[0-9]*' -e 'tap[0-9]*')
 for tag in $TAGS; do
-    number=$((number + 1))
-    inside=eth$number
+    shift
+    inside=$1
     ip link show dev "br$tag" >/dev/null 2>&1 || ip link add "br$tag" type bridge
     ip link set "br$tag" type bridge mcast_snooping 0 group_fwd_mask 0xfff8 2>/dev/null # only iproute2 knows how
     ip link show dev "tap$tag" >/dev/null 2>&1 || make_tap "tap$tag"

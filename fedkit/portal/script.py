@@ -30,7 +30,7 @@ PROGRAM = files("fedkit.portal") / "portal.sh"
 
 @dataclass(frozen=True)
 class PortalConfig:
-    """One end. `tags` are those of its crossings, in the order of its networks (eth1, eth2, …).
+    """One end. `tags` are those of its crossings, in the order of its networks.
 
     The passive end has no `host`; the active one knows `host`, `port` and `host_key` of its peer.
     """
