@@ -33,7 +33,7 @@ from federation_member.middleware.openstack.images import Chosen, Images
 from federation_member.middleware.openstack.kinds import Context, InProgress, Thing, until_gone
 from federation_member.middleware.openstack.lookups import Flavours, Networks
 from federation_member.middleware.openstack.networks import network_with_key
-from federation_member.middleware.openstack.ports import NO_ADDRESS, MachinePorts, Place, Port
+from federation_member.middleware.openstack.ports import MachinePorts, Place, Port
 from federation_member.middleware.openstack.rules import Groups
 from federation_member.middleware.openstack.servers import ADDRESS, COMPUTE, HOST_KEY, PUBLIC_ADDRESS, Server, the_one
 from fedkit.protocol.lending import ComputeSpec, Instance
@@ -127,8 +127,7 @@ class Compute:
         network, group = await asyncio.gather(network_with_key(cloud, self._marks, key), self._groups.id_of(cloud, key))
         if network is None or not network.subnets:
             raise UnusableSpec(f"There is no network {key} here.")
-        address = spec.addresses.get(key, NO_ADDRESS if spec.carries_frames else None)
-        return Place(network.id, group, address, verbatim=not network.port_security_enabled)
+        return Place(network.id, group, spec.addresses.get(key), verbatim=not network.port_security_enabled)
 
     async def find(self, cloud: Cloud, key: str) -> Owned | None:
         """As Nova tells it; without a server, what was made for one."""

@@ -187,7 +187,7 @@ class NetworkKind:
 
 
 def upper_half(cidr: str) -> dict[str, str]:
-    """What the cloud may give away itself, its own DHCP servers first: who joins such a network mostly brings a low address."""
+    """What the cloud may give away itself, to its DHCP servers and to portals; who joins such a network brings a low address."""
     try:
         network = IPv4Network(cidr)
         start = network[network.num_addresses // 2]

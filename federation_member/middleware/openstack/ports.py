@@ -22,7 +22,6 @@ from federation_member.middleware.openstack.errors import InConflict, NotThere
 from federation_member.middleware.openstack.kinds import Context, Described, Thing
 
 SSH = 22
-NO_ADDRESS = "none"
 
 
 class FixedIp(BaseModel):
@@ -64,7 +63,8 @@ class GroupAnswer(BaseModel):
 class Place:
     """Where a machine gets a port: the id of a network, and of its security group, if it is not the machines' own.
 
-    `address` is the one that it must be, `NO_ADDRESS`, or the cloud's choice. In a `verbatim` network nothing is filtered.
+    `address` is the one that it must be, or the cloud's choice (none at all is not to be had: Nova refuses such ports, even for
+    machines that only carry frames). In a `verbatim` network nothing is filtered.
     """
 
     network: str
@@ -79,7 +79,7 @@ class Place:
         if self.verbatim:
             fields["port_security_enabled"] = False
         if self.address is not None:
-            fields["fixed_ips"] = [] if self.address == NO_ADDRESS else [{"ip_address": self.address}]
+            fields["fixed_ips"] = [{"ip_address": self.address}]
         return fields
 
 

@@ -7,13 +7,12 @@ import pytest
 from federation_member.middleware.contract import NoCapacity, UnusableSpec
 from federation_member.middleware.openstack.errors import refusal
 from federation_member.middleware.openstack.networks import upper_half
-from federation_member.middleware.openstack.ports import NO_ADDRESS, Place
+from federation_member.middleware.openstack.ports import Place
 
 
 def test_the_cloud_chooses_unless_an_address_is_named() -> None:
     assert Place("n").fields == {"network_id": "n"}
     assert Place("n", address="10.8.0.7").fields["fixed_ips"] == [{"ip_address": "10.8.0.7"}]
-    assert Place("n", address=NO_ADDRESS).fields["fixed_ips"] == []
 
 
 def test_nothing_is_filtered_where_frames_pass_as_they_are() -> None:
