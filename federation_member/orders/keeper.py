@@ -4,8 +4,8 @@
                             └─ given back, lease over ─► releasing ─ delete ─► released
 
 Looking at a lease means: read its row, do the one call that its state needs, write what came of it, if the row still says the
-same. Calls are idempotent by the lease id, so a crash anywhere leads to the same call again. At start the whole of
-`list_owned` is compared with the book: what the book does not hold is deleted, what is missing is looked at.
+same. Calls are idempotent by the lease id, so a crash anywhere leads to the same call again. At start and every hour the whole
+of `list_owned` is compared with the book: what the book does not hold is deleted, what is missing or not well is looked at.
 
 Local accounts are looked after likewise (access/local_accounts.py): ready before anything is made under them, and settled again
 whenever a grant is released.
@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -32,6 +33,7 @@ from federation_member.middleware.contract import (
     InstanceRequest,
     Middleware,
     MiddlewareError,
+    NotAuthorised,
     Owned,
     PlainRequest,
     Status,
@@ -54,12 +56,14 @@ from fedkit.store import Database, Tx
 log = structlog.get_logger()
 
 SWEEP = ""  # the key under which the queue holds the comparison with `list_owned`
+SWEEP_EVERY = timedelta(hours=1)
 ORPHAN = "orphan "  # before the key of an instance that stands in no book
 ACCOUNT = "account "  # before a local account's name: the key of looking at it
 PATIENCE = timedelta(seconds=60)  # how long a middleware or tunnel server may be unavailable before a lease fails
 CALL_LIMIT = timedelta(minutes=3)  # of one call; what takes longer answers `creating` and is called again
 TELL_EVERY = timedelta(seconds=5)  # how often a borrower hears how far it is
 CLAIM = timedelta(seconds=15)  # how long others wait for a process that died at work; it says so often that it lives
+BARRED = "its lender is not let look at it: "  # how the reason of such a lease begins
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between two looks at what is not finished
 
 
@@ -99,7 +103,7 @@ class Keeper:
         """Do what a lease needs now; return when to look again."""
         if lease_id == SWEEP:
             await self._sweep()
-            return None
+            return self._clock() + SWEEP_EVERY
         if lease_id.startswith(ORPHAN):
             return await self._remove(lease_id.removeprefix(ORPHAN))
         if lease_id.startswith(ACCOUNT):
@@ -229,13 +233,16 @@ class Keeper:
         return self._lending.change(tx, lease, state=LeaseState.FAILING, code=NoTunnel.code, reason=reason, due=now).due
 
     async def _check(self, lease: Lease) -> datetime | None:
-        async with _in_time():
-            owned = await self._middleware.get(lease.id)
+        try:
+            async with _in_time():
+                owned = await self._middleware.get(lease.id)
+        except NotAuthorised as error:
+            return await self._barred(lease, error)
         if owned is None:
             return await self._fail(lease, Why.LEASE_LOST, "the instance is gone at its lender")
         if owned.status is Status.FAILED:
             return await self._fail(lease, Why.LEASE_LOST, owned.reason or "the instance failed at its lender")
-        changes: dict[str, Any] = {}
+        changes: dict[str, Any] = {"code": "", "reason": ""} if _is_barred(lease) else {}
         wishes = lease.wishes
         if owned.status is Status.RUNNING:
             changes["instance"] = owned.instance
@@ -245,6 +252,14 @@ class Keeper:
         if wishes != lease.wishes or any(getattr(lease, name) != value for name, value in changes.items()):
             return await self._write(lease, wishes=wishes, **changes)
         return self._later(lease) if wishes else lease.expires
+
+    async def _barred(self, lease: Lease, error: NotAuthorised) -> datetime | None:
+        """It goes on running, as far as anybody knows; its borrower is told why nobody knows more, until somebody does."""
+        log.warning("lease_not_seen", lease=lease.id, code=error.code, reason=error.message)
+        reason = f"{BARRED}{error.message}"[:REASON_LENGTH]
+        if (error.code, reason) == (lease.code, lease.reason):
+            return self._later(lease)
+        return await self._write(lease, code=error.code, reason=reason)
 
     async def _delete(self, lease: Lease) -> datetime | None:
         if not await self._is_free(lease):
@@ -284,7 +299,8 @@ class Keeper:
             new = _merged(lease, seen, changes)
             due = self._clock()
             if new.get("state", lease.state) is LeaseState.RUNNING:
-                due = self._later(lease) if new.get("wishes", lease.wishes) else lease.expires
+                waits = new.get("wishes", lease.wishes) or _is_barred(replace(lease, **new))
+                due = self._later(lease) if waits else lease.expires
             return self._lending.change(tx, lease, due=due, **new).due
 
         return await self._db.run(write)
@@ -324,15 +340,20 @@ class Keeper:
     async def _sweep(self) -> None:
         """Have deleted what the middleware holds and the book does not, and looked at what the book holds and it does not."""
         async with _in_time():
-            owned = {instance.key for instance in await self._middleware.list_owned()}
+            owned = {instance.key: instance for instance in await self._middleware.list_owned()}
             accounts = await self._accounts.all()
         held = await self._db.read(leases.held)  # read later than the list: whatever is made stands in the book first
-        for key in sorted(owned - held.keys()):
+        for key in sorted(owned.keys() - held.keys()):
             self._lending.wake(ORPHAN + key)
-        for key in sorted(held.keys() - owned):
-            self._lending.wake(key)
+        for key in sorted(held):
+            if key not in owned or owned[key].status is Status.FAILED:
+                self._lending.wake(key)
         for account in sorted(accounts):
             self._lending.wake(ACCOUNT + account)
+
+
+def _is_barred(lease: Lease) -> bool:
+    return lease.code == NotAuthorised.code and lease.reason.startswith(BARRED)
 
 
 def _merged(lease: Lease, seen: Lease, changes: dict[str, Any]) -> dict[str, Any]:

@@ -77,6 +77,7 @@ class Cloud:
     consoles: dict[str, str] = field(default_factory=dict)
     quota: Quota | None = None
     wish_refusal: MiddlewareError | None = None
+    look_refusal: MiddlewareError | None = None  # what `get` says
     hanging: set[str] = field(default_factory=set)  # calls for these keys never return
     mute: bool = False  # it does not even say what it offers
     down: bool = False
@@ -222,6 +223,8 @@ class FakeMiddleware:
     async def get(self, key: str) -> Owned | None:
         await self._call(key)
         self.busy.discard(key)
+        if self.cloud.look_refusal is not None:
+            raise self.cloud.look_refusal
         return self.cloud.owned(key) if key in self.cloud.instances else None
 
     async def delete(self, key: str) -> None:

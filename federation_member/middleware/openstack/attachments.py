@@ -14,9 +14,12 @@ import weakref
 from dataclasses import replace
 from typing import ClassVar
 
+import structlog
+
 from federation_member.middleware.contract import InstanceRequest, Owned, Status, StillUsed, UnusableSpec
 from federation_member.middleware.openstack import servers
 from federation_member.middleware.openstack.connection import Cloud, Empty, Service
+from federation_member.middleware.openstack.errors import InConflict
 from federation_member.middleware.openstack.kinds import Context, until_gone
 from federation_member.middleware.openstack.marks import check
 from federation_member.middleware.openstack.volumes import (
@@ -31,6 +34,7 @@ from federation_member.middleware.openstack.volumes import (
 )
 from fedkit.protocol.lending import AttachmentSpec, Instance
 
+log = structlog.get_logger()
 ATTACHMENT = "attachment"
 UNDER_WAY = frozenset({"attaching", "reserved"})
 
@@ -55,9 +59,7 @@ class AttachmentKind:
             volume, server = await self._both(cloud, spec)
             await self._mark(cloud, key, volume, server)
             if volume.status == "available":
-                body = {"volumeId": volume.id} | ({"device": spec.device} if spec.device else {})
-                path = f"/servers/{server}/os-volume_attachments"
-                await cloud.post("compute", path, {"volumeAttachment": body}, Empty)
+                await self._attach(cloud, volume, server, spec.device)
                 volume = volume.model_copy(update={"status": "attaching"})
         there = _owned(key, volume, server)
         return replace(there, status=Status.CREATING) if volume.status == "detaching" else there
@@ -82,6 +84,17 @@ class AttachmentKind:
         if not holder:
             body = {"metadata": {ATTACHED_BY: check(key), ATTACHED_TO: server}}
             await cloud.post("block_storage", f"/volumes/{volume.id}/metadata", body, Empty)
+
+    async def _attach(self, cloud: Cloud, volume: Volume, server: str, device: str | None) -> None:
+        """Where it was wished to, or else where the cloud likes: not every cloud lets anybody choose."""
+        body = {"volumeId": volume.id} | ({"device": device} if device else {})
+        try:
+            await cloud.post("compute", f"/servers/{server}/os-volume_attachments", {"volumeAttachment": body}, Empty)
+        except (UnusableSpec, StillUsed, InConflict) as error:
+            if device is None:
+                raise
+            log.info("device_refused", volume=volume.id, device=device, reason=error.message)
+            await self._attach(cloud, volume, server, None)  # whatever else is wrong is said again
 
     async def find(self, cloud: Cloud, key: str) -> Owned | None:
         """As Cinder tells it."""

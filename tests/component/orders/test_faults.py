@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from federation_member.middleware.contract import NotAuthorised
 from federation_member.orders.model import AttemptState, OrderState
 from tests.support.fake_middleware import SMALL, Cloud
 from tests.support.federation import USER, Federation, Member, in_virtual_time, machine
@@ -155,6 +156,40 @@ async def test_what_the_book_does_not_hold_is_deleted_at_start(world: Federation
     await world.settle(lambda: "orphan" not in a.cloud.instances)
     await books_agree(a)
     assert (await a.order(order.id)).state is OrderState.FULFILLED
+
+
+@in_virtual_time
+async def test_what_the_book_does_not_hold_is_looked_for_every_hour(world: Federation) -> None:
+    a = await world.add("a")
+    order = (await a.orders.create(USER, machine(), None))[0]
+    running = await a.until(order.id, OrderState.FULFILLED)
+    a.cloud.instances["orphan"] = a.cloud.instances[str(running.lease_id)]  # a call that was carried out very late
+    a.cloud.made.append("orphan")
+    world.advance(3601)
+    await world.settle(lambda: "orphan" not in a.cloud.instances)
+
+
+@in_virtual_time
+async def test_a_lender_that_is_not_let_look_at_what_runs_says_so_and_ends_nothing(world: Federation) -> None:
+    a, b = await borrower(world), await world.add("b")
+    order = (await a.orders.create(USER, machine(requirements=LARGE_ONLY), None))[0]
+    running = await a.until(order.id, OrderState.FULFILLED)
+    b.cloud.look_refusal = NotAuthorised("The password has expired.")
+    b.cloud.listener(str(running.lease_id))
+
+    async def told(code: str) -> bool:
+        return (await a.order(order.id)).code == code
+
+    await world.settle(lambda: told("middleware.not_authorised"))
+    assert "The password has expired." in (await a.order(order.id)).reason
+    world.advance(30)
+    await world.settle(lambda: told("middleware.not_authorised"))
+    assert (await a.order(order.id)).state is OrderState.FULFILLED
+    b.cloud.look_refusal = None
+    world.advance(30)
+    await world.settle(lambda: told(""))
+    assert (await a.order(order.id)).state is OrderState.FULFILLED
+    assert (await a.order(order.id)).reason == "runs at b.test"
 
 
 @in_virtual_time
