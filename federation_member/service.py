@@ -25,6 +25,7 @@ from federation_member.credentials.identities import HomeIdentities
 from federation_member.credentials.revoking import Revoking
 from federation_member.credentials.service import Credentials
 from federation_member.directory.service import Directory
+from federation_member.experiments import store as experiment_store
 from federation_member.experiments.service import Experiments
 from federation_member.middleware.contract import Middleware
 from federation_member.orders.picker import load_picker
@@ -104,7 +105,8 @@ async def open_member(
         )
         http = HttpServer(make_app(services, _metrics(component, directory)), config.api.listen)
         store = config.store
-        retention = Retention(db, clock, timedelta(days=store.keep_days), timedelta(days=store.keep_usage_days))
+        keep, keep_usage = timedelta(days=store.keep_days), timedelta(days=store.keep_usage_days)
+        retention = Retention(db, clock, keep, keep_usage, {"experiments": experiment_store.forget})
         component.offer_status(lambda: {"directory": directory.freshness()})
         with closing(accounts):
             async with (

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from federation_member.experiments.model import ALIVE, FINAL, Event, Experiment, Planned, Segment, State, Whole
 from federation_member.experiments.tables import events, experiments, segments
@@ -19,6 +19,7 @@ from fedkit.store import Tx
 
 REASON_LENGTH = 1024
 HISTORY = 1000  # events that are shown
+FORGOTTEN = 50  # experiments in one transaction
 NEWS = 500  # order events that are read at once
 
 
@@ -122,6 +123,16 @@ def news(conn: Connection, after: int) -> tuple[set[str], int]:
     rows = list(conn.execute(query))
     touched = {row.experiment_id for row in rows if row.experiment_id is not None}
     return touched, rows[-1].sequence if rows else after
+
+
+def forget(conn: Connection, before: datetime) -> int:
+    """Forget some that ended before a time, with their keys and logs; tells how many."""
+    ended = [state.value for state in FINAL]
+    query = select(experiments.c.id).where(experiments.c.state.in_(ended), experiments.c.changed < before)
+    ids = list(conn.execute(query.limit(FORGOTTEN).with_for_update(skip_locked=True)).scalars())
+    for column in (events.c.experiment_id, segments.c.experiment_id, experiments.c.id):
+        conn.execute(delete(column.table).where(column.in_(ids)))
+    return len(ids)
 
 
 def key_of(conn: Connection, experiment_id: str) -> PrivateKey:

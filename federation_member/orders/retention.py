@@ -14,7 +14,7 @@ processes on one database may do it at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
@@ -41,13 +41,24 @@ Step = Callable[[Connection, datetime], int]
 
 
 class Retention:
-    """Forgets in the background; `keep` is how long a person may look back, `keep_usage` for how long there are accounts."""
+    """Forgets in the background; `keep` is how long a person may look back, `keep_usage` for how long there are accounts.
 
-    def __init__(self, db: Database, clock: Clock, keep: timedelta, keep_usage: timedelta) -> None:
+    `others` are steps for what stands on orders; they go by `keep` as well.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        clock: Clock,
+        keep: timedelta,
+        keep_usage: timedelta,
+        others: Mapping[str, Step] | None = None,
+    ) -> None:
         self._db = db
         self._clock = clock
         self._keep = keep
         self._keep_usage = keep_usage
+        self._others = others or {}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -66,6 +77,7 @@ class Retention:
             "events": await self._all(forget_events, old),
             "idempotency_keys": await self._all(forget_keys, old_keys),
             "spells": await self._all(forget_spells, now - self._keep_usage),
+            **{kind: await self._all(step, old) for kind, step in self._others.items()},
         }
 
     async def _run(self) -> None:

@@ -6,11 +6,13 @@ import asyncio
 from datetime import timedelta
 
 from federation_member.errors import NotAllowed
+from federation_member.experiments import store
 from federation_member.experiments.errors import Why
 from federation_member.experiments.joining import info_of
 from federation_member.experiments.model import State
 from federation_member.middleware.contract import NoCapacity
 from federation_member.orders.model import Order, OrderState
+from federation_member.orders.retention import Retention
 from fedkit.protocol.lending import NetworkSpec
 from fedkit.protocol.segments import NodeStatus, Operation, SegmentSpec
 from tests.support.experiments import line, nothing_left, sites, until
@@ -149,6 +151,21 @@ async def test_it_warns_before_its_end_and_may_be_renewed(world: Federation) -> 
         experiment = (await h.experiments.get(USER, "line")).experiment
         assert (experiment.state, experiment.code) == (State.TERMINATED, Why.ENDED)
         await nothing_left(h)
+
+
+@in_virtual_time
+async def test_what_ended_long_ago_is_forgotten_and_nothing_else(world: Federation) -> None:
+    async with sites(world, "h") as (h,):
+        for name in ("old", "living"):
+            await h.experiments.create(USER, line("h.test", name=name))
+            await until(h, name, State.ACTIVE)
+        await h.experiments.terminate(USER, "old")
+        await until(h, "old", State.TERMINATED)
+        await asyncio.sleep(3600)
+        keep = timedelta(minutes=30)
+        forgotten = await Retention(h.db, world.clock, keep, keep, {"experiments": store.forget}).forget()
+        assert forgotten["experiments"] == 1
+        assert [one.name for one in await h.experiments.page(USER)] == ["living"]
 
 
 @in_virtual_time
