@@ -61,15 +61,17 @@ class Life:
     They speak REST by a few lines of Python at the person's site: a hundred calls of `fed` would take a minute longer.
     """
 
-    def __init__(self, lab: Lab, person: Person) -> None:
+    def __init__(self, lab: Lab, person: Person, *, image: str = "debian", patience: float = PATIENCE) -> None:
+        """`image` is what machines boot, `patience` the seconds that anything may take."""
         self.lab = lab
         self.person = person
+        self._image, self.patience = image, patience
         stored = lab.read(f"people/{person.site}-{person.name}/.config/fedmesh/credentials.toml")
         self._token = tomllib.loads(stored)["token"]
 
     def begin(self, **wish: Any) -> str:
         """Order a machine that only the lender has, and return the order's id at once."""
-        spec = {"kind": "compute", "image": "debian", "requirements": LENDER_ONLY}
+        spec = {"kind": "compute", "image": self._image, "requirements": LENDER_ONLY}
         return str(self.rest("POST", "orders", {"spec": spec, **wish})["items"][0]["id"])
 
     def delete(self, order_id: str) -> dict[str, Any]:
@@ -92,18 +94,18 @@ class Life:
             "token": self._token,
             "body": body,
             "state": until_state,
-            "patience": PATIENCE,
+            "patience": self.patience,
         }
         command = ["python3", "-I", "-S", "-c", REST]
         answer: dict[str, Any] = json.loads(
-            self.lab.run(self.person.site, command, text=json.dumps(wish), timeout=90).stdout
+            self.lab.run(self.person.site, command, text=json.dumps(wish), timeout=self.patience + 30).stdout
         )
         return answer
 
     def books_become(self, site: str, *lease_ids: str) -> None:
         """Wait until a site holds exactly the machines of these leases, by all of its witnesses."""
         expected = Books.with_machines(*lease_ids)
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self.patience
         while (found := Books.of(self.lab, site)) != expected and time.monotonic() < deadline:
             time.sleep(LOOK_AGAIN)
         assert found == expected, f"{site} holds {found}, not {expected}"
@@ -114,8 +116,10 @@ class Life:
         self.books_become(LENDER, *(order["lease_id"] for order in orders))
         self.books_become(HOME)
         for order in orders:
-            told = until(partial(self._counts_on, order["id"], 1), "the borrower counts on one attempt only")
-            until(partial(self.answers, order), "the machine answers through its tunnel")
+            told = until(
+                partial(self._counts_on, order["id"], 1), "the borrower counts on one attempt only", self.patience
+            )
+            until(partial(self.answers, order), "the machine answers through its tunnel", self.patience)
             assert (told["state"], told["lease_id"]) == ("fulfilled", order["lease_id"]), told["reason"]
         return orders
 

@@ -23,6 +23,7 @@ from deploy.lab.topology import DNS_ADDRESS, INTERNET, Plan
 from deploy.openstack import programs
 from deploy.openstack.layout import Profile
 from tests.lab import site_cloud
+from tests.lab.lent import VICTIMS, LentLife
 from tests.support.openstack import MISSING
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
@@ -152,6 +153,19 @@ def test_a_cloud_that_stands_still_in_mid_create_loses_and_doubles_nothing(
         lab.kill(f"{LENDER}/lender", signal.SIGCONT)
     shows(person, begun["id"], "fulfilled")
     assert [line.split()[-1] for line in servers(lab)] == ["ACTIVE"]
+
+
+class PretendedLife(LentLife):
+    """Guests are pretended, so Nova is asked instead of them."""
+
+    def answers(self, order: dict[str, Any]) -> bool:
+        """Whether all machines run."""
+        return all(line.endswith(" ACTIVE") for line in servers(self.lab))
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_after_each_crash_the_cloud_holds_what_the_book_says(lab: Lab, person: Person, victim: str) -> None:
+    PretendedLife(lab, person, patience=PATIENCE).survives(victim)
 
 
 def _disk() -> bytes:
