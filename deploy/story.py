@@ -1,4 +1,5 @@
-"""The demo's story (`deploy/demo`): a machine ordered at one site comes up at another behind two firewalls, and answers.
+"""The demo's story (`deploy/demo`): a machine ordered at one site comes up at another behind two firewalls, and answers; then an
+experiment over both sites (research.py).
 
 Each step does what a person would do, with the person's own tools (`fed`, `ssh`, a web client), from where that person sits, and
 says what was observed. A step that fails ends the story; the exit status is that of the step's error (DESIGN §9).
@@ -17,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
+from deploy import research
 from deploy.commands.output import say
 from deploy.lab.cli import demo_name
 from deploy.lab.client import Lab
@@ -46,10 +48,11 @@ class Means:
     patience: int  # seconds that a machine may take to start
     open_tunnel: str
     prepare: str = "true"
+    experiments: bool = False  # whether the second act, which takes seven machines more, can be told
 
 
 MEANS = {
-    "containers": Means("debian", 60, BY_OPENSSH),
+    "containers": Means("debian", 60, BY_OPENSSH, experiments=True),
     "libvirt": Means("tiny", 600, BY_DROPBEAR, FOR_DROPBEAR),
     "openstack": Means("tiny", 600, BY_DROPBEAR, FOR_DROPBEAR),
 }
@@ -110,6 +113,8 @@ def _tell(story: Story, lab: Lab, means: Means) -> None:
         observed.extend(_whereabouts(lab, order))
     ports = _use(story, person, order, means)
     _give_back(story, lab, person, order, ports)
+    if means.experiments:
+        research.tell(story.step, lab, person, {"deter": HOME, "ucb": LENDER})
 
 
 def _everybody(lab: Lab, person: Person) -> list[dict[str, Any]] | None:

@@ -58,6 +58,11 @@ class Person:
         self.account("add", *options, "--password-stdin", text=password)
         self.fed("login", self.url, "--user", name, "--password-stdin", text=password)
 
+    @property
+    def public_key(self) -> str:
+        """The file with it, in the intranet and on the internet."""
+        return f"{self._key}.pub"
+
     def account(self, verb: str, *options: str, text: str | None = None) -> str:
         """Do to this account what the site's operator does: `fed member user VERB`."""
         config = str(RUN / self._site.name / "member/member.toml")
@@ -103,14 +108,19 @@ class Person:
 
     def ssh(self, order: dict[str, Any], command: str) -> str:
         """Run a command on the machine, from the internet, checking its host key against what its lender said."""
-        tunnel = self.tunnel(order)
-        known = self._home / f"known_hosts-{order['id']}"
-        keys = order["instance"]["host_keys"]
-        lines = "".join(f"[{tunnel['host']}]:{tunnel['port']} {key}\n" for key in keys)
+        return self._enter(order["id"], ACCOUNT, self.tunnel(order), order["instance"]["host_keys"], command)
+
+    def at(self, node: dict[str, Any], command: str) -> str:
+        """Run a command as root on a node of an experiment, likewise."""
+        return self._enter(node["name"], "root", node, node["host_keys"], command)
+
+    def _enter(self, name: str, account: str, place: dict[str, Any], host_keys: Sequence[str], command: str) -> str:
+        known = self._home / f"known_hosts-{name}"
+        lines = "".join(f"[{place['host']}]:{place['port']} {key}\n" for key in host_keys)
         self.outside(["tee", str(known)], text=lines)
         options = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={known}"]
-        line = ["ssh", "-F", "none", "-i", str(self._key), *options, "-p", str(tunnel["port"])]
-        return self.outside([*line, f"{ACCOUNT}@{tunnel['host']}", command])
+        line = ["ssh", "-F", "none", "-i", str(self._key), *options, "-p", str(place["port"])]
+        return self.outside([*line, f"{account}@{place['host']}", command])
 
     def fetch(self, url: str) -> str:
         """Fetch a page from the internet."""

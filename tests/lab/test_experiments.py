@@ -1,0 +1,95 @@
+"""The seed's experiment over two sites behind their firewalls: one description, and what looks like one local testbed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from deploy.lab.client import Lab
+from deploy.lab.person import Person, machines_at, until
+from tests.lab.order_steps import HOME, LENDER
+from tests.unit.topology.test_sub_experiment import SEED
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+PLACES = ("--map", f"deter={HOME}.test", "--map", f"ucb={LENDER}.test")
+FILE = "/run/fedlab/tmp/seed.ns"
+PATIENCE = 120.0
+
+
+@pytest.fixture(scope="module")
+def person(lab: Lab) -> Person:
+    """A researcher at the first site, with the seed's description."""
+    somebody = Person(lab, HOME, "rita")
+    lab.run(HOME, ["tee", FILE], text=SEED)
+    return somebody
+
+
+@contextmanager
+def experiment(person: Person, *options: str) -> Iterator[dict[str, Any]]:
+    """An experiment that is active; terminated in the end, after which no site holds anything of it."""
+    name = "seed"
+    try:
+        follow = ("--name", name, "--ssh-key", person.public_key, "--follow", "--timeout", str(PATIENCE))
+        person.fed("experiment", "create", FILE, *PLACES, *follow, *options, patience=PATIENCE)
+        shown = person.ask("experiment", "show", name)
+        assert shown["state"] == "active"
+        yield shown
+    finally:
+        person.fed("experiment", "terminate", name, "--follow", patience=PATIENCE)
+
+
+def nodes_of(shown: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Its nodes, by name."""
+    return {node["name"]: node for segment in shown["segments"] for node in segment["nodes"]}
+
+
+def test_the_seeds_experiment_looks_like_a_local_one(lab: Lab, person: Person) -> None:
+    with experiment(person) as shown:
+        nodes = nodes_of(shown)
+        assert {segment["testbed"]: segment["member"] for segment in shown["segments"]} == {
+            "deter": f"{HOME}.test",
+            "ucb": f"{LENDER}.test",
+        }
+        assert sorted(nodes) == ["a", "b", "c", "d", "e"]
+        until(lambda: "0% packet loss" in person.at(nodes["a"], "ping -c 2 -w 5 e; true"), "a pings e", PATIENCE)
+        way = person.at(nodes["a"], "traceroute -n -w 3 -q 1 -m 5 e").splitlines()[1:]
+        assert [line.split()[1] for line in way] == ["10.1.1.3", "10.1.3.2", "10.1.2.4"]
+        banner = person.at(nodes["a"], "nc -w 5 e 22 </dev/null | head -c 7; true")
+        assert banner == "SSH-2.0"
+        key = person.at(nodes["a"], "ssh-keyscan -T 10 -t ed25519 e 2>/dev/null").split()[-1]
+        assert key in nodes["e"]["host_keys"][0]
+        for name in "abcd":
+            assert person.at(nodes[name], "ping -c 1 e >/dev/null; grep -w e /etc/hosts").split()[0] == "10.1.2.4"
+    for site in (HOME, LENDER):
+        until(lambda site=site: machines_at(lab, site) == [], f"{site} holds nothing", PATIENCE)  # type: ignore[misc]
+
+
+def test_a_refusal_at_one_testbed_costs_nothing_anywhere(lab: Lab, person: Person) -> None:
+    lab.run(HOME, ["tee", "/run/fedlab/tmp/unfit.ns"], text=SEED)
+    wish = (
+        "create",
+        "/run/fedlab/tmp/unfit.ns",
+        "--name",
+        "unfit",
+        "--map",
+        f"deter={HOME}.test",
+        "--map",
+        "ucb=nobody.test",
+    )
+    done = person.fed_status("experiment", *wish)
+    assert done.returncode in (1, 2), done.stderr
+    assert "nobody.test" in done.stderr
+    assert all(one["name"] != "unfit" for one in json.loads(person.fed("experiment", "list", "-o", "json")))
+    assert machines_at(lab, HOME) == []
+
+
+def test_somebody_else_sees_nothing_of_it_until_it_is_granted(lab: Lab, person: Person) -> None:
+    stranger = Person(lab, HOME, "sam")
+    with experiment(person) as shown:
+        assert stranger.fed_status("experiment", "show", shown["id"]).returncode == 1
+        assert stranger.fed_status("experiment", "terminate", shown["id"]).returncode == 1
+        assert person.ask("experiment", "show", "seed")["state"] == "active"
