@@ -129,7 +129,7 @@ class Watch:
     def _due(self, account: _Account) -> float:
         """When to look again; half of the time at most is spent with looking."""
         soon = min((self._pace.next_look(begun.at, account.last) for begun in account.awaited.values()), default=inf)
-        return max(min(soon, account.last + self._poll), account.last + 2 * account.took)
+        return account.last + max(min(soon - account.last, self._poll), min(account.took, self._poll))
 
     async def _look(self, account: _Account) -> None:
         account.last = time.monotonic()

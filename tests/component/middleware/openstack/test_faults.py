@@ -19,8 +19,8 @@ from federation_member.middleware.contract import (
     Unavailable,
     UnknownFlavour,
 )
-from fedkit.protocol.lending import Flavour
-from tests.component.middleware.contract import MAKING, compute, eventually, made, net, new_key, running
+from fedkit.protocol.lending import AttachmentSpec, Flavour, VolumeSpec
+from tests.component.middleware.contract import MAKING, compute, eventually, made, net, new_key, plain, running
 from tests.component.middleware.openstack.place import PASSWORD, OpenStackSite
 from tests.support.openstack_faults import (
     Fault,
@@ -95,6 +95,21 @@ async def test_what_is_carried_out_after_it_was_deleted_is_removed(site: OpenSta
         await cloud.quiet()
         assert {owned.key for owned in await middleware.list_owned()} <= {other}
         await middleware.delete(other)
+    assert await site.leftovers() == []
+
+
+async def test_a_device_that_nova_refuses_is_only_a_wish(site: OpenStackSite, cloud: FaultyCloud) -> None:
+    async with running(site) as middleware:
+        machine, volume = new_key(), new_key()
+        await made(middleware, machine, compute(site))
+        await made(middleware, volume, plain(site, VolumeSpec(size_gb=1)))
+        refusal = '{"badRequest": {"code": 400, "message": "The supplied device path (/dev/vdz) is invalid."}}'
+        request = plain(site, AttachmentSpec(machine=machine, volume=volume, device="/dev/vdz"))
+        with cloud.fault("POST", r"/os-volume_attachments$", say(refusal, 400), times=1):
+            attachment = await made(middleware, new_key(), request)
+        assert attachment.instance.device not in (None, "/dev/vdz")
+        for key in (attachment.key, volume, machine):
+            await middleware.delete(key)
     assert await site.leftovers() == []
 
 

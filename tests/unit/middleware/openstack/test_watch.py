@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from typing import Any
@@ -13,7 +14,7 @@ from federation_member.middleware.openstack.config import OpenStackConfig
 from federation_member.middleware.openstack.kinds import Context
 from federation_member.middleware.openstack.marks import Marks
 from federation_member.middleware.openstack.servers import Server, owned
-from federation_member.middleware.openstack.watch import FRESH, Watch
+from federation_member.middleware.openstack.watch import FRESH, Changed, Watch
 
 KEY, OTHER = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
 MARKS = Marks("a")
@@ -48,10 +49,14 @@ def told() -> list[str]:
     return []
 
 
+def watching(changed: Changed) -> Watch:
+    config = OpenStackConfig.model_validate({"site": "a", "auth_url": "http://a", "network": "n"})
+    return Watch(Context(config, MARKS), changed)
+
+
 @pytest.fixture
 def watch(told: list[str]) -> Watch:
-    config = OpenStackConfig.model_validate({"site": "a", "auth_url": "http://a", "network": "n"})
-    return Watch(Context(config, MARKS), lambda cloud, key: told.append(key))
+    return watching(lambda cloud, key: told.append(key))
 
 
 async def look(watch: Watch, cloud: FakeCloud, *servers: Server) -> None:
@@ -166,3 +171,17 @@ async def test_what_is_not_ours_and_what_has_no_sensible_time(watch: Watch, told
     await look(watch, cloud, server(updated="yesterday"))
     await look(watch, cloud, server(OTHER, "ERROR", tagged=False), server(updated=""))
     assert told == []
+
+
+async def test_it_looks_by_itself_at_what_was_begun() -> None:
+    told = asyncio.Event()
+    watch, cloud = watching(lambda cloud, key: told.set()), FakeCloud(server(OTHER))
+    watch.follow(cloud)  # type: ignore[arg-type]
+    await watch.look()
+    looking = asyncio.create_task(watch.run())
+    watch.begun(cloud, KEY)  # type: ignore[arg-type]
+    cloud.servers = [server()]
+    await told.wait()
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
+    assert len(cloud.asked) == 2
