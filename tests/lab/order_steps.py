@@ -51,7 +51,7 @@ print(json.dumps(answer))
 BANNER = """
 import socket, sys
 with socket.create_connection((sys.argv[1], int(sys.argv[2])), 5) as connection:
-    print(connection.recv(64).decode())
+    print(connection.recv(64).decode(errors="replace"))  # what follows the banner at once is binary
 """
 
 
