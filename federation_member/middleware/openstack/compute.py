@@ -68,7 +68,7 @@ class Compute:
         """Begin to make the server; the answer is `creating`, and `running` when it is called again later."""
         if not isinstance(request, ComputeRequest):
             raise UnusableSpec("A machine is ordered with a flavour.")
-        (server, ports), _ = await asyncio.gather(self._look(cloud, key), self._foresee(cloud, request))
+        server, ports = await self._look(cloud, key)
         if server is None:
             try:
                 return await self._make(cloud, key, request, ports)
@@ -79,12 +79,6 @@ class Compute:
         if server.status == "ERROR" and not server.is_going:
             raise fault(server.fault.message)
         return servers.owned(key, server)
-
-    async def _foresee(self, cloud: Cloud, request: ComputeRequest) -> None:
-        """Learn meanwhile what making it takes; it is remembered, and what fails here is told by whoever needs it."""
-        needed = [self._flavours.id_of(cloud, request.flavour), self._networks.site(cloud)]
-        named = [] if request.spec.from_url else [self._images.known(cloud)]
-        await asyncio.gather(*needed, *named, return_exceptions=True)
 
     async def _make(self, cloud: Cloud, key: str, request: ComputeRequest, there: list[Port]) -> Owned:
         spec = request.spec

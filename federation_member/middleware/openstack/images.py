@@ -62,12 +62,8 @@ class Images:
         """Those that can be ordered by name."""
         if self._context.config.images:
             return [Image(name=name, description=one.description) for name, one in self._context.config.images.items()]
-        names = {image.name for image in await self.known(cloud) if image.name}
+        names = {image.name for image in await self._all.get(cloud) if image.name}
         return [Image(name=name) for name in sorted(names) if len(name) <= 128]
-
-    async def known(self, cloud: Cloud) -> list[GlanceImage]:
-        """Those that the account may boot by name or id, as they were within the last minute."""
-        return await self._all.get(cloud)
 
     async def choose(self, cloud: Cloud, key: str, spec: ComputeSpec) -> Chosen:
         """The image that `spec` means; raises `UnknownImage`, or `InProgress` while it is on its way."""
@@ -85,7 +81,7 @@ class Images:
         if config.images and mapped is None:
             raise UnknownImage(f"There is no image {wanted} here; there are {', '.join(config.images)}.")
         name = mapped.image if mapped else wanted
-        for image in await self.known(cloud):
+        for image in await self._all.get(cloud):
             if name in (image.name, image.id):
                 return Chosen(image.id, (mapped and mapped.user_data) or config.user_data)
         raise UnknownImage(f"There is no image {wanted} here.")
