@@ -235,9 +235,7 @@ class Accounts:
         """Forget the attempts for a name that has proved itself."""
         self._by_user.forgive(name)
 
-    async def issue(
-        self, name: str, label: str, days: int, *, until: datetime = NEVER
-    ) -> tuple[Token, str]:
+    async def issue(self, name: str, label: str, days: int, *, until: datetime = NEVER) -> tuple[Token, str]:
         """Make a token for this account that expires after `days`, and at the latest `until` then.
 
         The second value is the secret, never seen again.

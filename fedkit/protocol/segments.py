@@ -116,7 +116,9 @@ class NodeInfo(Body):
     address: str | None = Field(
         default=None, max_length=64, description="inside the lender's intranet, for the control way"
     )
-    host: str | None = Field(default=None, max_length=253, description="where its ssh server is reached from everywhere")
+    host: str | None = Field(
+        default=None, max_length=253, description="where its ssh server is reached from everywhere"
+    )
     port: int | None = Field(default=None, ge=1, le=65535)
     user: str | None = Field(default=None, max_length=64)
     host_keys: list[str] = Field(default_factory=list, max_length=8)

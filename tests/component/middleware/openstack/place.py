@@ -52,8 +52,8 @@ class OpenStackSite:
     image: str = operator.IMAGE
     account: Account = ACCOUNT
     crowd: int = 4
-    stride: int = 97
-    moments: tuple[float, ...] = (0.3, 0.9, 1.6)
+    stride: int = 389
+    moments: tuple[float, ...] = (0.3, 1.2)
     site: str = field(default_factory=lambda: f"t-{uuid.uuid4().hex[:12]}")
     extra: dict[str, Any] = field(default_factory=dict)
     is_clean: bool = False  # when its leftovers were looked for last, there were none
