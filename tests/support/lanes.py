@@ -1,8 +1,8 @@
-"""Shares the tests out to the processes of a run (pytest-xdist, `pytest -n 3`).
+"""Shares the tests out to the processes of a run (pytest-xdist, `pytest -n 4`).
 
 The tests of a file stay in one process, in their order, and with them all files that use the same lab or the same OpenStack: they take
 seconds to come up, and tests kill and cut what others use. Those that mostly wait for what they killed to come back have a lab of their own
-beside the others'. Everything else is free; large shares go first.
+beside the others'. Everything else is free; slow and large shares go first.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 import pytest
 from xdist.remote import Producer  # type: ignore[import-untyped]
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+from xdist.workermanage import WorkerController  # type: ignore[import-untyped]
 
 LAB = PurePosixPath("tests/lab")
 CLOUD = PurePosixPath("tests/component/middleware/openstack")
@@ -24,6 +25,12 @@ class Lanes(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         return share(nodeid)
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        slowest = next((name for name in SLOW if name in self.workqueue), None)
+        if slowest is not None:
+            self.workqueue.move_to_end(slowest, last=False)
+        super()._assign_work_unit(node)
 
 
 def share(nodeid: str) -> str:
