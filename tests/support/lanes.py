@@ -18,6 +18,19 @@ LAB = PurePosixPath("tests/lab")
 CLOUD = PurePosixPath("tests/component/middleware/openstack")
 WAITING = {"test_crashes", "test_partitions", "test_hostile"}
 OWN = {"test_network", "test_lifecycle", "test_demo", "test_libvirt", "test_openstack"}  # have labs of their own anyway
+SLOW = (  # shares that take minutes whatever their number of tests, the slowest first
+    "an OpenStack",
+    "the lab",
+    "tests/lab/test_openstack.py",
+    "tests/component/middleware/test_libvirt_faults.py",
+    "tests/lab/test_demo.py",
+    "tests/lab/test_libvirt.py",
+    "tests/component/middleware/test_libvirt.py",
+    "a lab for waiting",
+    "tests/component/image/test_guest_debian.py",
+    "tests/component/middleware/test_containers_without_root.py",
+    "tests/component/middleware/test_strangers_plugin.py",
+)
 
 
 class Lanes(LoadScopeScheduling):  # type: ignore[misc]
