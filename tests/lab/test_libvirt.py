@@ -16,6 +16,7 @@ from deploy.image.guest import build
 from deploy.lab.client import Lab
 from deploy.lab.person import Person, machines_at, until
 from deploy.lab.topology import Plan
+from tests.lab.lent import VICTIMS, LentLife
 from tests.support.checkout import REPOSITORY
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
@@ -93,6 +94,12 @@ def test_a_guest_survives_its_hypervisors_daemon_and_its_member(lab: Lab, person
         assert person.ssh(order, "cat /proc/sys/kernel/random/boot_id") == booted
     finally:
         person.delete(order)
+    assert machines_at(lab, LENDER) == []
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_after_each_crash_the_hypervisor_holds_what_the_book_says(lab: Lab, person: Person, victim: str) -> None:
+    LentLife(lab, person, image="tiny", patience=BOOT).survives(victim)
     assert machines_at(lab, LENDER) == []
 
 
