@@ -23,7 +23,7 @@ PATIENCE = 120.0
 @pytest.fixture(scope="module")
 def person(lab: Lab) -> Person:
     """A researcher at the first site, with the seed's description."""
-    somebody = Person(lab, HOME, "rita")
+    somebody = Person(lab, HOME, "rosa")
     lab.run(HOME, ["tee", FILE], text=SEED)
     return somebody
 
@@ -88,7 +88,7 @@ def test_a_refusal_at_one_testbed_costs_nothing_anywhere(lab: Lab, person: Perso
 
 
 def test_somebody_else_sees_nothing_of_it_until_it_is_granted(lab: Lab, person: Person) -> None:
-    stranger = Person(lab, HOME, "sam")
+    stranger = Person(lab, HOME, "sven")
     with experiment(person) as shown:
         assert stranger.fed_status("experiment", "show", shown["id"]).returncode == 1
         assert stranger.fed_status("experiment", "terminate", shown["id"]).returncode == 1

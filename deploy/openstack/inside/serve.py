@@ -18,11 +18,20 @@ from typing import Any
 from waitress import serve as waitress
 
 THREADS = 8
+CONNECTIONS = 1000  # that may be open at once; beyond, clients wait until they give up
 
 
 def serve(application: Any, address: str, port: int) -> None:
     """Answer until killed. OpenStack's clients say who they are by headers, so none is removed."""
-    waitress(application, host=address, port=port, threads=THREADS, ident=None, clear_untrusted_proxy_headers=False)
+    waitress(
+        application,
+        host=address,
+        port=port,
+        threads=THREADS,
+        connection_limit=CONNECTIONS,
+        ident=None,
+        clear_untrusted_proxy_headers=False,
+    )
 
 
 def whole_or_nothing(main: Callable[[], None]) -> None:

@@ -33,6 +33,11 @@ class Accounts:
             self._admin = Cloud("", context.config.admin, context.config, self._threads)
             self._projects = Projects(self._admin, context.config.admin, context.marks)
 
+    def close(self) -> None:
+        """Let go of every connection."""
+        for cloud in [*self._static.values(), *self._made.values(), *([self._admin] if self._admin else [])]:
+            cloud.close()
+
     @property
     def static(self) -> list[Cloud]:
         """Those of the configuration."""
@@ -59,6 +64,8 @@ class Accounts:
         """Every account under which something of ours can be."""
         if self._projects is not None:
             found = {project.name: project.id for project in await self._projects.all()}
+            for gone in self._made.keys() - found.keys():
+                self._made[gone].close()
             self._made = {name: self._connection(name, project) for name, project in found.items()}
         return [*self._static.values(), *self._made.values()]
 

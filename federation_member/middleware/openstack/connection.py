@@ -219,8 +219,15 @@ class Cloud:
                 self._connection = connect(self._credentials, self._config, self._project)
             return self._connection
 
+    def close(self) -> None:
+        """Let go of what is open to the cloud; whoever asks again opens it again."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.session.close()
+
     def _forget(self) -> None:
         """Read the secret and sign in anew next time: it may have been changed."""
+        self.close()
         self._connection = None
 
 

@@ -153,6 +153,7 @@ class OpenStackMiddleware:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
             await self._images.stop()
+        self._accounts.close()
 
     def kinds(self) -> frozenset[str]:
         """What can be ordered, of what the cloud has services for."""
