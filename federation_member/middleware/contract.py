@@ -34,7 +34,6 @@ from fedkit.protocol.lending import (
     SnapshotSpec,
     VolumeSpec,
 )
-from fedkit.protocol.segments import Connection, Operate, Operated, SegmentSpec
 
 
 class MiddlewareError(FedError):
@@ -200,16 +199,6 @@ class PlainRequest:
     account: Account
 
 
-@dataclass(frozen=True)
-class SegmentRequest:
-    """A piece of an experiment to run, as it is wanted now; portals that are reached from outside hold their ports by `tunnel`."""
-
-    spec: SegmentSpec
-    account: Account
-    connections: tuple[Connection, ...] = ()
-    tunnel: TunnelAccess | None = None
-
-
 InstanceRequest = ComputeRequest | PlainRequest
 
 
@@ -347,29 +336,6 @@ class GivesAddresses(Protocol):
     """The capability `addresses`: a machine has a public address from the start, so none gets a tunnel."""
 
     gives_addresses: bool
-
-
-@runtime_checkable
-class HostsSegments(Protocol):
-    """The capability `segments`: whole pieces of experiments, natively. Their keys stand in `list_owned` with kind `segment`.
-
-    Where it lacks, the member embeds a segment by machines and networks (orders/embedder.py).
-    """
-
-    async def start_segment(self, key: str, request: SegmentRequest) -> Owned:
-        """Make the segment so, or go on making it, or tell its portals new connections; answers at once, often `creating`.
-
-        Repeating is harmless. `instance.segment` tells how far each node and portal is. Raises a `MiddlewareError`.
-        """
-
-    async def segment_info(self, key: str) -> Owned | None:
-        """The segment under `key`, or None if there is none."""
-
-    async def operate(self, key: str, operation: Operate) -> Operated:
-        """Do something to its nodes. Raises `UnusableSpec` for what cannot be done here."""
-
-    async def terminate_segment(self, key: str) -> None:
-        """Remove all of it; return when it is gone. Nothing there is success."""
 
 
 def abilities(middleware: Middleware) -> frozenset[Ability]:
