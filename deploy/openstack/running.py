@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from deploy.openstack import hypervisor, operator, programs, template
-from deploy.openstack.crew import Crew
+from deploy.openstack.crew import DIE_WITH_PARENT, Crew
 from deploy.openstack.errors import AlreadyRunning, CloudFailed, NotInstalled, NotRunning
 from deploy.openstack.layout import PROJECT, Cloud, Profile
 from deploy.openstack.programs import Report
@@ -80,8 +80,11 @@ async def _until_told(life: Coroutine[None, None, None]) -> None:
             raise
 
 
-def up(cloud: Cloud, report: Report) -> None:
-    """Start `run` in the background, in a session and process group of its own, and return when it is ready."""
+def up(cloud: Cloud, report: Report, *, leashed: bool = False) -> None:
+    """Start `run` in the background, in a session and process group of its own, and return when it is ready.
+
+    `leashed`: it ends with the thread that calls this, however that ends, and all of it ends at once.
+    """
     if pid(cloud.state) is not None:
         raise AlreadyRunning(f"A cloud runs on {cloud.state} already.")
     cloud.state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -91,8 +94,9 @@ def up(cloud: Cloud, report: Report) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, log.open("wb") as output:
         ready.bind(str(place))
         ready.settimeout(LOOK_AGAIN)
+        command = [sys.executable, "-m", "deploy.openstack", "run", "--state", str(cloud.state), *options(cloud)]
         process = subprocess.Popen(
-            [sys.executable, "-m", "deploy.openstack", "run", "--state", str(cloud.state), *options(cloud)],
+            [*(DIE_WITH_PARENT if leashed else ()), *command],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

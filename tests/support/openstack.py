@@ -4,8 +4,8 @@
     account = real_openstack.project(instances=1)   a project of its own, with a user, for each test that counts or deletes
 
 It is the profile `small` (guests and discs are pretended, everything before them is real) on a loopback address that no other process
-takes. FEDMESH_TEST_OPENSTACK="DIR ADDRESS" names one that runs already (`python -m deploy.openstack up --state DIR …`), which is left
-running. Where it is not installed its tests are skipped, and say so.
+takes, and it dies with its process, even with one that is killed. FEDMESH_TEST_OPENSTACK="DIR ADDRESS" names one that runs already
+(`python -m deploy.openstack up --state DIR …`), which is left running. Where it is not installed its tests are skipped, and say so.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class OpenStack:
 
     def start(self) -> None:
         """Start it again, as it was."""
-        running.up(self.cloud, print)
+        running.up(self.cloud, print, leashed=True)
 
     def _signal(self, number: signal.Signals) -> None:
         pid = running.pid(self.cloud.state)
@@ -82,7 +82,7 @@ def real_openstack() -> Iterator[OpenStack]:
     state = Path(tempfile.mkdtemp(prefix="fedmesh-os-"))
     cloud = Cloud(state, loopback_of(os.getpid()))
     try:
-        running.up(cloud, print)
+        running.up(cloud, print, leashed=True)
         yield OpenStack(cloud)
     finally:
         if running.pid(state) is not None:

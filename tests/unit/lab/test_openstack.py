@@ -5,17 +5,40 @@ from __future__ import annotations
 import asyncio
 import configparser
 import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from deploy.lab.client import ended
 from deploy.openstack import config, running
 from deploy.openstack.__main__ import _cloud, _parser
 from deploy.openstack.crew import Crew, Program
 from deploy.openstack.errors import CloudFailed, NotRunning, UnusablePlace
 from deploy.openstack.layout import Cloud, Profile
+from tests.support.checkout import REPOSITORY
 from tests.support.openstack import loopback_of
 
+PRETENDED = f"""\
+#!{sys.executable}
+import os, pathlib, socket, sys, time
+pathlib.Path(sys.argv[sys.argv.index("--state") + 1], "pretended").write_text(str(os.getpid()))
+socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+time.sleep(1000)
+"""
+WHOEVER_WANTS_IT = """\
+import sys
+from pathlib import Path
+from deploy.openstack import running
+from deploy.openstack.layout import Cloud
+state, sys.executable = Path(sys.argv[1]), sys.argv[2]
+running.up(Cloud(state, "127.9.9.9"), print, leashed=True)
+print("up", flush=True)
+sys.stdin.read()
+"""
 SMALL = Cloud(Path("/s"), "127.9.9.9")
 FULL = Cloud(Path("/s"), "127.9.9.9", Profile.FULL, "10.50.2.0/24", "machines")
 
@@ -63,6 +86,24 @@ def test_a_process_of_the_same_number_is_not_taken_for_the_cloud(tmp_path: Path)
         running.cloud(tmp_path)
     with pytest.raises(NotRunning):
         running.down(tmp_path)
+
+
+def test_a_leashed_cloud_dies_with_whoever_started_it_and_was_killed(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text(PRETENDED)
+    program.chmod(0o700)
+    command = [sys.executable, "-c", WHOEVER_WANTS_IT, str(tmp_path), str(program)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"up\n"
+        cloud = os.pidfd_open(int((tmp_path / "pretended").read_text()))
+        try:
+            parent.kill()
+            assert ended(cloud, 60)
+        finally:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(cloud, signal.SIGKILL)
+            os.close(cloud)
 
 
 def test_processes_have_loopback_addresses_of_their_own() -> None:
