@@ -29,7 +29,7 @@ from fedkit.protocol.segments import (
 )
 from fedkit.topology import topdl
 from fedkit.topology.formats import read
-from fedkit.topology.model import Computer, Topology
+from fedkit.topology.model import Computer, Described, Topology
 from fedkit.topology.placement import Room, everything, place
 from fedkit.topology.routes import NextHop, routes_of
 from fedkit.topology.services import parse_service
@@ -45,22 +45,23 @@ _NODE: TypeAdapter[str] = TypeAdapter(NodeName)
 Tags = Mapping[tuple[str, frozenset[str]], int]
 
 
-async def described(new: NewExperiment, members: Sequence[KnownMember]) -> Topology:
+async def described(new: NewExperiment, members: Sequence[KnownMember]) -> Described:
     """Read a description and give every computer a testbed.
 
     Raises `BadDescription`, `BadService`, `CannotPlace`, `NothingToRun` or `UnusableMapping`.
     """
     files = {name: text.encode() for name, text in new.files.items()}
-    topology = (await read(new.description.encode(), new.file, new.form, files)).topology
+    found = await read(new.description.encode(), new.file, new.form, files)
+    topology = found.topology
     topology = replace(topology, services=(*topology.services, *map(parse_service, new.services)))
     computers = list(topology.computers)
     if not computers:
         raise NothingToRun(f"{new.file} describes no computers, so there is nothing to run.")
     if len(computers) > NODES:
         raise TooLarge(f"An experiment has at most {NODES} computers; this one has {len(computers)}.")
-    if all(computer.testbed for computer in computers):
-        return topology
-    return place(topology, _rooms(new, computers, members))
+    if not all(computer.testbed for computer in computers):
+        topology = place(topology, _rooms(new, computers, members))
+    return replace(found, topology=topology)
 
 
 def _rooms(new: NewExperiment, computers: Sequence[Computer], members: Sequence[KnownMember]) -> list[Room]:

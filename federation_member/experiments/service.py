@@ -105,7 +105,7 @@ class Experiments:
         `NotYourProject`, `NothingToRun` or `TooLarge`.
         """
         members = self._engine.members()
-        topology = await described(new, members)
+        topology = (await described(new, members)).topology
         planned = await to_thread(plan, new, topology, members)
         key = PrivateKey.generate()
         owner = User(user.project if new.project is None else new.project, user.name)
