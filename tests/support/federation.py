@@ -17,7 +17,7 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from pathlib import Path
@@ -116,9 +116,9 @@ class TestClock:
         return self.base() + self.ahead
 
 
-@dataclass
+@dataclass(frozen=True)
 class Entry:
-    """A member as the directory of another sees it."""
+    """A member as the directory of another sees it; a value, since pictures of the members keep it."""
 
     fedid: str
     name: str
@@ -145,7 +145,7 @@ class FakeDirectory:
     def set_offer(self, offer: Offer) -> None:
         entry = self._federation.entries[self._name]
         if entry.offer != offer:
-            entry.offer = offer
+            self._federation.entries[self._name] = replace(entry, offer=offer)
             self._federation.tell()
 
     def tell(self) -> None:

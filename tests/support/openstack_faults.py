@@ -130,7 +130,7 @@ class FaultyCloud:
     calls: list[str] = field(default_factory=list)
     most_at_once: int = 0
     _chosen: list[_Chosen] = field(default_factory=list)
-    _now: int = 0
+    _under_way: list[web.Request] = field(default_factory=list)
     _quiet: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -173,9 +173,10 @@ class FaultyCloud:
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         self.calls.append(f"{request.method} {request.path_qs}")
-        self._now += 1
+        self._under_way.append(request)
         self._quiet.clear()
-        self.most_at_once = max(self.most_at_once, self._now)
+        waiting = [one for one in self._under_way if one.transport is not None]  # who has gone asks no more
+        self.most_at_once = max(self.most_at_once, len(waiting))
         try:
             for chosen in self._chosen:
                 if chosen.times > 0 and chosen.method == request.method and chosen.path.search(request.path):
@@ -183,8 +184,8 @@ class FaultyCloud:
                     return await chosen.fault(request, lambda: self._forward(request, body))
             return await self._forward(request, body)
         finally:
-            self._now -= 1
-            if self._now == 0:
+            self._under_way.remove(request)
+            if not self._under_way:
                 self._quiet.set()
 
     async def _forward(self, request: web.Request, body: bytes) -> web.Response:

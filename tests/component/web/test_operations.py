@@ -32,7 +32,7 @@ async def test_what_takes_longer_stands_there_as_wanted(site: Site) -> None:
     path = await running(site, MACHINE)
     site.book.slow = True
     status, order = await site.call("PATCH", path, {"power": "stopped"})
-    assert (status, order["power"], order["wanted_power"]) == (200, None, "stopped")
+    assert (status, order["power"], order["wanted_power"]) == (200, "running", "stopped")
 
 
 async def test_rules_are_replaced_as_a_whole(site: Site) -> None:
