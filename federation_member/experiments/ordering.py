@@ -7,7 +7,7 @@ from datetime import datetime
 from federation_member.experiments.errors import Why
 from federation_member.experiments.model import Planned, Segment
 from federation_member.orders.engine import Engine
-from federation_member.orders.model import LEASE_SECONDS, Order, OrderState, OrderType, User
+from federation_member.orders.model import Order, OrderState, User, new_order
 from federation_member.orders.scheduler import new_record
 from federation_member.orders.store import load, load_attempt
 from fedkit.mesh.api import Peer
@@ -23,28 +23,7 @@ def open_order(
     tx: Tx, engine: Engine, owner: User, piece: Planned, *, experiment_id: str, order_id: str, now: datetime
 ) -> None:
     """Ask for a piece; orders of one experiment share its id as their batch."""
-    order = Order(
-        id=order_id,
-        owner=owner,
-        type=OrderType.ONE_TIME,
-        state=OrderState.OPEN,
-        reason="looks for a lender",
-        spec=piece.spec,
-        location=piece.member,
-        batch=experiment_id,
-        valid_from=None,
-        valid_until=None,
-        lease_seconds=LEASE_SECONDS,
-        created=now,
-        changed=now,
-        revision=1,
-        member=None,
-        member_fedid=None,
-        lease_id=None,
-        lease_expires=None,
-        instance=None,
-        tunnels=(),
-    )
+    order = new_order(order_id, owner, piece.spec, now, batch=experiment_id, location=piece.member)
     engine.store.add(tx, new_record(order))
     engine.scheduler.step(tx, order_id)
 

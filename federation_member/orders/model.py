@@ -121,6 +121,44 @@ class Order:
     used_by: tuple[str, ...] = ()  # ids of orders that it cannot be deleted before; looked up where an order is shown
 
 
+def new_order(
+    order_id: str,
+    owner: User,
+    spec: Spec,
+    now: datetime,
+    *,
+    batch: str,
+    order_type: OrderType = OrderType.ONE_TIME,
+    location: str | None = None,
+    valid_from: datetime | None = None,
+    valid_until: datetime | None = None,
+    lease_seconds: int = LEASE_SECONDS,
+) -> Order:
+    """An order for which nothing has been done yet."""
+    return Order(
+        id=order_id,
+        owner=owner,
+        type=order_type,
+        state=OrderState.OPEN,
+        reason="looks for a lender",
+        spec=spec,
+        location=location,
+        batch=batch,
+        valid_from=valid_from,
+        valid_until=valid_until,
+        lease_seconds=lease_seconds,
+        created=now,
+        changed=now,
+        revision=1,
+        member=None,
+        member_fedid=None,
+        lease_id=None,
+        lease_expires=None,
+        instance=None,
+        tunnels=(),
+    )
+
+
 class NewOrder(BaseModel):
     """What a user asks for. Where `spec` names others it names the user's *orders*; the member turns them into leases."""
 

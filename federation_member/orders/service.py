@@ -46,11 +46,13 @@ from federation_member.orders.model import (
     OrderKind,
     OrderState,
     User,
+    new_order,
 )
 from federation_member.orders.operations import Operations, OrderChange, QuotaAt
 from federation_member.orders.operations import own as _own
 from federation_member.orders.picker import Picker
 from federation_member.orders.scheduler import new_record
+from federation_member.orders.segments.remote import Hands, Ssh
 from federation_member.orders.store import (
     last_event,
     load,
@@ -96,6 +98,7 @@ class OrderService:
         tunnel_server: Peer | None = None,
         worker: str = "member",
         chance: random.Random | None = None,
+        hands: Hands | None = None,
     ) -> None:
         self._db = db
         self._clock = clock
@@ -114,6 +117,7 @@ class OrderService:
             tunnel_server=tunnel_server,
             worker=worker,
             chance=chance or random.SystemRandom(),
+            hands=hands or Ssh(),
         )
 
         self._operations = Operations(db, self.engine, identities)
@@ -202,28 +206,17 @@ class OrderService:
         return sorted(needed)
 
     def _new_order(self, user: User, new: NewOrder, batch: str, order_id: str) -> Order:
-        time = self._clock()
-        return Order(
-            id=order_id,
-            owner=user,
-            type=new.type,
-            state=OrderState.OPEN,
-            reason="looks for a lender",
-            spec=new.spec,
-            location=new.location,
+        return new_order(
+            order_id,
+            user,
+            new.spec,
+            self._clock(),
             batch=batch,
+            order_type=new.type,
+            location=new.location,
             valid_from=new.valid_from,
             valid_until=new.valid_until,
             lease_seconds=new.lease_seconds,
-            created=time,
-            changed=time,
-            revision=1,
-            member=None,
-            member_fedid=None,
-            lease_id=None,
-            lease_expires=None,
-            instance=None,
-            tunnels=(),
         )
 
     async def get(self, user: User, order_id: str) -> Order:

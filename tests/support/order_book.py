@@ -11,7 +11,16 @@ from typing import Any
 
 from federation_member.directory.errors import UnknownMember
 from federation_member.errors import IdempotencyConflict, NotRunning, UnknownOrder
-from federation_member.orders.model import Explanation, NewOrder, Order, OrderEvent, OrderKind, OrderState, User
+from federation_member.orders.model import (
+    Explanation,
+    NewOrder,
+    Order,
+    OrderEvent,
+    OrderKind,
+    OrderState,
+    User,
+    new_order,
+)
 from federation_member.orders.operations import OrderChange, QuotaAt
 from federation_member.orders.wishes import Wishes, check
 from fedkit.protocol.lending import Ability, Amounts, Flavour, Instance, LeaseChange, Power, QuotaView, Tunnel
@@ -44,27 +53,17 @@ class OrderBook:
         return made
 
     def _make(self, user: User, new: NewOrder, batch: str) -> Order:
-        order = Order(
-            id=str(uuid.uuid4()),
-            owner=user,
-            type=new.type,
-            state=OrderState.OPEN,
-            reason="",
-            spec=new.spec,
-            location=new.location,
+        order = new_order(
+            str(uuid.uuid4()),
+            user,
+            new.spec,
+            START,
             batch=batch,
+            order_type=new.type,
+            location=new.location,
             valid_from=new.valid_from,
             valid_until=new.valid_until,
             lease_seconds=new.lease_seconds,
-            created=START,
-            changed=START,
-            revision=0,
-            member=None,
-            member_fedid=None,
-            lease_id=None,
-            lease_expires=None,
-            instance=None,
-            tunnels=(),
         )
         self.orders[order.id] = order
         return self.change(order.id, state=OrderState.OPEN, reason="Looking for a lender.")
