@@ -37,7 +37,7 @@ from fedkit.topology.split import Piece, Split, split
 
 KIND = "segment"
 FIRST_TAG, LAST_TAG = 1, 4094
-NODES = 2000  # computers of one experiment
+NODES = 2000  # computers of one experiment; the routes of all of them together grow with the square
 LABEL_LIMIT = 63
 _UNUSUAL = re.compile(r"[^a-z0-9]+")
 _NODE: TypeAdapter[str] = TypeAdapter(NodeName)

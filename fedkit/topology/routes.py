@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface
 
 from fedkit.topology.model import Topology
 
@@ -28,11 +28,12 @@ class NextHop:
     via: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _End:
     computer: str
     substrate: str
-    address: IPv4Interface
+    ip: str
+    network: str
 
 
 def routes_of(topology: Topology) -> Mapping[str, tuple[NextHop, ...]]:
@@ -56,14 +57,14 @@ def _ends(topology: Topology) -> Iterator[_End]:
         for interface in computer.interfaces:
             if interface.ip4 and interface.netmask:
                 address = IPv4Interface(f"{interface.ip4}/{interface.netmask}")
-                yield from (_End(computer.name, substrate, address) for substrate in interface.substrates)
+                ip, network = str(address.ip), str(address.network)
+                yield from (_End(computer.name, substrate, ip, network) for substrate in interface.substrates)
 
 
 def _routes(
     source: str, by_computer: Mapping[str, list[_End]], by_substrate: Mapping[str, list[_End]]
 ) -> Iterator[NextHop]:
-    own: set[IPv4Network] = {end.address.network for end in by_computer[source]}
-    told = set(own)
+    told = {end.network for end in by_computer[source]}
     hops: dict[str, str | None] = {source: None}
     seen: set[str] = set()
     waiting = deque([source])
@@ -71,13 +72,13 @@ def _routes(
         here = waiting.popleft()
         via = hops[here]
         for end in by_computer[here]:
-            if via is not None and end.address.network not in told:
-                told.add(end.address.network)
-                yield NextHop(str(end.address.network), via)
+            if via is not None and end.network not in told:
+                told.add(end.network)
+                yield NextHop(end.network, via)
             if end.substrate in seen:
                 continue
             seen.add(end.substrate)
             for far in by_substrate[end.substrate]:
                 if far.computer not in hops:
-                    hops[far.computer] = via or str(far.address.ip)
+                    hops[far.computer] = via or far.ip
                     waiting.append(far.computer)
