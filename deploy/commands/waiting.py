@@ -78,7 +78,7 @@ def _changes(client: Client, order_ids: list[str], deadline: float) -> Iterator[
 
 def _orders_of(stream: Iterator[Event], deadline: float) -> Iterator[dict[str, Any]]:
     for event in stream:
-        if event.data and event.data["now"]:
+        if event.name == "order" and event.data["now"]:
             yield event.data["now"]
         if time.monotonic() >= deadline:
             return

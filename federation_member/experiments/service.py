@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from asyncio import to_thread
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -67,6 +67,7 @@ class Experiments:
         self._identities = identities
         self._clock = clock
         self._reconciler = Reconciler(engine, clock)
+        self._listeners: list[Callable[[str], None]] = []
         self._seen = 0  # the last order event that was looked at
         self.queue = WorkQueue("experiments", self._look, clock, WORKERS)
 
@@ -89,7 +90,10 @@ class Experiments:
 
     async def _look(self, key: str) -> datetime | None:
         if key != NEWS:
-            return await self._db.run(lambda tx: self._reconciler.step(tx, key))
+            due = await self._db.run(lambda tx: self._reconciler.step(tx, key))
+            for callback in list(self._listeners):
+                callback(key)
+            return due
         touched, self._seen = await self._db.read(lambda conn: store.news(conn, self._seen))
         for experiment_id in touched:
             self.queue.wake(experiment_id)
@@ -171,9 +175,18 @@ class Experiments:
         topology = topdl.read(experiment.description.encode())
         return replace(topology, routing=experiment.routing, services=services)
 
-    async def log(self, user: User, wanted: str, shown: Sequence[str] = ()) -> list[Event]:
-        """What happened to it, oldest first; raises as `get` does."""
-        return await self._db.read(lambda conn: list(store.history(conn, self._may(conn, user, wanted, shown).id)))
+    async def log(self, user: User, wanted: str, shown: Sequence[str] = (), after: int = 0) -> list[Event]:
+        """What happened to it, oldest first, after the event of that number; raises as `get` does."""
+        return await self._db.read(lambda conn: store.history(conn, self._may(conn, user, wanted, shown).id, after))
+
+    async def own(self, user: User, wanted: Sequence[str]) -> list[Experiment]:
+        """Those of these ids that are a user's own."""
+        return await self._db.read(lambda conn: store.of_owner(conn, user.name, wanted))
+
+    def listen(self, callback: Callable[[str], None]) -> Callable[[], None]:
+        """Call back with the id of whatever experiment may have changed, until the returned function is called."""
+        self._listeners.append(callback)
+        return lambda: self._listeners.remove(callback)
 
     # Changing
 
@@ -192,6 +205,7 @@ class Experiments:
                 raise UnknownExperiment("You have no such experiment; only its owner grants what it allows.")
             reason = f"{principal} may operate it until {expires:%Y-%m-%d %H:%M:%S} UTC"
             store.note(tx, experiment, self._clock(), experiment.code, reason)
+            tx.after_commit(lambda: self.queue.wake(experiment.id))
             return capability.issue(store.key_of(tx.conn, experiment.id), principal, expires)
 
         return await self._db.run(write)

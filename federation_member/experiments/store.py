@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -91,9 +91,11 @@ def whole(conn: Connection, experiment: Experiment, *, lock: bool = False) -> Wh
     return Whole(experiment, tuple(sorted(found, key=lambda segment: segment.number)))
 
 
-def of_owner(conn: Connection, owner: str) -> list[Experiment]:
-    """All of a user's, newest first."""
+def of_owner(conn: Connection, owner: str, wanted: Sequence[str] | None = None) -> list[Experiment]:
+    """All of a user's, or those of these ids, newest first."""
     query = select(experiments).where(experiments.c.owner == owner)
+    if wanted is not None:
+        query = query.where(experiments.c.id.in_(wanted))
     rows = conn.execute(query.order_by(experiments.c.created.desc(), experiments.c.id.desc()))
     return [_experiment(row) for row in rows]
 
@@ -141,9 +143,10 @@ def key_of(conn: Connection, experiment_id: str) -> PrivateKey:
     return PrivateKey.from_pem(bytes(pem))
 
 
-def history(conn: Connection, experiment_id: str) -> Iterable[Event]:
-    """The newest events, oldest first."""
-    query = select(events).where(events.c.experiment_id == experiment_id).order_by(events.c.number.desc())
+def history(conn: Connection, experiment_id: str, after: int = 0) -> list[Event]:
+    """The newest events after that of a number, oldest first."""
+    this = (events.c.experiment_id == experiment_id, events.c.number > after)
+    query = select(events).where(*this).order_by(events.c.number.desc())
     rows = list(conn.execute(query.limit(HISTORY)))
     return [Event(row.number, row.at, State(row.state), row.code, row.reason) for row in reversed(rows)]
 

@@ -34,8 +34,8 @@ class Problem(BaseModel):
     details: dict[str, Any] = Field(default_factory=dict, description="for programs")
 
 
-def problem_response(error: FedError) -> web.Response:
-    """Return the answer that shows this error."""
+def problem_text(error: FedError) -> str:
+    """Return this error as JSON on one line."""
     problem = Problem(
         title=http.HTTPStatus(error.http).phrase,
         status=error.http,
@@ -44,10 +44,14 @@ def problem_response(error: FedError) -> web.Response:
         exit=error.exit,
         details=error.details,
     )
+    return json.dumps(problem.model_dump(mode="json"), default=str)
+
+
+def problem_response(error: FedError) -> web.Response:
+    """Return the answer that shows this error."""
     headers = {"Content-Type": MEDIA_TYPE}
     if error.http == http.HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="fedmesh"'  # RFC 6750 §3
     if "retry_after" in error.details:
         headers["Retry-After"] = str(error.details["retry_after"])
-    body = json.dumps(problem.model_dump(mode="json"), default=str).encode()
-    return web.Response(status=error.http, body=body, headers=headers)
+    return web.Response(status=error.http, body=problem_text(error).encode(), headers=headers)

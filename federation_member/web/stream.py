@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 
 import structlog
 from aiohttp import web
@@ -18,6 +20,7 @@ from aiohttp import web
 from federation_member.errors import UnknownOrder
 from federation_member.orders.model import OrderEvent, User
 from federation_member.web.errors import TooManyStreams
+from federation_member.web.experiment_views import experiment_view
 from federation_member.web.services import Services
 from federation_member.web.views import event_view, order_view
 
@@ -35,47 +38,95 @@ class _ReaderGone(Exception):
     """The client closed the connection, or takes nothing any more."""
 
 
-async def stream_events(
-    request: web.Request, services: Services, user: User, last_event_id: int | None
+class Channel:
+    """The way to one reader, and what wakes whoever writes to it."""
+
+    def __init__(self, request: web.Request, heartbeat: float) -> None:
+        self.response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+        self._request = request
+        self._heartbeat = heartbeat
+        self._news = asyncio.Event()
+
+    async def open(self, cursor: int) -> None:
+        """Begin, and tell the number from which a reader goes on that is cut off at once."""
+        await self.response.prepare(self._request)
+        await self._write(f"retry: {RECONNECT_MS}\nid: {cursor}\n\n")
+
+    async def send(self, name: str, data: str, number: int | None = None) -> None:
+        """Write an event; `data` is JSON on one line. Without a number it is nothing that one goes on after."""
+        cursor = "" if number is None else f"id: {number}\n"
+        await self._write(f"{cursor}event: {name}\ndata: {data}\n\n")
+
+    def wake(self) -> None:
+        """There is something to tell."""
+        self._news.set()
+
+    async def wait(self) -> None:
+        """Return when there is something to tell, or may be: every heartbeat, which the reader sees."""
+        try:
+            async with asyncio.timeout(self._heartbeat):
+                await self._news.wait()
+        except TimeoutError:
+            await self._write(": still here\n\n")
+        self._news.clear()
+
+    async def _write(self, text: str) -> None:
+        try:
+            async with asyncio.timeout(WRITE_SECONDS):
+                await self.response.write(text.encode())
+        except (ConnectionResetError, TimeoutError) as error:
+            raise _ReaderGone from error
+
+
+async def serve_stream(
+    request: web.Request, services: Services, user: User, follow: Callable[[Channel], Awaitable[None]]
 ) -> web.StreamResponse:
-    """Write events until the client goes away; raises `TooManyStreams`."""
+    """Let `follow` write to the caller until it returns or the caller goes away; raises `TooManyStreams`."""
     streams = request.app[STREAMS]
     if streams[user] >= PER_USER:
         raise TooManyStreams(f"You follow {PER_USER} streams already; close one first.", retry_after=1)
     streams[user] += 1
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+    channel = Channel(request, services.heartbeat)
     try:
-        await _stream(request, response, services, user, last_event_id)
+        await follow(channel)
     except _ReaderGone:
         log.debug("stream_ended", user=user.name)
     finally:
         streams[user] -= 1
         if not streams[user]:
             del streams[user]
-    return response
+    return channel.response
 
 
-async def _stream(
-    request: web.Request, response: web.StreamResponse, services: Services, user: User, last_event_id: int | None
-) -> None:
-    wake = asyncio.Event()
-    stop_listening = services.orders.on_event(wake.set)
-    try:
-        cursor = last_event_id if last_event_id is not None else await services.orders.last_event()
-        await response.prepare(request)
-        await _write(response, f"retry: {RECONNECT_MS}\nid: {cursor}\n\n")
-        while True:
-            wake.clear()
-            cursor = await _send_news(response, services, user, cursor)
-            await _wait_or_beat(response, wake, services.heartbeat)
-    finally:
-        stop_listening()
+async def stream_events(
+    request: web.Request, services: Services, user: User, last_event_id: int | None
+) -> web.StreamResponse:
+    """Write what happens to a user's orders and experiments until the client goes away; raises `TooManyStreams`."""
+
+    async def follow(channel: Channel) -> None:
+        touched: set[str] = set()
+
+        def look(experiment_id: str) -> None:
+            touched.add(experiment_id)
+            channel.wake()
+
+        with ExitStack() as listening:
+            listening.callback(services.orders.on_event(channel.wake))
+            listening.callback(services.experiments.listen(look))
+            cursor = last_event_id if last_event_id is not None else await services.orders.last_event()
+            await channel.open(cursor)
+            while True:
+                cursor = await _send_orders(channel, services, user, cursor)
+                await _send_experiments(channel, services, user, touched)
+                await channel.wait()
+
+    return await serve_stream(request, services, user, follow)
 
 
-async def _send_news(response: web.StreamResponse, services: Services, user: User, cursor: int) -> int:
+async def _send_orders(channel: Channel, services: Services, user: User, cursor: int) -> int:
     while events := await services.orders.events(user, cursor, BATCH):
         for event in events:
-            await _write(response, await _render(services, user, event))
+            await channel.send("order", await _render(services, user, event), event.sequence)
         cursor = events[-1].sequence
     return cursor
 
@@ -87,20 +138,12 @@ async def _render(services: Services, user: User, event: OrderEvent) -> str:
         data["now"] = order_view(order).model_dump(mode="json")
     except UnknownOrder:
         data["now"] = None  # forgotten since
-    return f"id: {event.sequence}\nevent: order\ndata: {json.dumps(data)}\n\n"
+    return json.dumps(data)
 
 
-async def _wait_or_beat(response: web.StreamResponse, wake: asyncio.Event, heartbeat: float) -> None:
-    try:
-        async with asyncio.timeout(heartbeat):
-            await wake.wait()
-    except TimeoutError:
-        await _write(response, ": still here\n\n")
-
-
-async def _write(response: web.StreamResponse, text: str) -> None:
-    try:
-        async with asyncio.timeout(WRITE_SECONDS):
-            await response.write(text.encode())
-    except (ConnectionResetError, TimeoutError) as error:
-        raise _ReaderGone from error
+async def _send_experiments(channel: Channel, services: Services, user: User, touched: set[str]) -> None:
+    """Those that were looked at, as they are now: they have no number, and who comes back reads the list first."""
+    wanted = list(touched)
+    touched.clear()
+    for experiment in await services.experiments.own(user, wanted) if wanted else ():
+        await channel.send("experiment", experiment_view(experiment).model_dump_json())

@@ -22,6 +22,8 @@ from federation_member.experiments.errors import (
 )
 from federation_member.experiments.model import Moment, NewExperiment
 from federation_member.experiments.planning import NODES
+from federation_member.web.errors import TooManyStreams
+from federation_member.web.experiment_stream import stream_experiment
 from federation_member.web.experiment_views import (
     ExperimentList,
     ExperimentLog,
@@ -34,6 +36,7 @@ from federation_member.web.experiment_views import (
     experiment_view,
     whole_view,
 )
+from federation_member.web.routes.orders import StreamHeader
 from federation_member.web.routing import Call, Routes
 from federation_member.web.services import Services
 from fedkit.policy.errors import BadCredential
@@ -73,6 +76,10 @@ class CredentialHeader(BaseModel):
     def shown(self) -> list[str]:
         """Each by itself."""
         return [text.strip() for text in self.credentials.split(",") if text.strip()]
+
+
+class FollowingHeaders(CredentialHeader, StreamHeader):
+    """As who, and where to go on."""
 
 
 class NewGrant(BaseModel):
@@ -164,6 +171,24 @@ async def get_experiment_log(call: Call[Services], path: ExperimentPath, headers
     """Show what happened to the experiment, oldest first; the newest 1000 lines."""
     events = await call.services.experiments.log(call.user, path.experiment, headers.shown)
     return ExperimentLog(items=[event_view(event) for event in events])
+
+
+@routes.add(
+    "GET",
+    "/experiments/{experiment}/events",
+    media_type="text/event-stream",
+    errors=(*SEEING, TooManyStreams),
+)
+async def follow_experiment(
+    call: Call[Services], path: ExperimentPath, headers: FollowingHeaders
+) -> web.StreamResponse:
+    """Follow one experiment as it changes (server-sent events).
+
+    A `log` event is a new line of its log, with the line's number as its `id`; `now`, without an `id`, is the whole experiment,
+    at the beginning and after each change; `end`, the last one, tells why the caller may not follow it any more.
+    """
+    shown, after = headers.shown, headers.last_event_id
+    return await stream_experiment(call.request, call.services, call.user, path.experiment, shown, after)
 
 
 @routes.add("POST", "/experiments/{experiment}/grants", status=201, errors=(UnknownExperiment, HasEnded))

@@ -194,8 +194,9 @@ async def close_tunnel(call: Call[Services], path: TunnelPath) -> None:
 
 @routes.add("GET", "/events", media_type="text/event-stream", errors=(TooManyStreams,))
 async def follow_events(call: Call[Services], headers: StreamHeader) -> web.StreamResponse:
-    """Follow the events of all of the caller's orders as they happen (server-sent events).
+    """Follow the events of all of the caller's orders and experiments as they happen (server-sent events).
 
-    Each `order` event has the sequence number as its `id` and, as its data, the event with the order as it is now.
+    Each `order` event has the sequence number as its `id` and, as its data, the event with the order as it is now. An `experiment`
+    event, without an `id`, is one of the caller's experiments as it is now.
     """
     return await stream_events(call.request, call.services, call.user, headers.last_event_id)

@@ -1,0 +1,115 @@
+"""An experiment followed live: its log goes on where it was cut off, the whole comes after the lines that led to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.component.web.conftest import Site
+from tests.component.web.dashboard import dashboard
+from tests.component.web.test_experiments import PROGRAM
+from tests.component.web.test_stream import Reader
+from tests.support.experiments import sites
+from tests.support.federation import Federation
+from tests.support.order_book import OrderBook
+
+
+@pytest.fixture
+async def living(tmp_path: Path) -> AsyncIterator[Site]:
+    """A whole member whose machines are in memory, as its user ulf finds it."""
+    async with (
+        Federation(tmp_path) as world,
+        sites(world, "h") as (member,),
+        dashboard(member) as url,
+        aiohttp.ClientSession() as session,
+    ):
+        site = Site(url, OrderBook(), member.accounts, session)
+        _token, site.token = await site.accounts.issue("ulf", "test", 1)
+        yield site
+
+
+async def _made(site: Site, name: str = "mine") -> dict[str, Any]:
+    status, made = await site.call("POST", "/experiments", {"name": name, "description": PROGRAM})
+    assert status == 201, made
+    return dict(made)
+
+
+@asynccontextmanager
+async def _following(site: Site, path: str, **headers: str) -> AsyncIterator[Reader]:
+    sent = site.headers | {name.replace("_", "-"): value for name, value in headers.items()}
+    async with site.session.get(f"{site.url}/api/v1{path}", headers=sent) as answer:
+        assert answer.status == 200
+        assert answer.content_type == "text/event-stream"
+        yield Reader(answer)
+
+
+async def _next(reader: Reader, *names: str) -> tuple[dict[str, str], Any]:
+    """The next event of these names: its fields and its data."""
+    while (block := await reader.block()).get("event") not in names:
+        pass
+    return block, json.loads(block["data"])
+
+
+async def test_the_whole_comes_first_and_again_when_something_changed(living: Site) -> None:
+    made = await _made(living)
+    async with _following(living, "/experiments/mine/events") as reader:
+        block, now = await _next(reader, "now", "log")
+        assert ("id" in block, now["id"], len(now["segments"])) == (False, made["id"], 2)
+        await living.call("DELETE", "/experiments/mine")
+        lines = {now["state"]}
+        while (block["event"], now["state"]) != ("now", "terminated"):
+            block, now = await _next(reader, "now", "log")
+            if block["event"] == "log":
+                lines.add(now["state"])
+            assert now["state"] in lines  # its line came before
+
+
+async def test_a_cut_stream_goes_on_after_the_last_line(living: Site) -> None:
+    made = await _made(living)
+    path = f"/experiments/{made['id']}/events"
+    async with _following(living, path, Last_Event_ID="0") as reader:
+        block, line = await _next(reader, "log")
+        assert (block["id"], line["number"], line["state"]) == ("1", 1, "allocating")
+    await living.call("DELETE", f"/experiments/{made['id']}")
+    numbers: list[int] = []
+    async with _following(living, path, Last_Event_ID="1") as reader:
+        while (data := (await _next(reader, "log"))[1])["state"] != "terminated":
+            numbers.append(data["number"])
+    assert numbers == list(range(2, data["number"]))
+
+
+async def test_one_s_own_experiments_are_told_beside_the_orders(living: Site) -> None:
+    _token, theirs = await living.accounts.issue("olga", "test", 1)
+    async with _following(living, "/events") as reader:
+        assert "retry" in await reader.block()
+        mine, living.token = living.token, theirs
+        await _made(living, "not-mine")
+        living.token = mine
+        made = await _made(living)
+        block, told = await _next(reader, "experiment")
+        assert (told["id"], "id" in block) == (made["id"], False)
+
+
+async def test_who_may_not_see_it_any_more_is_told_so_and_let_go(living: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = await _made(living)
+    olga = await living.accounts.get("olga")
+    grant = {"principal": olga.principal, "expires": "2999-01-31T12:00:00Z"}
+    _, granted = await living.call("POST", "/experiments/mine/grants", grant)
+    mine = living.token
+    _token, living.token = await living.accounts.issue("olga", "test", 1)
+    path, credential = f"/experiments/{made['id']}/events", granted["credential"]
+    assert (await living.call("GET", path))[0] == 404
+    async with _following(living, path, Experiment_Credential=credential) as reader:
+        await _next(reader, "now")
+        monkeypatch.setattr("federation_member.experiments.capability.may_operate", lambda *_: False)
+        living.token = mine
+        await living.call("POST", "/experiments/mine/grants", grant)  # something happens
+        _block, problem = await _next(reader, "end")
+        assert problem["code"] == "experiments.not_granted"
+        assert await reader.answer.content.read() == b""
