@@ -7,14 +7,10 @@ all traffic take a short way, and everything else goes to asyncssh unchanged:
                                                    └─ anything else: the untouched packet ─► asyncssh's own state machine
     PortChannel reads a public socket ─► encrypt four packets ─► one send        packets of one loop turn are sent together
 
-Mended flaws of stock asyncssh 2.24.1:
- * it ignores `pause_writing`, so that a client with a large window makes the server buffer without bound; here public sockets
-   are not read while the ssh socket is full, and a client that makes us answer without reading the answers is cut;
+Most of what is mended and tuned stands in `fedkit/ssh/connection.py`. Of the flaws of stock asyncssh 2.24.1, here besides:
+ * public sockets are not read while the ssh socket is full;
  * `listen(window=…)` does not reach forwarded channels; here `PortChannel` keeps its own, growing window;
  * its tap reader goes deaf when a tap is reopened (the file is closed before its reader is removed). No tap can be opened here.
-
-Tuned: no empty MSG_IGNORE before every packet (a defence of CBC ciphers, useless for GCM), no key schedule for every packet,
-no copy of the receive buffer for every packet, no log arguments, no options object for every login, no timer for every read.
 
 All this leans on internals, so it is used with exactly one version of asyncssh (`TUNED_FOR`); `server.py` takes the stock
 class with any other.
@@ -26,16 +22,16 @@ import asyncio
 import math
 import socket
 import struct
-import sys
 from collections.abc import Callable
 from typing import Any, cast
 
 import asyncssh
-from asyncssh.encryption import GCMEncryption
 from asyncssh.misc import DisconnectError
 from asyncssh.packet import SSHPacket, UInt32
 from cryptography.exceptions import InvalidTag
 
+from fedkit.ssh.connection import TAKES_VIEWS, MendedConnection
+from fedkit.ssh.packets import BLOCK, LENGTH, TAG, GcmPackets
 from reverse_tunnel.channel import (
     MSG_CHANNEL_CLOSE,
     MSG_CHANNEL_DATA,
@@ -43,25 +39,18 @@ from reverse_tunnel.channel import (
     MSG_CHANNEL_WINDOW_ADJUST,
     PortChannel,
 )
-from reverse_tunnel.packets import BLOCK, LENGTH, TAG, GcmPackets, Outlet, adopt
+from reverse_tunnel.packets import Outlet
 from reverse_tunnel.traffic import Traffic
 
-TUNED_FOR = "2.24.1"
-
-GCM_CIPHERS = ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com"]
 # Dropbear has no GCM. Every OpenSSH client prefers this one to GCM, so that it is offered to Dropbear alone.
 DROPBEAR_CIPHER = "chacha20-poly1305@openssh.com"
 
-MSG_DEBUG, MSG_SERVICE_REQUEST, MSG_SERVICE_ACCEPT, MSG_NEWKEYS = 4, 5, 6, 21
-MSG_KEX_LAST, MSG_USERAUTH_BANNER, MSG_USERAUTH_LAST = 49, 53, 79
 MSG_GLOBAL_REQUEST, MSG_CHANNEL_OPEN_CONFIRMATION = 80, 91
 
 READ = (
     128 * 1024
 )  # octets asked of the kernel at once; more would not stay in the processor's cache until they are sent on
 LARGEST_PACKET = 256 * 1024 + 4096  # above what asyncssh accepts (`_max_recv_pktlen`)
-WRITE_HIGH, WRITE_LOW = 256 * 1024, 64 * 1024  # unsent octets at which reading of public sockets stops, goes on
-MOST_UNSENT = 4 * 1024 * 1024  # only answers to a client that does not read them can grow so far
 MOST_REQUESTS = 64  # unanswered global requests
 JOINED = 16 * 1024  # up to here packets wait for the others of the same loop turn
 WINDOW_BUDGET = 16 * 1024 * 1024  # octets by which the windows of one connection may grow, together
@@ -74,10 +63,9 @@ _outlet = Outlet()
 _LENGTH = struct.Struct(">I")
 _HEAD = struct.Struct(">BBII")  # padding length, message, channel, octets of data or window
 _CONFIRMATION = struct.Struct(">II")  # window, largest packet
-_TAKES_VIEWS = sys.version_info < (3, 12)  # later transports keep a view of unsent data instead of a copy
 
 
-class TunedConnection(asyncssh.SSHServerConnection, asyncio.BufferedProtocol):
+class TunedConnection(MendedConnection, asyncssh.SSHServerConnection):
     """One machine's ssh connection."""
 
     def __init__(
@@ -88,26 +76,17 @@ class TunedConnection(asyncssh.SSHServerConnection, asyncio.BufferedProtocol):
         channels: int,
     ) -> None:
         super().__init__(loop, options)
-        self.loop = loop
         self.traffic = traffic
-        self.write_blocked = False
         self.round_trip = math.inf  # seconds: the shortest time in which the machine has confirmed a channel
         self._most_channels = channels
         self._window_budget = WINDOW_BUDGET
-        self._outgoing: list[bytes] = []
         self._waiting: dict[PortChannel, None] = {}
         self._short_way = False
-        self._heard = loop.time()
 
     @property
     def pending_requests(self) -> int:
         """Global requests that wait for their turn, not counting the one being answered."""
         return max(0, len(self._global_request_queue) - 1)
-
-    @property
-    def silent_seconds(self) -> float:
-        """How long nothing has been heard of the machine."""
-        return self.loop.time() - self._heard
 
     # Channels.
 
@@ -150,114 +129,30 @@ class TunedConnection(asyncssh.SSHServerConnection, asyncio.BufferedProtocol):
                 self._send(bytes(sealed))
             else:
                 self._flush()
-                self._write(sealed if _TAKES_VIEWS else bytes(sealed))
+                self._write(sealed if TAKES_VIEWS else bytes(sealed))
             return size
         for piece in _outlet.pieces(size, channel.packet):
             self.send_packet(MSG_CHANNEL_DATA, UInt32(channel.peer) + UInt32(len(piece)) + bytes(piece))
         return size
 
-    # Back-pressure.
+    # Back-pressure, and sending.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A machine, or somebody else, connected."""
-        cast(asyncio.Transport, transport).set_write_buffer_limits(WRITE_HIGH, WRITE_LOW)
-        super().connection_made(transport)
-
-    def pause_writing(self) -> None:
-        """The ssh socket is full."""
-        self.write_blocked = True
-
-    def resume_writing(self) -> None:
-        """The ssh socket takes data again."""
-        self.write_blocked = not self._kex_complete
-        self._wake()
-
-    def _wake(self) -> None:
-        if not self.write_blocked:
-            waiting, self._waiting = self._waiting, {}
-            for channel in waiting:
-                channel.resume_reading()
+    def writable(self) -> None:
+        """The ssh socket takes data again: public sockets are read again."""
+        waiting, self._waiting = self._waiting, {}
+        for channel in waiting:
+            channel.resume_reading()
 
     def _send_kexinit(self) -> None:
-        # What was read during a key exchange would have to be kept: public sockets wait instead.
-        self.write_blocked = True
         if not self._session_id and b"dropbear" in self._client_version:
             self._enc_algs = [*self._enc_algs, DROPBEAR_CIPHER.encode()]
         super()._send_kexinit()
-
-    def _send_deferred_packets(self) -> None:
-        super()._send_deferred_packets()
-        if self._kex_complete and self._transport is not None:
-            self.write_blocked = self._transport.get_write_buffer_size() > WRITE_HIGH
-            self._wake()
-
-    # Sending.
-
-    def send_packet(self, pkttype: int, *args: bytes, handler: Any = None) -> None:
-        """Send a packet; as asyncssh does, but for GCM without the packet that it sends before each."""
-        cipher: Any = self._send_encryption
-        if type(cipher) is GCMEncryption:
-            cipher = adopt(cipher)
-            self._send_encryption = cipher
-        if type(cipher) is not GcmPackets:
-            super().send_packet(pkttype, *args, handler=handler)
-            return
-        if self._kex_complete and self._auth_complete and self._rekey_is_due():
-            self._send_kexinit()
-            self._kexinit_sent = True
-        if self._must_wait(pkttype):
-            self._deferred_packets.append((pkttype, args))
-            return
-        packet = cipher.seal(b"%c%b" % (pkttype, b"".join(args)))
-        self._send(packet)
-        fresh = pkttype == MSG_NEWKEYS and self._strict_kex
-        self._send_seq = 0 if fresh else (self._send_seq + 1) & 0xFFFFFFFF
-        if self._kex_complete:
-            self._rekey_bytes_sent += len(packet)
-
-    def _rekey_is_due(self) -> bool:
-        return self._rekey_bytes_sent >= self._rekey_bytes or self._heard >= self._rekey_time
-
-    def _must_wait(self, kind: int) -> bool:
-        """Whether a packet may not be sent in this phase (RFC 4253 §7.1, RFC 4252)."""
-        if self._kex_complete and self._auth_complete:
-            return False
-        return (
-            (
-                not self._kex_complete
-                and (kind > MSG_KEX_LAST or kind in (MSG_DEBUG, MSG_SERVICE_REQUEST, MSG_SERVICE_ACCEPT))
-            )
-            or (kind == MSG_USERAUTH_BANNER and not (self._auth_in_progress or self._auth_complete))
-            or (kind > MSG_USERAUTH_LAST and not self._auth_complete)
-        )
-
-    def _send(self, data: bytes) -> None:
-        if not self._outgoing:
-            self.loop.call_soon(self._flush)
-        self._outgoing.append(data)
-
-    def _flush(self) -> None:
-        if self._outgoing:
-            data = self._outgoing[0] if len(self._outgoing) == 1 else b"".join(self._outgoing)
-            self._outgoing.clear()
-            self._write(data)
-
-    def _write(self, data: bytes | memoryview) -> None:
-        if self._transport is None:
-            return
-        self._transport.write(data)
-        if self._transport.get_write_buffer_size() > MOST_UNSENT:
-            self._force_close(asyncssh.ConnectionLost("The client does not read what it asked for"))
-
-    def _force_close(self, exc: Exception | None) -> None:
-        self._flush()  # the reason that a disconnect message gives
-        super()._force_close(exc)
 
     # Receiving.
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         """Where the next octets go: behind the packet that is not complete yet."""
-        self._short_way = self._takes_short_way()
+        self._short_way = self.takes_short_way()
         rest = len(self._inpbuf) if self._short_way else 0
         if rest:
             _received[:rest] = self._inpbuf
@@ -287,25 +182,10 @@ class TunedConnection(asyncssh.SSHServerConnection, asyncio.BufferedProtocol):
                 channel.deliver()
         if self._transport is None:
             return
-        if self._takes_short_way():
+        if self.takes_short_way():
             self._inpbuf = bytes(_received[start:end])
         elif start < end:
             self.data_received(bytes(_received[start:end]))
-
-    def _takes_short_way(self) -> bool:
-        """Whether asyncssh is between two packets of a logged in GCM connection; it is put there if it only has a header."""
-        if not self._auth_complete or self._transport is None:
-            return False
-        cipher: Any = self._recv_encryption
-        if type(cipher) is not GcmPackets:
-            if type(cipher) is not GCMEncryption:
-                return False
-            self._recv_encryption = adopt(cipher)  # type: ignore[assignment]
-        if self._recv_handler == self._recv_packet:
-            self._inpbuf = self._packet + self._inpbuf
-            self._packet = b""
-            self._recv_handler = self._recv_pkthdr
-        return bool(self._recv_handler == self._recv_pkthdr)
 
     def _take_packets(self, end: int, touched: list[PortChannel]) -> int:
         """Take the packets in the receive buffer up to `end`; return where the first one begins that was not taken."""
@@ -334,7 +214,7 @@ class TunedConnection(asyncssh.SSHServerConnection, asyncio.BufferedProtocol):
                 cipher.step_back()
                 self._inpbuf = bytes(_received[start:behind])
                 self._recv_data()
-                if not self._takes_short_way():
+                if not self.takes_short_way():
                     return behind
                 cipher = cast(GcmPackets, self._recv_encryption)
                 start = behind
@@ -367,19 +247,6 @@ class TunedConnection(asyncssh.SSHServerConnection, asyncio.BufferedProtocol):
         if valid and msg:
             self.send_auth_banner(cast(Any, self._owner).greeting())
         return valid
-
-    # Keepalive: a note of the time for each read instead of a new timer.
-
-    def _reset_keepalive_timer(self) -> None:
-        self._heard = self.loop.time()
-
-    def _keepalive_timer_callback(self) -> None:
-        quiet = self._keepalive_interval - self.silent_seconds
-        if quiet > 0:
-            self._keepalive_count = 0
-            self._keepalive_timer = self.loop.call_later(quiet, self._keepalive_timer_callback)
-        else:
-            super()._keepalive_timer_callback()
 
 
 def _take(channel: PortChannel, kind: int, value: int, rest: memoryview) -> bool:

@@ -23,10 +23,11 @@ from fedkit.clock import Clock
 from fedkit.config import UnusableConfig
 from fedkit.mesh.api import Mesh
 from fedkit.service import parse_listen
+from fedkit.ssh.connection import GCM_CIPHERS, TUNED_FOR
 from fedkit.store import Database, Tx
 from reverse_tunnel import stock
 from reverse_tunnel.config import LimitsSection, TunnelSection
-from reverse_tunnel.connection import DROPBEAR_CIPHER, GCM_CIPHERS, TUNED_FOR, TunedConnection
+from reverse_tunnel.connection import DROPBEAR_CIPHER, TunedConnection
 from reverse_tunnel.errors import PortBusy, TooManyConnections, UnknownLease
 from reverse_tunnel.gate import Gate
 from reverse_tunnel.listener import PublicPort, Splice, listen_on

@@ -14,7 +14,8 @@ import asyncssh
 import pytest
 from asyncssh.packet import String, UInt32
 
-from reverse_tunnel import connection, server
+from fedkit.ssh import connection
+from reverse_tunnel import server
 from tests.component.tunnel.machines import connect, echo_service, exchange
 from tests.support.tunnel_site import BIND, Site, open_site
 

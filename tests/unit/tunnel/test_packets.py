@@ -10,7 +10,8 @@ from cryptography.exceptions import InvalidTag
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reverse_tunnel.packets import BLOCK, LENGTH, MOST_PACKETS, PACKET_DATA, TAG, GcmPackets, Outlet, adopt, padding_for
+from fedkit.ssh.packets import BLOCK, LENGTH, TAG, GcmPackets, adopt, padding_for
+from reverse_tunnel.packets import MOST_PACKETS, PACKET_DATA, Outlet
 
 KEY, IV = bytes(range(16)), b"\xff" * 12  # the counter wraps at its first packet
 payloads = st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=5)
