@@ -25,7 +25,9 @@ for tag in $TAGS; do
     shift
     inside=$1
     ip link show dev "br$tag" >/dev/null 2>&1 || ip link add "br$tag" type bridge
-    ip link set "br$tag" type bridge mcast_snooping 0 group_fwd_mask 0xfff8 2>/dev/null # only iproute2 knows how
+    for setting in multicast_snooping=0 group_fwd_mask=0xfff8; do # all frames that the kernel lets a bridge pass
+        (echo "${setting#*=}" >"/sys/class/net/br$tag/bridge/${setting%=*}") 2>/dev/null
+    done
     ip link show dev "tap$tag" >/dev/null 2>&1 || make_tap "tap$tag"
     ip address flush dev "$inside"
     for port in "$inside" "tap$tag"; do
@@ -77,6 +79,6 @@ ClientAliveCountMax 3
 PidFile none
 END
     forever "$(command -v sshd)" -D -e -f /etc/fed/portal/sshd_config &
-    forever ssh -N -R "$TUNNEL:0:127.0.0.1:$PORT" tunnel &
+    forever ssh -F /etc/ssh/ssh_config.d/fed.conf -N -R "$TUNNEL:0:127.0.0.1:$PORT" tunnel &
 fi
 wait

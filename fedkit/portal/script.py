@@ -12,7 +12,7 @@ For the lender: the passive portal's machine has two tunnels, `ssh` (that every 
 port of the latter, with the machine's host key, are what the other side's portal must be told.
 
 What a Linux bridge keeps to itself (IEEE 802.1D's reserved group) crosses no portal: STP and LACP anywhere, the rest of them, such
-as LLDP, where `ip` is busybox's.
+as LLDP, in machines without a /sys (containers).
 
 Needs root, OpenSSH, and `ip` (iproute2's, or busybox's with its `tunctl`). Source of the roles: the seed, federation kit (D58 to D60).
 """

@@ -1,4 +1,4 @@
-"""`python -m deploy.image.guest tiny|debian [--out FOLDER]`: builds an image if it is not there, and says where its parts are."""
+"""`python -m deploy.image.guest tiny|portal|debian [--out FOLDER]`: builds an image if it is not there, and says where its parts are."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Builds the images that virtual machines boot from, and keeps them: `python -m deploy.image.guest tiny|debian`.
+"""Builds the images that virtual machines boot from, and keeps them: `python -m deploy.image.guest tiny|portal|debian`.
 
-`tiny` takes seconds and is for tests and demonstrations: a kernel, busybox, Dropbear, and user data that are a script. `debian`
-takes one or two minutes and is what a site would lend: systemd, OpenSSH and the real cloud-init.
+`tiny` takes seconds and is for tests and demonstrations: a kernel, busybox, Dropbear, and user data that are a script. `portal` is the
+same with what portals of experiments need: OpenSSH, taps and bridges. `debian` takes one or two minutes and is what a site would lend:
+systemd, OpenSSH and the real cloud-init.
 
 An image lies in a folder named after the versions of its packages and the text of its recipe, which is put there by one rename.
 So it never changes once it is there (disks of machines are written over it), several processes may build at once, and newer
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Protocol
 
 from deploy.image.guest.debian import Debian
-from deploy.image.guest.tiny import Tiny
+from deploy.image.guest.tiny import PORTAL, Tiny
 from deploy.image.packages import ImageError
 
 CACHE = Path(__file__).parents[3] / ".lab" / "images"
@@ -33,11 +34,25 @@ Say = Callable[[str], None]
 class Recipe(Protocol):
     """How an image is made."""
 
-    name: str
-    disk_format: str  # as qemu-img says
-    command_line: str  # of the kernel
-    user_data: str  # what the image does with user data: cloud-init or script
-    sources: tuple[Path, ...]  # the files that decide what is in it, besides the packages
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def disk_format(self) -> str:
+        """As qemu-img says."""
+
+    @property
+    def command_line(self) -> str:
+        """Of the kernel."""
+
+    @property
+    def user_data(self) -> str:
+        """What the image does with user data: cloud-init or script."""
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The files that decide what is in it, besides the packages."""
 
     def packages(self) -> list[str]:
         """Return `name=version` of what decides, sorted."""
@@ -46,7 +61,7 @@ class Recipe(Protocol):
         """Write `kernel`, `initrd` and `disk` into the folder `into`; `scratch` is for whatever is needed on the way."""
 
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (Tiny(), Debian())}
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (Tiny(), PORTAL, Debian())}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 import subprocess
@@ -153,4 +154,50 @@ def test_the_tiny_guest_reads_network_configuration(text: bytes) -> None:
         "52:54:00:aa:00:01 10.0.0.5/24 10.0.0.1 10.0.0.1 10.0.0.2",
         "52:54:00:aa:00:02 dhcp -",
         "52:54:00:aa:00:03 none -",
+    ]
+
+
+NETWORK_DATA = {
+    "links": [
+        {"id": "tap1", "vif_id": "v1", "type": "ovs", "mtu": 1442, "ethernet_mac_address": "FA:16:3E:00:00:01"},
+        {"id": "tap2", "vif_id": "v2", "type": "ovs", "mtu": 1500, "ethernet_mac_address": "fa:16:3e:00:00:02"},
+        {"id": "tap3", "vif_id": "v3", "type": "ovs", "mtu": None, "ethernet_mac_address": "fa:16:3e:00:00:03"},
+    ],
+    "networks": [
+        {"id": "network0", "type": "ipv4_dhcp", "link": "tap1", "network_id": "n1"},
+        {
+            "id": "network1",
+            "type": "ipv4",
+            "link": "tap2",
+            "ip_address": "10.1.2.4",
+            "netmask": "255.255.255.0",
+            "routes": [
+                {"network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": "10.1.2.1"},
+                {"network": "10.9.0.0", "netmask": "255.255.0.0", "gateway": "10.1.2.9"},
+            ],
+            "network_id": "n2",
+            "services": [{"type": "dns", "address": "9.9.9.9"}],
+        },
+        {"id": "network2", "type": "ipv6", "link": "tap2", "ip_address": "fd00::4", "netmask": "64", "routes": []},
+        {
+            "id": "network3",
+            "type": "ipv4",
+            "link": "tap3",
+            "ip_address": "10.1.3.2",
+            "netmask": "255.255.255.0",
+            "routes": [],
+        },
+    ],
+    "services": [],
+}
+
+
+def test_the_tiny_guest_reads_openstacks_network_data() -> None:
+    awk = ["busybox", "awk", "-f", str(HERE / "network-data.awk")]
+    text = json.dumps(NETWORK_DATA).encode()
+    read = subprocess.run(awk, input=text, check=True, capture_output=True).stdout.decode()
+    assert read.splitlines() == [
+        "fa:16:3e:00:00:01 dhcp -",
+        "fa:16:3e:00:00:02 10.1.2.4/255.255.255.0 10.1.2.1 9.9.9.9",
+        "fa:16:3e:00:00:03 10.1.3.2/255.255.255.0 -",
     ]
