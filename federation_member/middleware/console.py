@@ -17,9 +17,9 @@ def printable(text: str) -> str:
     return "".join(char for char in plain if char.isprintable() or char in "\n\t")
 
 
-def last_of(text: str) -> str:
-    """The end of a text, as much of it as one answer carries, from the beginning of a line."""
+def last_of(text: str, octets: int = OCTETS) -> str:
+    """The end of a text, as much of it as one answer carries, or its share of that, from the beginning of a line."""
     end = text[-CONSOLE_LIMIT:]
-    while len(end.encode()) + len(_ESCAPED.findall(end)) > OCTETS:
+    while len(end.encode()) + len(_ESCAPED.findall(end)) > octets:
         end = end[len(end) // 8 + 1 :]
     return end if len(end) == len(text) else end.partition("\n")[2] or end

@@ -41,6 +41,7 @@ from federation_member.orders.scheduler import Scheduler, World
 from federation_member.orders.segments.embedder import Embedder
 from federation_member.orders.segments.operate import Operator
 from federation_member.orders.segments.plan import lent_kinds
+from federation_member.orders.segments.remote import Hands
 from federation_member.orders.store import OrderStore, due_before, last_event, waiting
 from federation_member.orders.tables import orders
 from federation_member.orders.tunnels import Tunnels
@@ -81,6 +82,7 @@ class Engine:
         tunnel_server: Peer | None,
         worker: str,
         chance: random.Random,
+        hands: Hands,
     ) -> None:
         self._db, self._mesh, self._directory, self._middleware, self._clock = db, mesh, directory, middleware, clock
         self._attributes = attributes
@@ -101,7 +103,7 @@ class Engine:
         self._access = access
         access.connect(lambda name: self._wake_lease(ACCOUNT + name, clock()))
         self._inspection = Inspection(db, access, middleware, lambda: self._me.offer)
-        self.operator = Operator(db, self.lending, self._inspection.printed, lambda: self._me.offer)
+        self.operator = Operator(db, self.lending, self._inspection.printed, lambda: self._me.offer, hands)
         self.lenders = Lenders(db, mesh, self.lending, self._inspection, self.operator, clock)
         self.store = OrderStore(clock, self._order_changed)
         self.progress = Progress(self.store, self.lenders, clock, self._wake_renewal)

@@ -25,7 +25,7 @@ from fedkit.protocol.lending import (
     TunnelClose,
     TunnelOpen,
 )
-from fedkit.protocol.segments import Operate, Operated
+from fedkit.protocol.segments import RUN_LIMIT, RUNS, Operate, Operated
 from fedkit.store import Database, Tx
 
 ANSWER_WITHIN = timedelta(seconds=2.5)  # a candidate that takes longer costs the order its turn there
@@ -162,4 +162,5 @@ class Lenders:
         """Do something to nodes of a segment; raises as `console` does."""
         if self.is_own(peer):
             return await self._operating.operate(peer, body)
-        return await self._mesh.ask(peer, "segment.operate", body, Operated, timeout=QUESTION_TIMEOUT)
+        timeout = RUN_LIMIT + QUESTION_TIMEOUT if body.operation in RUNS else QUESTION_TIMEOUT
+        return await self._mesh.ask(peer, "segment.operate", body, Operated, timeout=timeout)

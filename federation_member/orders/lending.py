@@ -157,7 +157,7 @@ class Lending:
             raise
 
     def _segment(self, tx: Tx, body: LeaseCreate) -> SegmentState | None:
-        """The state of a new segment; raises `UnusableSegment` or `BadDescription`.
+        """The state of a new segment; raises `UnusableSegment`, `UnusableKey` or `BadDescription`.
 
         A description is read for those alone who may have a segment, because that takes time; so its grant goes if it is no use.
         """
@@ -165,11 +165,11 @@ class Lending:
             return None
         try:
             check_segment(body.spec)
+            return SegmentState.begin(body.spec)
         except FedError as error:
             self._access.release(tx, body.lease_id, error.code, error.message)
             grants.forget(tx.conn, body.lease_id)
             raise
-        return SegmentState.begin(body.spec)
 
     def release(self, tx: Tx, borrower: Peer, body: LeaseRelease) -> LeaseView:
         """Begin to take a lease back; one never seen is marked so that it can never be created."""
@@ -318,6 +318,8 @@ class Lending:
         for used_id in lease_uses.uses_of(tx.conn, lease.id):
             tx.after_commit(partial(self.wake, used_id))  # it may wait for this to be gone
         nothing: dict[str, Any] = {"instance": None, "tunnel": None, "tunnels": (), "handed": None, "wishes": NOTHING}
+        if lease.segment is not None:
+            nothing["segment"] = lease.segment.without_keys()
         return self.change(tx, lease, state=state, due=self._clock() + RETENTION, **nothing)
 
     def end_user(self, tx: Tx, lease_id: str, used: Lease) -> None:

@@ -16,11 +16,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from fedkit.identity.sealing import PUBLIC_PATTERN
 from fedkit.protocol import Body
 
 DESCRIPTION_LIMIT = 8 * 1024 * 1024  # characters of topdl; 10,000 computers take about that
 NODES_LIMIT = 20_000
 ROUTES_LIMIT = 4096  # of one node
+SSH_KEYS_LIMIT = 30  # a machine has two more: its lender's, and the one that the lender gives away
+COMMAND_LIMIT = 16 * 1024  # characters
+OPERATED_LIMIT = 64  # nodes that one request may have say something
+RUN_LIMIT = 60.0  # seconds that a request to run something may take, all its nodes together
 NodeName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_()-][A-Za-z0-9_().-]*$")]
 WireName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 TestbedName = Annotated[str, StringConstraints(min_length=1, max_length=257)]
@@ -77,7 +82,12 @@ class SegmentSpec(Body):
         max_length=NODES_LIMIT,
         description="of its nodes, over the topology of the whole; none: nobody forwards",
     )
-    ssh_keys: list[PublicKey] = Field(default_factory=list, max_length=32, description="who may enter its nodes")
+    ssh_keys: list[PublicKey] = Field(
+        default_factory=list, max_length=SSH_KEYS_LIMIT, description="who may enter its nodes"
+    )
+    seal_to: str | None = Field(
+        default=None, pattern=PUBLIC_PATTERN, description="X25519 key of whoever may read the lender's credentials"
+    )
     requirements: str = Field(default="", max_length=4096)
 
 
@@ -147,6 +157,22 @@ class SegmentInfo(Body):
 class Operation(StrEnum):
     """What can be done to a node of a running segment."""
 
+    credentials: str | None = Field(
+        default=None,
+        max_length=4096,
+        description="`Login`, sealed (fedkit/identity/sealing.py) to the spec's `seal_to`",
+    )
+
+
+class Login(Body):
+    """What a lender gives away: who has it enters every node of the segment, as root."""
+
+    testbed: TestbedName
+    user: str = Field(default="root", max_length=64)
+    private_key: str = Field(max_length=4096, description="OpenSSH's format")
+
+
+LOGIN = "fedmesh segment login 1"  # what it is sealed for
     REBOOT = "reboot"
     STOP = "stop"
     START = "start"
@@ -159,8 +185,11 @@ class Operate(Body):
 
     lease_id: str = Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
     operation: Operation
+RUNS = frozenset({Operation.RUN, Operation.REBOOT})  # what takes as long as a machine does
+
+
     nodes: list[NodeName] = Field(default_factory=list, max_length=NODES_LIMIT)
-    command: str = Field(default="", max_length=64 * 1024)
+    command: str = Field(default="", max_length=COMMAND_LIMIT)
 
 
 class Operated(Body):
@@ -168,3 +197,4 @@ class Operated(Body):
 
     output: dict[NodeName, str]
     failed: dict[NodeName, str] = Field(default_factory=dict)
+    status: dict[NodeName, int] = Field(default_factory=dict, description="with which `run` ended; 128 + a signal")

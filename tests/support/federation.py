@@ -41,6 +41,7 @@ from federation_member.orders.candidates import KnownMember
 from federation_member.orders.leases import held
 from federation_member.orders.model import NewOrder, Order, OrderState, User
 from federation_member.orders.picker import RoundRobinPicker
+from federation_member.orders.segments.remote import Ssh
 from federation_member.orders.service import OrderService
 from federation_member.orders.tables import orders
 from fedkit.clock import Clock, now
@@ -60,6 +61,7 @@ from fedkit.protocol.lending import (
 )
 from fedkit.store import Database, Tx
 from tests.support.fake_middleware import Cloud, FakeMiddleware
+from tests.support.hands import FakeHands
 from tests.support.memory_network import MemoryNetwork
 from tests.support.policies import EVERYTHING
 from tests.support.virtual_time import InlineDatabase
@@ -166,6 +168,7 @@ class Member:
         self.policy = policy
         self.tunnel_server: Peer | None = None
         self.real: Callable[[], Middleware] | None = None  # makes one that is more than memory
+        self.hands = FakeHands()
         self.running = False
         self.users: dict[str, tuple[str, ...]] = {"alice": ("project",), "bob": ("project",)}
 
@@ -199,6 +202,7 @@ class Member:
             name=self.name,
             tunnel_server=self.tunnel_server,
             chance=random.Random(self.federation.chance.random()),
+            hands=Ssh() if self.real else self.hands,
         )
         identities = HomeIdentities(self.key, clock)
         self.experiments = Experiments(self.db, self.orders.engine, identities, clock)

@@ -119,7 +119,7 @@ class _Planner:
             networks=[self.ids[plug.substrate] for plug in plugs],
             addresses={self.ids[plug.substrate]: plug.address for plug in plugs},
             carries_frames=bool(plugs),  # whoever experiments with a network administers it
-            ssh_keys=self.spec.ssh_keys,
+            ssh_keys=[*self.spec.ssh_keys, *self.state.entrants],
             user_data=node_script(script),
         )
 

@@ -1,5 +1,8 @@
 """What a lender keeps with the lease of a segment: how it is to be, the keys of its portals, and what it came to.
 
+Two keys open its nodes besides those of its users: the lender's own, by which it runs commands there, and one that it makes only to
+give it away, sealed to whom the spec says; of that one it keeps the public half alone. Both are forgotten with the lease.
+
 Everything else about it follows from its spec and from its children's leases. A portal stands for one state of its connection: when
 that changes it is replaced, so each change has a number (`turns`) that goes into the id of the lease of the portal's machine.
 """
@@ -17,9 +20,12 @@ from pydantic.dataclasses import dataclass
 from federation_member.orders.segments.errors import UnusableSegment
 from federation_member.orders.ssh_keys import new_key, public_half
 from federation_member.usage.model import Sizes
+from fedkit.identity.sealing import seal
 from fedkit.protocol.segments import (
+    LOGIN,
     Connection,
     ConnectorSpec,
+    Login,
     NodeStatus,
     PortalInfo,
     SegmentGo,
@@ -42,11 +48,32 @@ class SegmentState:
     sizes: Sizes = Sizes()
     """Of its machines together, as they were told last."""
     told: datetime | None = None
+    control: str = field(default="", repr=False)
+    """The lender's own private key for its nodes, in OpenSSH's format."""
+    login: str = ""
+    """The public half of the key that was given away; empty if nobody wants one."""
+    credentials: str | None = None
+    """Its private half, as `SegmentInfo.credentials` says it."""
 
     @classmethod
     def begin(cls, spec: SegmentSpec) -> Self:
-        """Of a segment that is accepted; its portals have keys from the start."""
-        return cls(str(uuid.uuid4()), {connector.name: new_key() for connector in spec.connectors})
+        """Of a segment that is accepted; its portals have keys from the start. Raises `UnusableKey`."""
+        keys = {connector.name: new_key() for connector in spec.connectors}
+        begun = cls(str(uuid.uuid4()), keys, control=new_key())
+        if spec.seal_to is None:
+            return begun
+        login = new_key()
+        body = Login(testbed=spec.testbed, private_key=login).model_dump_json().encode()
+        return replace(begun, login=public_half(login), credentials=seal(spec.seal_to, LOGIN, body))
+
+    @property
+    def entrants(self) -> list[str]:
+        """The public keys by which its nodes are entered, besides those of its users."""
+        return [key for key in (public_half(self.control) if self.control else "", self.login) if key]
+
+    def without_keys(self) -> Self:
+        """The state of a segment that has ended."""
+        return replace(self, keys={}, control="", credentials=None)
 
     def child_id(self, part: str, turn: int = 0) -> str:
         """The id of a child's lease: always the same for the same part."""
@@ -73,8 +100,9 @@ def gone(spec: SegmentSpec, state: SegmentState, go: SegmentGo) -> SegmentState:
 
 
 def first_info(spec: SegmentSpec, state: SegmentState) -> SegmentInfo:
-    """What is told at once: the portals' public keys."""
-    return SegmentInfo(portals=[yet_to_come(connector.name, state) for connector in spec.connectors])
+    """What is told at once: the portals' public keys, and the credentials."""
+    portals = [yet_to_come(connector.name, state) for connector in spec.connectors]
+    return SegmentInfo(portals=portals, credentials=state.credentials)
 
 
 def yet_to_come(connector: str, state: SegmentState) -> PortalInfo:

@@ -13,7 +13,7 @@ from fedkit.portal.script import TUNNEL
 from fedkit.protocol.lending import LeaseState, Power
 from fedkit.protocol.segments import ConnectorSpec, NodeInfo, NodeStatus, PortalInfo, SegmentInfo, SegmentSpec
 
-SSH = "ssh"  # the name of the tunnel that every machine has
+SSH, SSH_PORT = "ssh", 22  # the name of the tunnel that every machine has, and where it leads to
 REASON_LIMIT = 512  # characters of one node's
 
 
@@ -36,6 +36,7 @@ def summarize(spec: SegmentSpec, state: SegmentState, wanted: list[Child], child
     info = SegmentInfo(
         nodes=[_node(name, lease) for name, lease in nodes.items()],
         portals=[_portal(one, state, by_part.get(portal_part(one.name))) for one in spec.connectors],
+        credentials=state.credentials,
     )
     running = [lease for _child, lease in pairs if lease is not None and lease.state is LeaseState.RUNNING]
     users = (lease.instance.user for lease in nodes.values() if lease is not None and lease.instance is not None)
@@ -48,16 +49,25 @@ def summarize(spec: SegmentSpec, state: SegmentState, wanted: list[Child], child
     return Summary(info, _sum(running), next(users, None), all(settled), next(failed, None))
 
 
+def way_to(lease: Lease) -> tuple[str | None, int | None]:
+    """Host and port at which a machine's ssh server is reached from everywhere: by its tunnel, or itself."""
+    ssh = next((one for one in lease.tunnels if one.name == SSH), None)
+    if ssh is not None:
+        return ssh.host, ssh.port
+    public = None if lease.instance is None else lease.instance.public_address
+    return public, SSH_PORT if public else None
+
+
 def _node(name: str, lease: Lease | None) -> NodeInfo:
     instance = None if lease is None else lease.instance
-    ssh = None if lease is None else next((one for one in lease.tunnels if one.name == SSH), None)
+    host, port = (None, None) if lease is None else way_to(lease)
     return NodeInfo(
         name=name,
         status=_status(lease),
         reason="" if lease is None else lease.reason[:REASON_LIMIT],
         address=None if instance is None else instance.address,
-        host=None if ssh is None else ssh.host,
-        port=None if ssh is None else ssh.port,
+        host=host,
+        port=port,
         user=None if instance is None else instance.user,
         host_keys=[] if instance is None else instance.host_keys,
     )

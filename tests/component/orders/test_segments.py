@@ -98,7 +98,8 @@ async def test_a_started_segment_is_machines_on_networks_with_their_addresses(wo
     ids = [found["network/wire1"].id, found["network/wire2"].id]
     assert node.networks == ids
     assert node.addresses == dict(zip(ids, ["10.1.1.3", "10.1.2.2"], strict=True))
-    assert node.ssh_keys == [KEY]
+    assert node.ssh_keys[0] == KEY
+    assert len(node.ssh_keys) == 2  # the other is its lender's own
     assert "10.1.2.3 c" in node.user_data
     assert [node.status for node in info(order).nodes] == [NodeStatus.RUNNING] * 3
     assert str(found["node/a"].flavour and found["node/a"].flavour.name) == "large"
@@ -289,8 +290,6 @@ async def test_nodes_are_stopped_started_and_looked_at(world: Federation) -> Non
     assert [node.status for node in info(await a.order(order.id)).nodes] == [NodeStatus.RUNNING] * 2
     b.cloud.consoles[node.id] = "login: "
     assert (await operate(Operation.CONSOLE, "a")).output == {"a": "login: "}
-    with pytest.raises(FedError, match="stop and start"):
-        await operate(Operation.REBOOT)
 
 
 @in_virtual_time
