@@ -152,11 +152,6 @@ class SegmentInfo(Body):
 
     nodes: list[NodeInfo] = Field(default_factory=list, max_length=NODES_LIMIT)
     portals: list[PortalInfo] = Field(default_factory=list, max_length=256)
-
-
-class Operation(StrEnum):
-    """What can be done to a node of a running segment."""
-
     credentials: str | None = Field(
         default=None,
         max_length=4096,
@@ -173,6 +168,11 @@ class Login(Body):
 
 
 LOGIN = "fedmesh segment login 1"  # what it is sealed for
+
+
+class Operation(StrEnum):
+    """What can be done to a node of a running segment."""
+
     REBOOT = "reboot"
     STOP = "stop"
     START = "start"
@@ -180,14 +180,14 @@ LOGIN = "fedmesh segment login 1"  # what it is sealed for
     CONSOLE = "console"
 
 
+RUNS = frozenset({Operation.RUN, Operation.REBOOT})  # what takes as long as a machine does
+
+
 class Operate(Body):
     """Do that to these nodes (none named: all) of a segment; `command` belongs to `run`."""
 
     lease_id: str = Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
     operation: Operation
-RUNS = frozenset({Operation.RUN, Operation.REBOOT})  # what takes as long as a machine does
-
-
     nodes: list[NodeName] = Field(default_factory=list, max_length=NODES_LIMIT)
     command: str = Field(default="", max_length=COMMAND_LIMIT)
 
