@@ -1,36 +1,33 @@
-"""Draws a topology as SVG: a box for each testbed, its computers and wires in it, portals at its edges, what crosses between them.
+"""Draws a topology as SVG, after the layout that `layout.py` gives it.
 
-    ┌ deter ────────┐              ┌ ucb ──────────┐
-    │ a ───── b ────■═══ link1 ════■──── c ─ ● ─ d │       ■ portal   ● LAN
-    └───────────────┘              └─────────┴─ e ─┘
-
-The layout is plain and always the same for the same description: boxes in rows, computers of a box in a grid, neighbours near one
-another. Everything has a class and computers and wires a `data-name`, so that a page can colour them by their state.
+Everything has a class, and computers, wires, portals and testbeds a `data-name`. A computer whose state is known is marked by a sign and
+says it in words, as its colour alone would not tell everybody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from math import ceil, hypot, sqrt
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from lxml import etree
 
-from fedkit.topology.model import Computer, Topology
-from fedkit.topology.split import Connector, Piece, split
+from fedkit.topology.layout import NODE_HEIGHT, NODE_WIDTH, PORTAL, Layout, Line, Spot, lay_out
+from fedkit.topology.model import Topology
 
-CELL_WIDTH, CELL_HEIGHT = 110, 84  # of a computer's place in its box
-MARGIN, TITLE, GAP = 36, 30, 120  # around a box's grid, its name, and between boxes
-NODE_WIDTH, NODE_HEIGHT = 72, 30
-PORTAL = 14
-NAME_LENGTH = 12  # characters that fit into a node
-NOWHERE = "no testbed"  # the box of those that name none
+NAME_LENGTH = 11  # characters that fit into a node
+WAY_LENGTH = 16  # characters that fit between two testbeds
+CHARACTER = 8.2  # width of one of a testbed's name, at most
+SIGNS = {"starting": "…", "running": "✓", "stopped": "■", "failed": "✗"}
 SVG = "http://www.w3.org/2000/svg"
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #1c2733; text-anchor: middle; dominant-baseline: central }
 .testbed rect { fill: #f4f7fa; stroke: #8fa3b5; rx: 10 }
-.testbed > text { font-weight: 600; font-size: 14px }
+.testbed > text { font-weight: 600; font-size: 14px; text-anchor: start }
 .computer rect { fill: #fff; stroke: #3b6ea5; rx: 6 }
+.running rect { fill: #e0f3e7; stroke: #14713d } .running .sign { fill: #14713d }
+.starting rect { fill: #fdf0d5; stroke: #8a5a00 } .starting .sign { fill: #8a5a00 }
+.stopped rect { stroke: #5b6678; stroke-dasharray: 4 3 }
+.failed rect { fill: #fbe3e4; stroke: #a3242b; stroke-width: 2 } .failed .sign { fill: #a3242b }
 .portal rect { fill: #c8552b }
 .wire { stroke: #7b8b9a; stroke-width: 1.5; fill: none }
 .crossing { stroke: #c8552b; stroke-width: 2; stroke-dasharray: 6 4 }
@@ -39,211 +36,81 @@ text { font: 12px system-ui, sans-serif; fill: #1c2733; text-anchor: middle; dom
 @media (prefers-color-scheme: dark) {
   text { fill: #e6edf3 } .label { fill: #9fb0c0; stroke: #1b2530 }
   .testbed rect { fill: #1b2530; stroke: #4a5b6b } .computer rect { fill: #22303d; stroke: #6fa3d8 }
+  .running rect { fill: #173524; stroke: #7fdca2 } .running .sign { fill: #7fdca2 }
+  .starting rect { fill: #3a2d11; stroke: #f3c56b } .starting .sign { fill: #f3c56b }
+  .failed rect { fill: #42191c; stroke: #ff9aa0 } .failed .sign { fill: #ff9aa0 }
 }
 """
 
 
 @dataclass(frozen=True)
-class _Point:
-    x: float
-    y: float
+class Condition:
+    """How a computer is: one of `SIGNS`, and why in words."""
+
+    status: str
+    reason: str = ""
 
 
-@dataclass
-class _Box:
-    """One testbed's place: its corner, size, and where everything in it stands."""
-
-    piece: Piece
-    x: float = 0
-    y: float = 0
-    width: float = 0
-    height: float = 0
-    computers: dict[str, _Point] = field(default_factory=dict)
-    portals: dict[str, _Point] = field(default_factory=dict)
-    hubs: set[_Point] = field(default_factory=set)
-
-    @property
-    def middle(self) -> _Point:
-        return _Point(self.x + self.width / 2, self.y + self.height / 2)
-
-
-def draw(topology: Topology) -> str:
-    """The picture, as text. Computers without a testbed stand in a box of their own."""
-    homed = tuple(
-        element.with_attributes({"testbed": element.testbed or NOWHERE}) if isinstance(element, Computer) else element
-        for element in topology.elements
-        if isinstance(element, Computer) or not element.interfaces
-    )
-    pieces = split(Topology(topology.substrates, homed)).pieces
-    boxes = {piece.testbed: _Box(piece) for piece in pieces}
-    width, height = _arrange(list(boxes.values()))
-    for box in boxes.values():
-        _place_computers(box)
-        _place_portals(box, boxes)
-    root = etree.Element("svg", nsmap={None: SVG}, viewBox=f"0 0 {width:g} {height:g}", role="img")
-    etree.SubElement(root, "title").text = f"{len(pieces)} testbeds, {len(list(topology.computers))} computers"
+def draw(topology: Topology, portals: int = 1, conditions: Mapping[str, Condition] | None = None) -> str:
+    """The picture, as text. Computers without a testbed stand in a box of their own; `conditions` are of those that are known."""
+    layout = lay_out(topology, portals)
+    root = etree.Element("svg", nsmap={None: SVG}, viewBox=f"0 0 {layout.width:g} {layout.height:g}", role="img")
+    title = f"{len(layout.testbeds)} testbeds, {len(layout.computers)} computers"
+    etree.SubElement(root, "title").text = title
     etree.SubElement(root, "style").text = STYLE
-    for box in boxes.values():
-        _draw_frame(root, box)
-    for box in boxes.values():
-        _draw_wires(root, box)
-    for way in _ways(boxes):
-        _draw_way(root, *way)
-    for box in boxes.values():
-        _draw_nodes(root, box)
+    _draw_frames(root, layout)
+    _draw_wires(root, layout)
+    for spot in layout.computers:
+        _draw_computer(root, spot, (conditions or {}).get(spot.name))
+    for gate in layout.portals:
+        group = _group(root, "portal", gate.name, f"{gate.name}, to {gate.peer}")
+        _rectangle(group, gate.x - PORTAL / 2, gate.y - PORTAL / 2, PORTAL, PORTAL)
     return etree.tostring(root, encoding="unicode", pretty_print=True)
 
 
-# Where things are
+def _draw_frames(root: etree._Element, layout: Layout) -> None:
+    for frame in layout.testbeds:
+        group = _group(root, "testbed", frame.testbed, frame.testbed)
+        _rectangle(group, frame.x, frame.y, frame.width, frame.height)
+        _text(group, frame.x + 14, frame.y + 18, _short(frame.testbed, int(frame.width / CHARACTER) - 3))
 
 
-def _arrange(boxes: list[_Box]) -> tuple[float, float]:
-    """Put the boxes into rows; returns the whole width and height."""
-    columns = ceil(sqrt(len(boxes))) or 1
-    x = y = widest = GAP / 4
-    row_height = 0.0
-    for number, box in enumerate(boxes):
-        if number % columns == 0 and number:
-            x, y, row_height = GAP / 4, y + row_height + GAP, 0.0
-        across = _across(box)
-        down = ceil(len(list(box.piece.topology.computers)) / across)
-        box.width = 2 * MARGIN + across * CELL_WIDTH
-        box.height = MARGIN + TITLE + max(down, 1) * CELL_HEIGHT
-        box.x, box.y = x, y
-        x += box.width + GAP
-        row_height = max(row_height, box.height)
-        widest = max(widest, x - GAP * 3 / 4)
-    return widest, y + row_height + GAP / 4
+def _draw_wires(root: etree._Element, layout: Layout) -> None:
+    for wire in layout.wires:
+        group = _group(root, "substrate", wire.substrate, wire.substrate)
+        for line in wire.lines:
+            _line(group, line, "wire")
+        if wire.hub is not None:
+            etree.SubElement(
+                group, "circle", {"class": "lan", "cx": f"{wire.hub.x:g}", "cy": f"{wire.hub.y:g}", "r": "5"}
+            )
+        if wire.label is not None:
+            _text(group, wire.label.x, wire.label.y, wire.substrate, "label")
+    for way in layout.ways:
+        _line(root, way.line, "wire crossing")
+        names = ", ".join(way.substrates)
+        told = names if len(names) <= WAY_LENGTH else f"{len(way.substrates)} wires"
+        _text(root, way.label.x, way.label.y, told, "label")
 
 
-def _across(box: _Box) -> int:
-    return max(1, ceil(sqrt(len(list(box.piece.topology.computers)))))
+def _draw_computer(root: etree._Element, spot: Spot, condition: Condition | None) -> None:
+    status = "" if condition is None else condition.status
+    told = [spot.name, status, "" if condition is None else condition.reason]
+    group = _group(root, f"computer {status}".rstrip(), spot.name, ": ".join(filter(None, told)))
+    _rectangle(group, spot.x - NODE_WIDTH / 2, spot.y - NODE_HEIGHT / 2, NODE_WIDTH, NODE_HEIGHT)
+    _text(group, spot.x, spot.y, _short(spot.name, NAME_LENGTH))
+    if status in SIGNS:
+        _text(group, spot.x + NODE_WIDTH / 2 - 8, spot.y - NODE_HEIGHT / 2 + 8, SIGNS[status], "sign")
 
 
-def _place_computers(box: _Box) -> None:
-    across = _across(box)
-    for number, name in enumerate(_in_order(box.piece.topology)):
-        row, column = divmod(number, across)
-        column = across - 1 - column if row % 2 else column  # back and forth, so that neighbours stay neighbours
-        x = box.x + MARGIN + (column + 0.5) * CELL_WIDTH
-        box.computers[name] = _Point(x, box.y + TITLE + (row + 0.5) * CELL_HEIGHT)
+def _short(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def _in_order(topology: Topology) -> list[str]:
-    """Computers along the wires, beginning with the first of the file."""
-    on = {computer.name: [n for i in computer.interfaces for n in i.substrates] for computer in topology.computers}
-    members = {name: [e.name for e, _ in ends if isinstance(e, Computer)] for name, ends in topology.ends.items()}
-    found: dict[str, None] = {}
-    for first in on:
-        row = [first] if first not in found else []
-        found[first] = None
-        for name in row:
-            new = [member for wire in on[name] for member in members[wire] if member not in found]
-            found.update(dict.fromkeys(new))
-            row.extend(dict.fromkeys(new))
-    return list(found)
-
-
-def _place_portals(box: _Box, boxes: Mapping[str, _Box]) -> None:
-    """Each where the line to its peer leaves the box; those that would meet move apart along the edge."""
-    for connector in box.piece.connectors:
-        point = _edge(box, boxes[connector.peer].middle)
-        while any(hypot(point.x - other.x, point.y - other.y) < PORTAL * 1.5 for other in box.portals.values()):
-            is_side = point.x in (box.x, box.x + box.width)
-            point = _Point(point.x, point.y + PORTAL * 2) if is_side else _Point(point.x + PORTAL * 2, point.y)
-        box.portals[connector.name] = point
-
-
-def _edge(box: _Box, towards: _Point) -> _Point:
-    middle = box.middle
-    dx, dy = towards.x - middle.x, towards.y - middle.y
-    scale = min(box.width / 2 / abs(dx) if dx else 1e9, box.height / 2 / abs(dy) if dy else 1e9)
-    return _Point(middle.x + dx * scale, middle.y + dy * scale)
-
-
-def _ways(boxes: Mapping[str, _Box]) -> Iterator[tuple[_Point, _Point, str]]:
-    """Both portals of each way between two testbeds, once, and the names of what crosses there."""
-    for box in boxes.values():
-        for connector in box.piece.connectors:
-            if connector.peer > box.piece.testbed:
-                other = boxes[connector.peer]
-                far = _partner(connector, box.piece.testbed, other.piece)
-                names = ", ".join(crossing.substrate for crossing in connector.crossings)
-                yield box.portals[connector.name], other.portals[far.name], names
-
-
-def _partner(connector: Connector, testbed: str, other: Piece) -> Connector:
-    """The connector at the other end: the one that carries the same crossings."""
-    carried = {crossing.substrate for crossing in connector.crossings}
-    candidates = [c for c in other.connectors if c.peer == testbed]
-    return next(c for c in candidates if carried & {crossing.substrate for crossing in c.crossings})
-
-
-# What is drawn
-
-
-def _draw_frame(root: etree._Element, box: _Box) -> None:
-    group = etree.SubElement(root, "g", {"class": "testbed", "data-name": box.piece.testbed})
-    _rectangle(group, box.x, box.y, box.width, box.height)
-    _text(group, box.x + box.width / 2, box.y + TITLE / 2, box.piece.testbed)
-
-
-def _draw_wires(root: etree._Element, box: _Box) -> None:
-    """A line between two ends; a dot with a line to each of more."""
-    portals: dict[str, list[_Point]] = {}
-    for connector in box.piece.connectors:
-        for crossing in connector.crossings:
-            portals.setdefault(crossing.substrate, []).append(box.portals[connector.name])
-    topology = box.piece.topology
-    for substrate in topology.substrates:
-        ends = [box.computers[e.name] for e, _ in topology.ends[substrate.name] if isinstance(e, Computer)]
-        crosses = substrate.name in portals
-        ends += portals.get(substrate.name, [])
-        group = etree.SubElement(root, "g", {"class": "substrate", "data-name": substrate.name})
-        etree.SubElement(group, "title").text = substrate.name
-        middle = _Point(sum(e.x for e in ends) / len(ends), sum(e.y for e in ends) / len(ends))
-        if topology.kind_of(substrate) == "link" and len(ends) == 2:
-            _line(group, ends[0], ends[1], "wire")
-            if not crosses:  # else it is told between the testbeds
-                _text(group, middle.x, middle.y, substrate.name, "label")
-            continue
-        hub = _hub(box, middle)
-        for end in ends:
-            _line(group, end, hub, "wire")
-        etree.SubElement(group, "circle", {"class": "lan", "cx": f"{hub.x:g}", "cy": f"{hub.y:g}", "r": "5"})
-        _text(group, hub.x, hub.y + 14, substrate.name, "label")
-
-
-def _hub(box: _Box, wanted: _Point) -> _Point:
-    """A corner between four computers that no other LAN has, nearest to where it would be best."""
-    across = _across(box)
-    down = ceil(len(box.computers) / across)
-    corners = [
-        _Point(box.x + MARGIN + column * CELL_WIDTH, box.y + TITLE + row * CELL_HEIGHT)
-        for row in range(1, down + 1)
-        for column in range(across + 1)
-    ]
-    free = [corner for corner in corners if corner not in box.hubs] or corners
-    hub = min(free, key=lambda corner: hypot(corner.x - wanted.x, corner.y - wanted.y))
-    box.hubs.add(hub)
-    return hub
-
-
-def _draw_way(root: etree._Element, one: _Point, other: _Point, names: str) -> None:
-    _line(root, one, other, "wire crossing")
-    _text(root, (one.x + other.x) / 2, (one.y + other.y) / 2, names, "label")
-
-
-def _draw_nodes(root: etree._Element, box: _Box) -> None:
-    for name, point in box.computers.items():
-        group = etree.SubElement(root, "g", {"class": "computer", "data-name": name})
-        etree.SubElement(group, "title").text = name
-        _rectangle(group, point.x - NODE_WIDTH / 2, point.y - NODE_HEIGHT / 2, NODE_WIDTH, NODE_HEIGHT)
-        _text(group, point.x, point.y, name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 1]}…")
-    for name, point in box.portals.items():
-        group = etree.SubElement(root, "g", {"class": "portal", "data-name": name})
-        etree.SubElement(group, "title").text = name
-        _rectangle(group, point.x - PORTAL / 2, point.y - PORTAL / 2, PORTAL, PORTAL)
+def _group(root: etree._Element, style: str, name: str, title: str) -> etree._Element:
+    group = etree.SubElement(root, "g", {"class": style, "data-name": name})
+    etree.SubElement(group, "title").text = title
+    return group
 
 
 def _rectangle(group: etree._Element, x: float, y: float, width: float, height: float) -> None:
@@ -252,8 +119,8 @@ def _rectangle(group: etree._Element, x: float, y: float, width: float, height: 
     )
 
 
-def _line(group: etree._Element, one: _Point, other: _Point, style: str) -> None:
-    ends = {"x1": one.x, "y1": one.y, "x2": other.x, "y2": other.y}
+def _line(group: etree._Element, line: Line, style: str) -> None:
+    ends = {"x1": line.x1, "y1": line.y1, "x2": line.x2, "y2": line.y2}
     etree.SubElement(group, "line", {"class": style} | {name: f"{value:g}" for name, value in ends.items()})
 
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from deploy.cli import main
+from fedkit.topology.layout import CELL_HEIGHT, CELL_WIDTH, NODE_HEIGHT, NODE_WIDTH, NOWHERE
 from fedkit.topology.model import Attribute, Computer, Topology
 from fedkit.topology.ns2.reader import read
-from fedkit.topology.picture import NODE_HEIGHT, NODE_WIDTH, NOWHERE, draw
+from fedkit.topology.picture import Condition, draw
 from tests.unit.topology.test_placement import description
 from tests.unit.topology.test_sub_experiment import SEED
 
@@ -61,6 +62,26 @@ def test_no_computer_is_on_another(wires: list[set[int]], testbeds: int) -> None
     ]
     for (x, y), (u, v) in combinations(boxes, 2):
         assert abs(x - u) >= NODE_WIDTH or abs(y - v) >= NODE_HEIGHT
+
+
+async def test_conditions_are_told_by_more_than_colour() -> None:
+    topology = (await read(SEED.encode())).topology
+    root = etree.fromstring(
+        draw(topology, conditions={"a": Condition("failed", "<no room>"), "b": Condition("running")})
+    )
+    groups = {str(group.get("data-name")): group for group in root.iter("{*}g")}
+    assert groups["a"].get("class") == "computer failed"
+    assert groups["a"].findtext("{*}title") == "a: failed: <no room>"
+    assert [text.text for text in groups["b"].iterfind("{*}text")] == ["b", "✓"]
+    assert groups["c"].get("class") == "computer"
+
+
+def test_neighbours_stand_near_one_another() -> None:
+    ring = [3, 0, 4, 1, 5, 2]
+    topology = description(6, [{one, ring[(index + 1) % 6]} for index, one in enumerate(ring)])
+    lines = etree.fromstring(draw(topology)).iter("{*}line")
+    ends = [[float(line.get(name, "")) for name in ("x1", "y1", "x2", "y2")] for line in lines]
+    assert all(abs(x - u) <= CELL_WIDTH and abs(y - v) <= CELL_HEIGHT for x, y, u, v in ends)
 
 
 def test_the_command(tmp_path: object, capsys: pytest.CaptureFixture[str]) -> None:
