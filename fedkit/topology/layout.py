@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import ceil, hypot, sqrt
 
 from fedkit.topology.grid import Wire as GridWire
@@ -124,7 +125,7 @@ class _Box:
     portals: dict[str, Point] = field(default_factory=dict)
     hubs: set[Point] = field(default_factory=set)
 
-    @property
+    @cached_property
     def count(self) -> int:
         return len(list(self.piece.topology.computers))
 
