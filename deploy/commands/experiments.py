@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -16,11 +17,12 @@ import typer
 from deploy.commands.client import Client, segment
 from deploy.commands.errors import NotFulfilled, Refused, TimedOut, UnusableFile, UnusableOption
 from deploy.commands.order_specs import read_keys, read_text
-from deploy.commands.output import Format, OutputOption, say, show
+from deploy.commands.output import Format, OutputOption, printable, say, show
 from deploy.commands.topology import NONE, FileArgument, FromOption, WithOption, experiment
 
 PAUSE = 0.5  # seconds between two looks at an experiment's log
 ENDED = frozenset({"terminated", "failed"})
+OPERATING = 600.0  # seconds; members bound what they do for us
 MOMENTS = ["%Y-%m-%dT%H:%M:%S%z"]
 COLUMNS = {
     "id": "id",
@@ -42,9 +44,12 @@ class NodeOperation(StrEnum):
 
     STOP = "stop"
     START = "start"
+    REBOOT = "reboot"
+    RUN = "run"
     CONSOLE = "console"
 
 
+SPEAKING = (NodeOperation.RUN, NodeOperation.CONSOLE)
 ExperimentArgument = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="Its name, or its id.")]
 CredentialOption = Annotated[
     list[Path], typer.Option("--credential", help="What lets you operate somebody else's; repeatable.")
@@ -191,24 +196,49 @@ def renew(
 def operate(
     name: ExperimentArgument,
     operation: Annotated[NodeOperation, typer.Argument(help="What to do.")],
-    nodes: Annotated[
-        list[str] | None, typer.Argument(metavar="NODE…", help="To which nodes; all if none is named.")
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NODE…|-- COMMAND…", help="To which nodes; of `run`: what. All nodes if none is named."),
     ] = None,
+    node: Annotated[list[str] | None, typer.Option("--node", help="To which node; may be repeated.")] = None,
     credential: CredentialOption = NONE,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Stop or start nodes, or show what they said last on their consoles.
+    """Stop, start or reboot nodes, run a command in them as root, or show what they said last on their consoles.
 
-    Example: `fed experiment operate EXPERIMENT stop n1 n2`
+    The words of a command go to a shell with spaces between them, as `ssh` sends them. What it prints is shown to its end, bounded;
+    it may take a minute.
+
+    Examples: `fed experiment operate EXPERIMENT stop n1 n2`, `fed experiment operate EXPERIMENT run --node n1 -- ping -c 1 n2`
     """
-    body = {"operation": operation.value, "nodes": nodes or []}
+    body: dict[str, Any] = {"operation": operation.value, "nodes": [*(node or []), *(words or [])]}
+    if operation is NodeOperation.RUN:
+        body |= {"nodes": node or [], "command": " ".join(words or [])}
     path = f"/experiments/{segment(name)}/operate"
-    done = Client.of_this_user().post(path, body, _headers(credential))
-    rows = [{"node": node, "result": text or "done"} for node, text in done["output"].items()]
-    rows += [{"node": node, "result": f"not done: {why}"} for node, why in done["failed"].items()]
-    show(rows if output is Format.TABLE else done, output, {"node": "node", "result": "result"})
-    if done["failed"]:
-        raise NotFulfilled(f"It was not done to {', '.join(done['failed'])}.")
+    client = replace(Client.of_this_user(), seconds=OPERATING)
+    done = client.post(path, body, _headers(credential))
+    if output is not Format.TABLE:
+        show(done, output, {})
+    elif operation in SPEAKING:
+        _print_each(done)
+    else:
+        rows = [{"node": each, "result": "done"} for each in done["output"]]
+        rows += [{"node": each, "result": f"not done: {why}"} for each, why in done["failed"].items()]
+        show(rows, output, {"node": "node", "result": "result"})
+    failed = [*done["failed"], *(each for each, status in done["status"].items() if status)]
+    if failed:
+        raise NotFulfilled(f"It was not done to {', '.join(failed)}.")
+
+
+def _print_each(done: dict[str, Any]) -> None:
+    """What nodes say, line by line with who says it; why one says nothing goes to stderr."""
+    for node, text in done["output"].items():
+        for line in text.splitlines():
+            print(f"{node}: {printable(line)}")
+        if done["status"].get(node):
+            say(f"{node}: ended with status {done['status'][node]}")
+    for node, why in done["failed"].items():
+        say(f"{node}: not done: {why}")
 
 
 @experiment.command()

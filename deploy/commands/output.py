@@ -27,7 +27,12 @@ OutputOption = Annotated[Format, typer.Option("-o", "--output", help="How to wri
 
 def say(words: str) -> None:
     """Say something to the person; nothing in it, such as a lender's words, can control the terminal."""
-    print("".join(char if char.isprintable() or char == "\n" else " " for char in words), file=sys.stderr, flush=True)
+    print("\n".join(map(printable, words.split("\n"))), file=sys.stderr, flush=True)
+
+
+def printable(line: str) -> str:
+    """A line without what could control a terminal."""
+    return "".join(char if char.isprintable() else " " for char in line)
 
 
 def show(data: Any, output: Format, columns: Mapping[str, str]) -> None:
@@ -95,4 +100,4 @@ def _cell(value: Any) -> Any:
     if isinstance(value, list):
         return Text(", ".join(str(item) for item in value) or "-")
     # Control characters of a peer's text must not reach the terminal.
-    return Text("".join(char if char.isprintable() else " " for char in str(value)))
+    return Text(printable(str(value)))

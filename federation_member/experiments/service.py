@@ -191,10 +191,19 @@ class Experiments:
     # Changing
 
     async def operate(
-        self, user: User, wanted: str, operation: Operation, nodes: Sequence[str], shown: Sequence[str] = ()
+        self,
+        user: User,
+        wanted: str,
+        operation: Operation,
+        nodes: Sequence[str],
+        shown: Sequence[str] = (),
+        command: str = "",
     ) -> Operated:
-        """Stop or start nodes, or read their consoles; what cannot be done is told of each. Raises as `get` does."""
-        return await operate(self._db, self._engine, await self.get(user, wanted, shown), operation, nodes)
+        """Stop, start or reboot nodes, run a command in them, or read their consoles.
+
+        What cannot be done is told of each node. Raises as `get` does.
+        """
+        return await operate(self._db, self._engine, await self.get(user, wanted, shown), operation, nodes, command)
 
     async def grant(self, user: User, wanted: str, principal: str, expires: datetime) -> Grant:
         """Let a principal operate an experiment of the user's own until a time; raises `UnknownExperiment` or `HasEnded`."""

@@ -91,6 +91,7 @@ class OperatedView(View):
 
     output: dict[str, str]
     failed: dict[str, str]
+    status: dict[str, int] = Field(description="with which a command ended; 128 + a signal")
 
 
 class TopologyView(View):

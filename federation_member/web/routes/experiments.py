@@ -5,10 +5,10 @@ Whoever is not the owner shows a credential of the experiment's in a header, or 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from federation_member.errors import NotYourProject
 from federation_member.experiments.errors import (
@@ -41,7 +41,7 @@ from federation_member.web.routing import Call, Routes
 from federation_member.web.services import Services
 from fedkit.policy.errors import BadCredential
 from fedkit.protocol.lending import Fedid, Name
-from fedkit.protocol.segments import NodeName, Operation
+from fedkit.protocol.segments import COMMAND_LIMIT, NodeName, Operation
 from fedkit.topology.errors import BadDescription
 from fedkit.topology.json_form import topology_as_json
 from fedkit.topology.picture import draw
@@ -96,8 +96,15 @@ class NewOperation(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    operation: Literal["stop", "start", "console"]
+    operation: Literal["stop", "start", "reboot", "run", "console"]
     nodes: list[NodeName] = Field(default_factory=list, max_length=NODES, description="none named: all")
+    command: str = Field(default="", max_length=COMMAND_LIMIT, description="what `run` runs, in a shell as root")
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        if bool(self.command.strip()) != (self.operation == "run"):
+            raise ValueError("a command belongs to `run`, and to nothing else")
+        return self
 
 
 class Renewal(BaseModel):
@@ -211,10 +218,13 @@ async def renew_experiment(
 async def operate_experiment(
     call: Call[Services], path: ExperimentPath, headers: CredentialHeader, body: NewOperation
 ) -> OperatedView:
-    """Stop or start nodes, or read the ends of their consoles; of each it is told what came of it, or why not."""
-    operation = Operation(body.operation)
-    done = await call.services.experiments.operate(call.user, path.experiment, operation, body.nodes, headers.shown)
-    return OperatedView(output=done.output, failed=done.failed)
+    """Stop, start or reboot nodes, run a command in them, or read the ends of their consoles.
+
+    Of each node it is told what came of it, or why not; that may take a minute, and a minute more for every 64 nodes of a testbed.
+    """
+    operation, experiments = Operation(body.operation), call.services.experiments
+    done = await experiments.operate(call.user, path.experiment, operation, body.nodes, headers.shown, body.command)
+    return OperatedView(output=done.output, failed=done.failed, status=done.status)
 
 
 @routes.add("DELETE", "/experiments/{experiment}", status=202, errors=SEEING)

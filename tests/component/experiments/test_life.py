@@ -196,6 +196,17 @@ async def test_its_nodes_are_stopped_and_looked_at_wherever_they_are(world: Fede
 
 
 @in_virtual_time
+async def test_a_command_runs_in_its_nodes_wherever_they_are(world: Federation) -> None:
+    async with sites(world, "h", "a") as (h, a):
+        names = [f"n{number}" for number in range(70)]  # more than one request carries
+        await h.experiments.create(USER, line("h.test", *["a.test"] * 69))
+        await until(h, "line", State.ACTIVE)
+        done = await h.experiments.operate(USER, "line", Operation.RUN, [], command="uptime")
+        assert (set(done.output), done.failed, set(done.status.values())) == (set(names), {}, {0})
+        assert [len(member.hands.asked) for member in (h, a)] == [1, 69]
+
+
+@in_virtual_time
 async def test_its_orders_are_not_listed_among_the_others(world: Federation) -> None:
     async with sites(world, "h") as (h,):
         made, _grant, _key = await h.experiments.create(USER, line("h.test"))

@@ -47,6 +47,9 @@ async def test_one_is_created_followed_shown_and_terminated(site: Site, tmp_path
     stopped = await shell("experiment", "operate", "exp", "stop", "a")
     assert (stopped.status, stopped.out.split()[-2:]) == (0, ["a", "done"])
     assert (await shell("experiment", "operate", "exp", "start", "nobody")).status == 1
+    ran = await shell("experiment", "operate", "exp", "run", "--node", "b", "--", "ping", "-c", "1", "a")
+    assert (ran.status, "b: not done: Its lender has no way to it." in ran.err) == (1, True)
+    assert (await shell("experiment", "operate", "exp", "run")).status == 2
     renewed = await shell("experiment", "renew", "exp", "--until", "2999-01-31T12:00:00+0000", "-o", "json")
     assert renewed.data["valid_until"].startswith("2999-01-31")
     assert (await shell("order", "list", "-o", "json")).data == []
