@@ -1,6 +1,7 @@
-"""Who may operate an experiment: its owner, and whoever proves the role that the experiment's own key gives.
+"""Who may do what with an experiment: its owner everything, others what the roles allow that the experiment's own key gives.
 
-    EXPERIMENT.operate <- PRINCIPAL         signed by the experiment's key, with an expiry
+    EXPERIMENT.operate <- PRINCIPAL             signed by the experiment's key, with an expiry: sees and operates all of it
+    EXPERIMENT.party-attacker <- PRINCIPAL      sees what this party may know, and operates its nodes
 
 The experiment is a principal like any other: its fedid is that of its key, so nobody needs to know this member to check what it says.
 """
@@ -20,12 +21,20 @@ from fedkit.policy.prover import Prover
 ROLE = "operate"
 
 
-def issue(key: PrivateKey, principal: str, expires: datetime) -> Grant:
-    """Let a principal operate the experiment whose key this is."""
-    credential = compact.issue(key, Statement(Role(key.fedid, ROLE), (Entity(principal),)), expires)
+def party_role(party: str) -> str:
+    """What the role of a party's people is called."""
+    return f"party-{party}"
+
+
+def issue(key: PrivateKey, principal: str, expires: datetime, role: str = ROLE) -> Grant:
+    """Give a principal a role in the experiment whose key this is."""
+    credential = compact.issue(key, Statement(Role(key.fedid, role), (Entity(principal),)), expires)
     return Grant(principal, credential.expires, credential.raw.decode())
 
 
-def may_operate(fedid: str, principal: str, credentials: Iterable[Credential], at: datetime) -> bool:
-    """Tell whether these credentials prove, now, that the principal may operate the experiment."""
-    return isinstance(Prover(credentials).prove(Role(fedid, ROLE), Entity(principal), at), Proof)
+def proved(
+    fedid: str, principal: str, roles: Iterable[str], credentials: Iterable[Credential], at: datetime
+) -> frozenset[str]:
+    """Which of these roles of an experiment the credentials prove, now, that the principal has."""
+    prover, entity = Prover(credentials), Entity(principal)
+    return frozenset(role for role in roles if isinstance(prover.prove(Role(fedid, role), entity, at), Proof))

@@ -54,6 +54,12 @@ class UnusableMapping(InputError):
     code = "experiments.unusable_mapping"
 
 
+class UnusableParty(InputError):
+    """A party that the experiment does not have, or of testbeds that the description does not have or that are another's."""
+
+    code = "experiments.unusable_party"
+
+
 class NothingToRun(InputError):
     """A description without computers."""
 

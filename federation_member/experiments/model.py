@@ -8,7 +8,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated
@@ -47,6 +48,19 @@ FINAL = frozenset({State.TERMINATED, State.FAILED})
 ALIVE = frozenset({State.ALLOCATING, State.STARTING, State.JOINING, State.ACTIVE})
 
 
+class Party(BaseModel):
+    """Some of the testbeds are one party's alone: nobody of another one sees or reaches them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    testbeds: list[TestbedName] = Field(
+        min_length=1, max_length=256, description="NAME stands for all of NAME/… that no party has by their full names"
+    )
+    ssh_keys: list[SshKey] = Field(
+        default_factory=list, max_length=32, description="who, besides the owner, may enter the nodes of these testbeds"
+    )
+
+
 class NewExperiment(BaseModel):
     """What a researcher asks for."""
 
@@ -76,6 +90,9 @@ class NewExperiment(BaseModel):
         default_factory=list, max_length=64, description="name:exporters:importers:attribute=value;…"
     )
     ssh_keys: list[SshKey] = Field(default_factory=list, max_length=32, description="who may enter its nodes")
+    parties: dict[Name, Party] = Field(
+        default_factory=dict, max_length=16, description="testbeds of no party are shared by all of them"
+    )
     valid_until: Moment | None = Field(default=None, description="terminated at this time")
 
 
@@ -107,6 +124,9 @@ class Experiment:
     valid_until: datetime | None
     warned: bool
     events: int
+    parties: Mapping[str, Party] = field(default_factory=dict)
+    about: tuple[str, ...] | None = None
+    """The testbeds that code and reason are about; None: whoever sees but a part of it is not told."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +150,8 @@ class Event:
     state: State
     code: str
     reason: str
+    about: tuple[str, ...] | None = None
+    """As an experiment's."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +164,7 @@ class Whole:
 
 @dataclass(frozen=True)
 class Grant:
-    """A credential by which somebody may operate an experiment."""
+    """A credential that gives somebody a role in an experiment."""
 
     principal: str
     expires: datetime

@@ -49,16 +49,18 @@ class Reconciler:
         until = experiment.valid_until
         return oldest([until, until - WARNING if until is not None and not experiment.warned else None])
 
-    def end(self, tx: Tx, experiment: Experiment, code: str, reason: str) -> Experiment:
+    def end(
+        self, tx: Tx, experiment: Experiment, code: str, reason: str, about: tuple[str, ...] | None = None
+    ) -> Experiment:
         """Begin to give everything back."""
-        changes = {"state": State.TERMINATING, "code": code, "reason": reason}
+        changes = {"state": State.TERMINATING, "code": code, "reason": reason, "about": about}
         return store.change(tx, experiment, self._clock(), **changes)
 
     def _go_on(self, tx: Tx, whole: Whole) -> Experiment:
         experiment, segments = whole.experiment, whole.segments
         until = experiment.valid_until
         if until is not None and until <= self._clock():
-            return self.end(tx, experiment, Why.ENDED, f"its validity ended at {until:%Y-%m-%d %H:%M:%S} UTC")
+            return self.end(tx, experiment, Why.ENDED, f"its validity ended at {until:%Y-%m-%d %H:%M:%S} UTC", ())
         lost = next((found for found in map(loss, segments) if found is not None), None)
         if lost is not None:
             return self.end(tx, experiment, *lost)
@@ -79,7 +81,7 @@ class Reconciler:
         if until is None or experiment.warned or until - WARNING > self._clock():
             return experiment
         reason = f"it ends at {until:%Y-%m-%d %H:%M:%S} UTC unless it is renewed"
-        noted = store.note(tx, experiment, self._clock(), Why.ENDS_SOON, reason)
+        noted = store.note(tx, experiment, self._clock(), Why.ENDS_SOON, reason, ())
         return store.change(tx, noted, self._clock(), warned=True)
 
     def _tell(self, tx: Tx, segments: tuple[Segment, ...], experiment_id: str) -> None:
@@ -102,7 +104,7 @@ class Reconciler:
             return
         if experiment.code in WANTED_ENDS:
             reason = experiment.reason if experiment.code else "every lender confirmed that nothing is left"
-            store.change(tx, experiment, self._clock(), state=State.TERMINATED, reason=reason)
+            store.change(tx, experiment, self._clock(), state=State.TERMINATED, reason=reason, about=())
         else:
             store.change(tx, experiment, self._clock(), state=State.FAILED)
 

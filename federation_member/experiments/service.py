@@ -14,7 +14,6 @@ import uuid
 from asyncio import to_thread
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, select
@@ -23,7 +22,7 @@ from federation_member.accounts import store as accounts
 from federation_member.credentials import wallet
 from federation_member.errors import NotYourProject
 from federation_member.experiments import capability, store
-from federation_member.experiments.errors import HasEnded, NameTaken, NotGranted, UnknownExperiment
+from federation_member.experiments.errors import HasEnded, NameTaken, NotGranted, UnknownExperiment, UnusableParty
 from federation_member.experiments.model import (
     ALIVE,
     FINAL,
@@ -39,6 +38,7 @@ from federation_member.experiments.operating import operate
 from federation_member.experiments.ordering import open_order
 from federation_member.experiments.planning import described, plan
 from federation_member.experiments.reconciler import Reconciler
+from federation_member.experiments.views import View
 from federation_member.orders.engine import Engine
 from federation_member.orders.identities import Identities
 from federation_member.orders.model import User
@@ -51,7 +51,7 @@ from fedkit.protocol.segments import Operated, Operation
 from fedkit.store import Database, Tx
 from fedkit.topology import topdl
 from fedkit.topology.model import Topology
-from fedkit.topology.services import parse_service, write_service
+from fedkit.topology.services import write_service
 
 NEWS = "news"  # key of the queue: orders have changed
 WORKERS = 2
@@ -131,6 +131,8 @@ class Experiments:
             valid_until=new.valid_until,
             warned=False,
             events=1,
+            parties=new.parties,
+            about=(),
         )
         whole, principal = await self._db.run(lambda tx: self._create(tx, experiment, key, planned))
         return whole, capability.issue(key, principal, new.valid_until or now + LIFE), key
@@ -166,18 +168,32 @@ class Experiments:
 
     async def get(self, user: User, wanted: str, shown: Sequence[str] = ()) -> Whole:
         """One by its id or its owner's name for it; `shown` are credentials. Raises `UnknownExperiment` or `NotGranted`."""
-        return await self._db.read(lambda conn: store.whole(conn, self._may(conn, user, wanted, shown)))
+        whole, view = await self._seen_by(user, wanted, shown)
+        return whole if view.is_all else await to_thread(view.whole, whole)
 
     async def topology(self, user: User, wanted: str, shown: Sequence[str] = ()) -> Topology:
         """Its description as it was split, addresses and testbeds included; raises as `get` does."""
-        experiment = await self._db.read(lambda conn: self._may(conn, user, wanted, shown))
-        services = tuple(map(parse_service, experiment.services))
-        topology = topdl.read(experiment.description.encode())
-        return replace(topology, routing=experiment.routing, services=services)
+        experiment, view = await self._db.read(lambda conn: self._may(conn, user, wanted, shown))
+        return view.topology(experiment)
 
     async def log(self, user: User, wanted: str, shown: Sequence[str] = (), after: int = 0) -> list[Event]:
         """What happened to it, oldest first, after the event of that number; raises as `get` does."""
-        return await self._db.read(lambda conn: store.history(conn, self._may(conn, user, wanted, shown).id, after))
+
+        def read(conn: Connection) -> list[Event]:
+            experiment, view = self._may(conn, user, wanted, shown)
+            events = view.events(experiment, store.history(conn, experiment.id, after if view.is_all else 0))
+            return [event for event in events if event.number > after]
+
+        return await self._db.read(read)
+
+    async def _seen_by(self, user: User, wanted: str, shown: Sequence[str]) -> tuple[Whole, View]:
+        """All of one, and what of it may be shown."""
+
+        def read(conn: Connection) -> tuple[Whole, View]:
+            experiment, view = self._may(conn, user, wanted, shown)
+            return store.whole(conn, experiment), view
+
+        return await self._db.read(read)
 
     async def own(self, user: User, wanted: Sequence[str]) -> list[Experiment]:
         """Those of these ids that are a user's own."""
@@ -203,19 +219,30 @@ class Experiments:
 
         What cannot be done is told of each node. Raises as `get` does.
         """
-        return await operate(self._db, self._engine, await self.get(user, wanted, shown), operation, nodes, command)
+        whole, view = await self._seen_by(user, wanted, shown)
+        return await operate(self._db, self._engine, view.operated(whole), operation, nodes, command)
 
-    async def grant(self, user: User, wanted: str, principal: str, expires: datetime) -> Grant:
-        """Let a principal operate an experiment of the user's own until a time; raises `UnknownExperiment` or `HasEnded`."""
+    async def grant(
+        self, user: User, wanted: str, principal: str, expires: datetime, party: str | None = None
+    ) -> Grant:
+        """Let a principal operate an experiment of the user's own until a time, or what is one party's of it.
+
+        Raises `UnknownExperiment`, `UnusableParty` or `HasEnded`.
+        """
 
         def write(tx: Tx) -> Grant:
-            experiment = self._alive(tx, self._may(tx.conn, user, wanted, ()))
+            experiment = self._alive(tx, self._may_all(tx.conn, user, wanted, ()))
             if experiment.owner.name != user.name:
                 raise UnknownExperiment("You have no such experiment; only its owner grants what it allows.")
-            reason = f"{principal} may operate it until {expires:%Y-%m-%d %H:%M:%S} UTC"
+            role = capability.ROLE if party is None else capability.party_role(party)
+            if party is not None and party not in experiment.parties:
+                has = ", ".join(experiment.parties) or "none"
+                raise UnusableParty(f"The experiment has no party {party}; it has {has}.")
+            what = "it" if party is None else f"what is {party}'s"
+            reason = f"{principal} may operate {what} until {expires:%Y-%m-%d %H:%M:%S} UTC"
             store.note(tx, experiment, self._clock(), experiment.code, reason)
             tx.after_commit(lambda: self.queue.wake(experiment.id))
-            return capability.issue(store.key_of(tx.conn, experiment.id), principal, expires)
+            return capability.issue(store.key_of(tx.conn, experiment.id), principal, expires, role)
 
         return await self._db.run(write)
 
@@ -223,7 +250,7 @@ class Experiments:
         """Let it end at another time, or not by itself; raises as `get` does, or `HasEnded`."""
 
         def write(tx: Tx) -> Whole:
-            experiment = self._alive(tx, self._may(tx.conn, user, wanted, shown))
+            experiment = self._alive(tx, self._may_all(tx.conn, user, wanted, shown))
             experiment = store.change(tx, experiment, self._clock(), valid_until=until, warned=False)
             tx.after_commit(lambda: self.queue.wake(experiment.id))
             return store.whole(tx.conn, experiment)
@@ -234,9 +261,9 @@ class Experiments:
         """Begin to give everything back; repeating is harmless. Raises as `get` does."""
 
         def write(tx: Tx) -> Whole:
-            experiment = self._locked(tx, self._may(tx.conn, user, wanted, shown))
+            experiment = self._locked(tx, self._may_all(tx.conn, user, wanted, shown))
             if experiment.state in ALIVE:
-                experiment = self._reconciler.end(tx, experiment, "", f"terminated by {user.name}")
+                experiment = self._reconciler.end(tx, experiment, "", f"terminated by {user.name}", ())
             if experiment.state not in FINAL:
                 self._reconciler.step(tx, experiment.id)
             found = store.load(tx.conn, experiment.id)
@@ -257,16 +284,27 @@ class Experiments:
         assert found is not None
         return found
 
-    def _may(self, conn: Connection, user: User, wanted: str, shown: Sequence[str]) -> Experiment:
-        """The experiment, if the user may operate it."""
+    def _may_all(self, conn: Connection, user: User, wanted: str, shown: Sequence[str]) -> Experiment:
+        """The experiment, if the user may operate all of it."""
+        experiment, view = self._may(conn, user, wanted, shown)
+        if not view.is_all:
+            raise NotGranted("A party sees and operates its own part; this is for the experiment's owner.")
+        return experiment
+
+    def _may(self, conn: Connection, user: User, wanted: str, shown: Sequence[str]) -> tuple[Experiment, View]:
+        """The experiment, if the user may operate any of it, and what they may know: nothing else may be shown to them."""
         experiment = store.find(conn, wanted, user.name)
         if experiment is not None and experiment.owner.name == user.name:
-            return experiment
+            return experiment, View()
         account = accounts.load_account(conn, user.name)
         if experiment is not None and account is not None:
             credentials = [*map(compact.read, shown), *(kept.credential for kept in wallet.content(conn, user.name))]
-            if capability.may_operate(experiment.fedid, account.principal, credentials, self._clock()):
-                return experiment
+            roles = {capability.party_role(party): party for party in experiment.parties}
+            asked = [capability.ROLE, *roles]
+            found = capability.proved(experiment.fedid, account.principal, asked, credentials, self._clock())
+            if found:
+                is_all = capability.ROLE in found
+                return experiment, View() if is_all else View(frozenset(roles[role] for role in found))
             if shown:
                 raise NotGranted("What you show does not let you operate this experiment, or only until now.")
         raise UnknownExperiment("You have no such experiment; one of somebody else's is named by its id.")

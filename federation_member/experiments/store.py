@@ -7,9 +7,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from pydantic import TypeAdapter
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from federation_member.experiments.model import ALIVE, FINAL, Event, Experiment, Planned, Segment, State, Whole
+from federation_member.experiments.model import ALIVE, FINAL, Event, Experiment, Party, Planned, Segment, State, Whole
 from federation_member.experiments.tables import events, experiments, segments
 from federation_member.orders.model import User
 from federation_member.orders.store import load as load_order
@@ -18,6 +19,7 @@ from fedkit.identity.keys import PrivateKey
 from fedkit.store import Tx
 
 REASON_LENGTH = 1024
+PARTIES: TypeAdapter[dict[str, Party]] = TypeAdapter(dict[str, Party])
 HISTORY = 1000  # events that are shown
 FORGOTTEN = 50  # experiments in one transaction
 NEWS = 500  # order events that are read at once
@@ -34,9 +36,9 @@ def add(tx: Tx, experiment: Experiment, key: PrivateKey, planned: Sequence[tuple
 
 
 def change(tx: Tx, experiment: Experiment, now: datetime, **changes: Any) -> Experiment:
-    """Write a change; one of state, code or reason makes an event."""
+    """Write a change; one of state, code or reason makes an event. A reason that does not say what it is `about` is for few."""
     if "reason" in changes:
-        changes["reason"] = changes["reason"][:REASON_LENGTH]
+        changes = {"about": None} | changes | {"reason": changes["reason"][:REASON_LENGTH]}
     new = replace(experiment, **changes)
     if new == experiment:
         return experiment
@@ -48,11 +50,13 @@ def change(tx: Tx, experiment: Experiment, now: datetime, **changes: Any) -> Exp
     return new
 
 
-def note(tx: Tx, experiment: Experiment, now: datetime, code: str, reason: str) -> Experiment:
+def note(
+    tx: Tx, experiment: Experiment, now: datetime, code: str, reason: str, about: tuple[str, ...] | None = None
+) -> Experiment:
     """Write an event that changes nothing."""
     noted = replace(experiment, events=experiment.events + 1)
     tx.conn.execute(update(experiments).where(experiments.c.id == noted.id).values(events=noted.events))
-    _add_event(tx, replace(noted, changed=now, code=code, reason=reason[:REASON_LENGTH]))
+    _add_event(tx, replace(noted, changed=now, code=code, reason=reason[:REASON_LENGTH], about=about))
     return noted
 
 
@@ -148,7 +152,9 @@ def history(conn: Connection, experiment_id: str, after: int = 0) -> list[Event]
     this = (events.c.experiment_id == experiment_id, events.c.number > after)
     query = select(events).where(*this).order_by(events.c.number.desc())
     rows = list(conn.execute(query.limit(HISTORY)))
-    return [Event(row.number, row.at, State(row.state), row.code, row.reason) for row in reversed(rows)]
+    return [
+        Event(row.number, row.at, State(row.state), row.code, row.reason, _lines(row.about)) for row in reversed(rows)
+    ]
 
 
 def _add_event(tx: Tx, experiment: Experiment) -> None:
@@ -160,6 +166,7 @@ def _add_event(tx: Tx, experiment: Experiment) -> None:
             state=experiment.state.value,
             code=experiment.code,
             reason=experiment.reason,
+            about=_text(experiment.about),
         )
     )
 
@@ -183,6 +190,8 @@ def _columns(experiment: Experiment) -> dict[str, Any]:
         "valid_until": experiment.valid_until,
         "warned": experiment.warned,
         "events": experiment.events,
+        "parties": PARTIES.dump_json(dict(experiment.parties)).decode(),
+        "about": _text(experiment.about),
     }
 
 
@@ -204,4 +213,14 @@ def _experiment(row: Row[Any]) -> Experiment:
         valid_until=row.valid_until,
         warned=row.warned,
         events=row.events,
+        parties=PARTIES.validate_json(row.parties),
+        about=_lines(row.about),
     )
+
+
+def _text(about: tuple[str, ...] | None) -> str | None:
+    return None if about is None else "\n".join(about)
+
+
+def _lines(about: str | None) -> tuple[str, ...] | None:
+    return None if about is None else tuple(about.splitlines())

@@ -33,6 +33,8 @@ experiments = Table(
     Column("valid_until", Instant),
     Column("warned", Boolean, nullable=False),  # that it ends soon
     Column("events", Integer, nullable=False),  # how many there are
+    Column("parties", Text, nullable=False),  # JSON, by name
+    Column("about", Text),  # a testbed on each line; null: not for those who see a part alone
     Index("experiments_by_owner", "owner", "created"),
     Index("experiments_by_state", "state"),
 )
@@ -58,4 +60,5 @@ events = Table(
     Column("state", Text, nullable=False),
     Column("code", Text, nullable=False),
     Column("reason", Text, nullable=False),
+    Column("about", Text),  # as an experiment's
 )

@@ -19,6 +19,7 @@ from federation_member.experiments.errors import (
     TooLarge,
     UnknownExperiment,
     UnusableMapping,
+    UnusableParty,
 )
 from federation_member.experiments.model import Moment, NewExperiment
 from federation_member.experiments.planning import NODES
@@ -48,6 +49,7 @@ from fedkit.topology.picture import draw
 from fedkit.topology.placement import CannotPlace
 from fedkit.topology.services import BadService
 from fedkit.topology.split import CannotSplit
+from fedkit.topology.views import PartiesMeet
 
 CREDENTIALS_SIZE = 4096  # characters of what a header may hold
 SEEING = (UnknownExperiment, NotGranted, BadCredential)
@@ -89,6 +91,7 @@ class NewGrant(BaseModel):
 
     principal: Fedid
     expires: Moment
+    party: Name | None = Field(default=None, description="what this party may know, and its nodes, alone")
 
 
 class NewOperation(BaseModel):
@@ -128,6 +131,8 @@ class Renewal(BaseModel):
         NothingToRun,
         TooLarge,
         UnusableMapping,
+        UnusableParty,
+        PartiesMeet,
         NotYourProject,
         NameTaken,
     ),
@@ -198,10 +203,11 @@ async def follow_experiment(
     return await stream_experiment(call.request, call.services, call.user, path.experiment, shown, after)
 
 
-@routes.add("POST", "/experiments/{experiment}/grants", status=201, errors=(UnknownExperiment, HasEnded))
+@routes.add("POST", "/experiments/{experiment}/grants", status=201, errors=(UnknownExperiment, UnusableParty, HasEnded))
 async def grant_experiment(call: Call[Services], path: ExperimentPath, body: NewGrant) -> GrantView:
     """Let somebody operate the caller's experiment until a time: give them the credential."""
-    grant = await call.services.experiments.grant(call.user, path.experiment, body.principal, body.expires)
+    experiments = call.services.experiments
+    grant = await experiments.grant(call.user, path.experiment, body.principal, body.expires, body.party)
     return GrantView(principal=grant.principal, expires=grant.expires, credential=grant.credential)
 
 

@@ -107,7 +107,7 @@ async def test_who_may_not_see_it_any_more_is_told_so_and_let_go(living: Site, m
     assert (await living.call("GET", path))[0] == 404
     async with _following(living, path, Experiment_Credential=credential) as reader:
         await _next(reader, "now")
-        monkeypatch.setattr("federation_member.experiments.capability.may_operate", lambda *_: False)
+        monkeypatch.setattr("federation_member.experiments.capability.proved", lambda *_: frozenset())
         living.token = mine
         await living.call("POST", "/experiments/mine/grants", grant)  # something happens
         _block, problem = await _next(reader, "end")
