@@ -1,11 +1,10 @@
 #!/bin/sh
 # Makes this machine a node of an experiment (script.py says how); run as root, once or again. Above stand:
-# NAME, HOSTS (address names), ROUTES (destination neighbour), FORWARDS, STARTUP, LOG.
+# NAME, HOSTS (address names), APART (address network), ROUTES (destination neighbour), FORWARDS, STARTUP, LOG.
 
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 exec >"$LOG" 2>&1 </dev/null
 BEGIN='# hosts of the experiment begin' END='# hosts of the experiment end'
-ATTEMPTS=60
 
 echo "node $NAME"
 hostname "$NAME" || echo "the machine keeps its name"
@@ -13,6 +12,51 @@ hostname "$NAME" || echo "the machine keeps its name"
 # The file is written, not replaced: where the machine is a container it may be a mount.
 others=$(sed "/^$BEGIN\$/,/^$END\$/d" /etc/hosts)
 printf '%s\n' "$others" "$BEGIN" "$HOSTS" "$END" >/etc/hosts
+
+# patiently COMMAND: until it succeeds; `missing` is what did not, after a minute.
+patiently() {
+    attempts=60
+    until "$@"; do
+        attempts=$((attempts - 1))
+        [ "$attempts" -gt 0 ] || return 1
+        sleep 1
+    done
+}
+
+# ban SIDE NETWORK DEVICE: drop what enters there and goes to, or says that it comes from, that network.
+ban() {
+    said=$(ip rule add pref 1 iif "$3" "$1" "$2" type blackhole 2>&1) || case $said in *xists*) ;; *) return 1 ;; esac
+}
+
+# keep_apart: succeed when all bans hold. They come before the machine's own addresses, which belong to those networks too.
+keep_apart() {
+    missing= open=
+    ip rule add pref 2 lookup local 2>/dev/null
+    while read -r address network; do
+        [ -n "$address" ] || continue
+        device=$(ip -o -4 address show | grep -F " $address/" | sed 's/^[0-9]*: *\([^ ]*\) .*/\1/')
+        if [ -z "$device" ]; then
+            missing="$missing $address"
+        elif ! ban to "$network" "$device" || ! ban from "$network" "$device"; then
+            missing="$missing $address" open="$open $device"
+        fi
+    done <<END_OF_APART
+$APART
+END_OF_APART
+    ip rule del pref 0 2>/dev/null
+    [ -z "$missing" ] && ! ip rule show | grep -q '^0:'
+}
+
+if [ -n "$APART" ]; then
+    echo 0 2>/dev/null >/proc/sys/net/ipv4/ip_forward
+    if ! patiently keep_apart; then
+        echo "parties are not kept apart at$missing, so nothing is forwarded"
+        FORWARDS=
+        for device in $open; do
+            ip link set dev "$device" down
+        done
+    fi
+fi
 
 if [ -n "$FORWARDS" ]; then
     echo 1 >/proc/sys/net/ipv4/ip_forward || echo "this machine may not forward"
@@ -29,14 +73,7 @@ END_OF_ROUTES
     [ -z "$missing" ]
 }
 
-until set_routes; do
-    ATTEMPTS=$((ATTEMPTS - 1))
-    if [ "$ATTEMPTS" -le 0 ]; then
-        echo "no route to$missing"
-        break
-    fi
-    sleep 1
-done
+patiently set_routes || echo "no route to$missing"
 
 if [ -n "$STARTUP" ]; then
     echo "starting: $STARTUP"

@@ -3,7 +3,8 @@
     node_script(NodeConfig) ──► POSIX sh, run as root at the end of boot; all that it says stands in /tmp/federate
 
 It may run at every boot: each step replaces what it did before. Networks may come up later than the script, so routes are tried until
-they hold, for a minute. Every text of the description is quoted or stands in a here-document that it cannot end. A long
+they hold, for a minute. A machine that several parties of an experiment share forwards nothing before it keeps them apart.
+Every text of the description is quoted or stands in a here-document that it cannot end. A long
 script is packed, because clouds bound user data (OpenStack: 64 KiB in base64).
 """
 
@@ -23,11 +24,15 @@ PROGRAM = files("fedkit.node") / "node.sh"
 
 @dataclass(frozen=True)
 class NodeConfig:
-    """One machine. `hosts` are names by address, `routes` destination (a prefix) and neighbour."""
+    """One machine. `hosts` are names by address, `routes` destination (a prefix) and neighbour.
+
+    `apart` are addresses of its own with networks: what enters there neither goes to that network nor comes from it.
+    """
 
     name: str
     hosts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     routes: Sequence[tuple[str, str]] = ()
+    apart: Sequence[tuple[str, str]] = ()
     forwards: bool = False
     startup: str = ""
 
@@ -37,6 +42,7 @@ def node_script(config: NodeConfig) -> str:
     said = {
         "NAME": _word(config.name),
         "HOSTS": "\n".join(f"{_word(ip)} {' '.join(map(_word, names))}" for ip, names in config.hosts.items()),
+        "APART": "\n".join(f"{_word(address)} {_word(network)}" for address, network in config.apart),
         "ROUTES": "\n".join(f"{_word(destination)} {_word(via)}" for destination, via in config.routes),
         "FORWARDS": "yes" if config.forwards else "",
         "STARTUP": config.startup,

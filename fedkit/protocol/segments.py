@@ -65,6 +65,13 @@ class Route(Body):
     via: Address = Field(description="of a neighbour that forwards")
 
 
+class Ban(Body):
+    """What enters a node where it has that address may neither go to the network nor claim to come from there."""
+
+    address: Address
+    network: Annotated[str, StringConstraints(pattern=r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$")]
+
+
 class SegmentSpec(Body):
     """A piece. It starts when its borrower says so (`SegmentGo.start`)."""
 
@@ -81,6 +88,9 @@ class SegmentSpec(Body):
         default_factory=dict,
         max_length=NODES_LIMIT,
         description="of its nodes, over the topology of the whole; none: nobody forwards",
+    )
+    apart: dict[NodeName, Annotated[list[Ban], Field(max_length=ROUTES_LIMIT)]] = Field(
+        default_factory=dict, max_length=NODES_LIMIT, description="how nodes keep apart the parties that share them"
     )
     ssh_keys: list[PublicKey] = Field(
         default_factory=list, max_length=SSH_KEYS_LIMIT, description="who may enter its nodes"

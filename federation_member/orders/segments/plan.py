@@ -109,6 +109,7 @@ class _Planner:
             computer.name,
             {host.ip4: host.names for host in self.spec.hosts},
             routes,
+            apart=[(ban.address, ban.network) for ban in self.spec.apart.get(computer.name, ())],
             forwards=forwards,
             startup=computer.startup or "",
         )

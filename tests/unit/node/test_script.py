@@ -50,6 +50,20 @@ def test_hosts_routes_forwarding_and_the_command(tmp_path: Path, shell: str) -> 
     assert "10.1.2.3 b b-lan0\n" in (tmp_path / "hosts").read_text()
 
 
+@pytest.mark.parametrize("shell", [shell for shell in SHELLS if shutil.which(shell)])
+def test_parties_are_kept_apart_before_anything_is_forwarded(tmp_path: Path, shell: str) -> None:
+    config = NodeConfig("r", apart=[("10.1.1.2", "10.1.2.0/24")], forwards=True)
+    again = f"{SHELLS[shell]} /mnt/script; ip rule; cat /proc/sys/net/ipv4/ip_forward"
+    log, shown = run(tmp_path, config, shell, again)
+    assert log == "node r\n"
+    rules = [" ".join(line.split()) for line in shown.splitlines()]
+    assert rules[0].startswith("1: from all to 10.1.2.0/24 iif d0")
+    assert rules[1].startswith("1: from 10.1.2.0/24 iif d0")
+    assert all("blackhole" in rule for rule in rules[:2])
+    usual = ["32766: from all lookup main", "32767: from all lookup default"]
+    assert rules[2:] == ["2: from all lookup local", *usual, "1"]
+
+
 def test_hostile_texts_are_texts(tmp_path: Path) -> None:
     log, _ = run(tmp_path, NodeConfig("$(reboot)'", startup=NASTY), after="sleep 0.5")
     assert log.startswith("node $(reboot)'\n")
