@@ -1,0 +1,1 @@
+"""What testbeds of one experiment share: accounts, files, tools. Each service is a plug-in of one file."""

@@ -1,0 +1,115 @@
+"""Events of a description (`$ns at`, program agents, links), made ready for a scheduler and for the agents that carry them out.
+
+    $ns at 5.0 "$prog start"     Event: 5 a prog start           to the top controller, which keeps the time
+    $ns at 9.0 "$link0 down"     Event: 9 a link0 down, Event: 9 b link0 down
+                                 Program: prog {"command": …}, Link: link0 10.1.1.2     to the nodes
+
+Groups stand for their members, timelines for events at times after their own start; an event list may name others, to a bounded
+depth. What nothing here carries out (traffic generators, event sequences) is told by `unserved`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from fedkit.services.contract import Setting
+from fedkit.topology.model import Computer, Topology
+
+DEPTH = 4  # event lists in event lists
+TIMELINE, GROUP, PROGRAM = "EventTimeline", "EventGroup", "Program"
+_OPTIONS = ("command", "dir", "timeout", "expected-exit-code")
+
+
+@dataclass(frozen=True)
+class Happening:
+    """At `time` (seconds after the experiment began) this is done to a target by a node."""
+
+    time: float
+    node: str
+    target: str
+    action: str
+
+
+@dataclass(frozen=True)
+class _Targets:
+    programs: Mapping[str, Mapping[str, str]]
+    lists: Mapping[str, tuple[str, list[str]]] = field(default_factory=dict)
+
+
+def event_settings(controller: str, topology: Topology, testbeds: Set[str]) -> Iterator[Setting]:
+    """The events that nodes of these testbeds carry out, for the scheduler."""
+    here = {computer.name for computer in topology.computers if computer.testbed in testbeds}
+    for event in happenings(topology):
+        if event.node in here:
+            yield Setting(controller, "Event", f"{event.time:.15g} {event.node} {event.target} {event.action}")
+
+
+def told_to_nodes(node: Computer, topology: Topology) -> Iterator[Setting]:
+    """What a node's agent must know to carry out events: its programs, and where its links are."""
+    for name, said in _targets(topology).programs.items():
+        if said.get("node") == node.name:
+            told = {option: said[option] for option in _OPTIONS if option in said}
+            yield Setting(node.name, PROGRAM, f"{name} {json.dumps(told)}")
+    if not any(attribute.name == "event" for attribute in topology.attributes):
+        return
+    for interface in node.interfaces:
+        for substrate in interface.substrates:
+            if interface.ip4:
+                yield Setting(node.name, "Link", f"{substrate} {interface.ip4}")
+
+
+def happenings(topology: Topology) -> list[Happening]:
+    """All events that somebody carries out, by time; at one time in the order of the file."""
+    found = [event for time, words in _said(topology) for event in _events(time, words, topology, DEPTH)]
+    return sorted(found, key=lambda event: event.time)
+
+
+def unserved(topology: Topology) -> list[str]:
+    """The events that nobody carries out, as the description has them."""
+    return [
+        f"{time:.15g} {words}" for time, words in _said(topology) if not list(_events(time, words, topology, DEPTH))
+    ]
+
+
+def _said(topology: Topology) -> Iterator[tuple[float, str]]:
+    for attribute in topology.attributes:
+        if attribute.name == "event":
+            time, _, words = attribute.value.partition(" ")
+            yield float(time), words.strip()
+
+
+def _events(time: float, words: str, topology: Topology, depth: int) -> Iterator[Happening]:
+    target, _, action = words.lstrip("$").partition(" ")
+    targets = _targets(topology)
+    if not action or depth == 0:
+        return
+    if target in targets.programs:
+        yield Happening(time, targets.programs[target].get("node", ""), target, action)
+    elif target in targets.lists:
+        kind, members = targets.lists[target]
+        if kind == GROUP:
+            for member in members:
+                yield from _events(time, f"{member} {action}", topology, depth - 1)
+        elif action == "start":
+            for offset, event in zip(members[::2], members[1::2], strict=False):
+                yield from _events(time + float(offset), event, topology, depth - 1)
+    else:
+        for end, _interface in topology.ends.get(target, ()):
+            if isinstance(end, Computer):
+                yield Happening(time, end.name, target, action)
+
+
+@lru_cache(maxsize=4)
+def _targets(topology: Topology) -> _Targets:
+    programs, lists = {}, {}
+    for attribute in topology.attributes:
+        if attribute.name == "agent":
+            kind, name, *rest = attribute.value.split("\n")
+            if kind == PROGRAM:
+                programs[name] = {key: value for key, _, value in (line.partition("=") for line in rest)}
+            elif kind in (TIMELINE, GROUP):
+                lists[name] = (kind, rest)
+    return _Targets(programs, lists)
