@@ -24,6 +24,7 @@ from deploy.openstack.operator import FEDERATION, GUESTS, INTRANET, PUBLIC
 from deploy.openstack.running import options
 
 ADDRESS = "127.0.0.1"
+PORTAL = "portal"  # the image that portals of experiments run in, where machines are virtual
 INTERNET_PREFIX = (
     "198.51.100.0/24"  # the lab's internet is not a public one, so a fetcher of images must be allowed to it
 )
@@ -58,7 +59,7 @@ def _containers(site: Site, place: Path) -> dict[str, Any]:
 
 
 def _libvirt(site: Site, place: Path) -> dict[str, Any]:
-    images = {image.name: image for name in ("tiny", "debian") if (image := newest(name, IMAGES))}
+    images = {image.name: image for name in ("tiny", "debian", PORTAL) if (image := newest(name, IMAGES))}
     return {
         "uri": libvirtd.uri(directory(site, "lender")),
         "owner": site.name,
@@ -75,6 +76,7 @@ def _libvirt(site: Site, place: Path) -> dict[str, Any]:
                 "initrd": str(image.initrd),
                 "cmdline": image.command_line,
                 "user_data": image.user_data,
+                "portal": name == PORTAL,
             }
             for name, image in images.items()
         },
@@ -100,7 +102,11 @@ def _openstack(site: Site, place: Path) -> dict[str, Any]:
 
 
 def _openstack_with_guests(site: Site, place: Path) -> dict[str, Any]:
-    images = {name: {"image": name, "user_data": found.user_data} for name in GUESTS if (found := newest(name, IMAGES))}
+    images = {
+        name: {"image": name, "user_data": found.user_data, "portal": name == PORTAL}
+        for name in GUESTS
+        if (found := newest(name, IMAGES))
+    }
     return {**_openstack(site, place), "images": images}
 
 

@@ -20,7 +20,7 @@ from deploy.openstack.layout import REGION, Cloud, Profile
 FLAVOURS = {"tiny": (1, 128, 1), "small": (1, 512, 5), "medium": (2, 2048, 10), "large": (4, 8192, 40)}
 HUGE = {"unplaceable": (2, 1 << 20, 10)}  # more memory than the one host has: what no valid host means
 IMAGE = "debian"  # of a cloud that only pretends
-GUESTS = ("tiny",)  # images of real guests (deploy.image.guest)
+GUESTS = ("tiny", "portal")  # images of real guests (deploy.image.guest)
 FEDERATION = "federation"  # the project, and the user in it
 PUBLIC = "public"
 INTRANET = "intranet"

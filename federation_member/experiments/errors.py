@@ -66,6 +66,14 @@ class NothingToRun(InputError):
     code = "experiments.nothing_to_run"
 
 
+class NoWay(FedError):
+    """Two testbeds have something to say to each other, and neither can be reached by the other."""
+
+    code = "experiments.no_way"
+    http = 409
+    exit = Exit.REFUSED
+
+
 class TooLarge(InputError):
     """More crossings, nodes or routes than a segment can carry."""
 

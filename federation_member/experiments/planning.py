@@ -4,7 +4,8 @@
 
 What a piece must know of the whole is put into its spec here: everybody's names and addresses, its nodes' routes, and for every way
 to another piece a connector. Both ends of a crossing have the same tag, which no other crossing of the experiment has. Of a way's
-two ends the one whose piece comes first waits, and the other connects to it.
+two ends the one whose piece comes first waits, and the other connects to it; but no end waits at a member that nobody reaches. Where it
+is not said where a piece goes, that is such a member's loss: an order of a piece that waits goes to no member without tunnels.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from dataclasses import replace
 
 from pydantic import TypeAdapter, ValidationError
 
-from federation_member.experiments.errors import NothingToRun, TooLarge, UnusableMapping
+from federation_member.experiments.errors import NothingToRun, NoWay, TooLarge, UnusableMapping
 from federation_member.experiments.model import NewExperiment, Planned
 from federation_member.orders.candidates import KnownMember, is_at
+from fedkit.protocol.lending import Ability
 from fedkit.protocol.segments import (
     ROUTES_LIMIT,
     ConnectorSpec,
@@ -43,6 +45,7 @@ _UNUSUAL = re.compile(r"[^a-z0-9]+")
 _NODE: TypeAdapter[str] = TypeAdapter(NodeName)
 
 Tags = Mapping[tuple[str, frozenset[str]], int]
+Ways = Mapping[frozenset[str], str]
 
 
 async def described(new: NewExperiment, members: Sequence[KnownMember]) -> Described:
@@ -81,14 +84,39 @@ def _rooms(new: NewExperiment, computers: Sequence[Computer], members: Sequence[
 
 
 def plan(new: NewExperiment, topology: Topology, members: Sequence[KnownMember]) -> list[Planned]:
-    """What is asked for each testbed; raises `CannotSplit`, `TooLarge` or `UnusableMapping`."""
+    """What is asked for each testbed; raises `CannotSplit`, `NoWay`, `TooLarge` or `UnusableMapping`."""
     done = split(topology, new.portals)
     testbeds = [piece.testbed for piece in done.pieces]
     tags = _tags(done)
     hosts = hosts_of(topology)
     routes = routes_of(topology)
     located = _locations(new.members, testbeds, members)
-    return [Planned(_spec(new, piece, done, tags, hosts, routes), located[piece.testbed]) for piece in done.pieces]
+    waiting = _waiting(done, _unreachable(located, members))
+    return [Planned(_spec(new, piece, waiting, tags, hosts, routes), located[piece.testbed]) for piece in done.pieces]
+
+
+def _unreachable(located: Mapping[str, str | None], members: Sequence[KnownMember]) -> dict[str, str]:
+    """The testbeds that are known to go to a member without tunnels, and that member's name."""
+    return {
+        testbed: member.name
+        for testbed, location in located.items()
+        if location is not None
+        for member in members
+        if is_at(member, location) and Ability.TUNNELS not in member.offer.abilities
+    }
+
+
+def _waiting(done: Split, unreachable: Mapping[str, str]) -> Ways:
+    """Of every two testbeds that have a way to each other the one that waits."""
+    place_of = {piece.testbed: (piece.testbed in unreachable, number) for number, piece in enumerate(done.pieces)}
+    ways = {frozenset((piece.testbed, one.peer)) for piece in done.pieces for one in piece.connectors}
+    for one, other in map(sorted, ways):
+        if one in unreachable and other in unreachable:
+            raise NoWay(
+                f"{one} at {unreachable[one]} and {other} at {unreachable[other]} cannot be joined: neither member has a tunnel "
+                "server, by which the other could reach its portals. Put one of the two elsewhere."
+            )
+    return {way: min(way, key=place_of.__getitem__) for way in ways}
 
 
 def _locations(
@@ -147,7 +175,7 @@ def _is_name(text: str) -> bool:
 def _spec(
     new: NewExperiment,
     piece: Piece,
-    done: Split,
+    waiting: Ways,
     tags: Tags,
     hosts: list[Host],
     routes: Mapping[str, Sequence[NextHop]],
@@ -161,7 +189,7 @@ def _spec(
             testbed=piece.testbed,
             description=topdl.write(piece.topology).decode(),
             routing=piece.topology.routing,
-            connectors=_connectors(piece, done, tags),
+            connectors=_connectors(piece, waiting, tags),
             hosts=hosts,
             routes={
                 name: [Route(destination=hop.destination, via=hop.via) for hop in routes[name]]
@@ -176,13 +204,12 @@ def _spec(
         raise TooLarge(f"The piece of {piece.testbed} cannot be asked for: {where}: {first['msg']}.") from error
 
 
-def _connectors(piece: Piece, done: Split, tags: Tags) -> list[ConnectorSpec]:
-    place_of = {other.testbed: number for number, other in enumerate(done.pieces)}
+def _connectors(piece: Piece, waiting: Ways, tags: Tags) -> list[ConnectorSpec]:
     return [
         ConnectorSpec(
             name=connector.name,
             peer=connector.peer,
-            active=place_of[piece.testbed] > place_of[connector.peer],
+            active=waiting[frozenset((piece.testbed, connector.peer))] != piece.testbed,
             crossings=[
                 CrossingSpec(
                     substrate=crossing.substrate,

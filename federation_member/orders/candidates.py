@@ -112,6 +112,8 @@ def misfit(member: KnownMember, spec: AnySpec) -> str | None:
     """Return None if `member` offers what `spec` asks for, else why not."""
     if spec.kind not in member.offer.kinds:
         return f"{member.name} does not lend the kind {spec.kind}"
+    if isinstance(spec, SegmentSpec) and (problem := _no_portals(member, spec)) is not None:
+        return problem
     if not isinstance(spec, ComputeSpec):
         refusal = requirement_of(spec).refusal(_names(member))
         return None if refusal is None else f"{member.name} does not meet {refusal}"
@@ -119,6 +121,15 @@ def misfit(member: KnownMember, spec: AnySpec) -> str | None:
         return f"{member.name} {'does not fetch images' if spec.from_url else f'has no image {spec.image}'}"
     chosen = choose_flavour(member, spec)
     return chosen if isinstance(chosen, str) else None
+
+
+def _no_portals(member: KnownMember, spec: SegmentSpec) -> str | None:
+    """Why `member` cannot join a piece of an experiment to the others; None if it can."""
+    if spec.connectors and not any(image.portal for image in member.offer.images):
+        return f"{member.name} has no image that portals of experiments run in"
+    if spec.waits and Ability.TUNNELS not in member.offer.abilities:
+        return f"{member.name} has no tunnel server, so portals of other sites cannot reach its own"
+    return None
 
 
 def _has_image(member: KnownMember, spec: ComputeSpec) -> bool:
@@ -203,7 +214,9 @@ def _question(spec: AnySpec, location: str | None) -> tuple[object, ...]:
     match spec:
         case ComputeSpec():
             return (spec.kind, location, spec.requirements, spec.image, spec.flavour)
-        case NetworkSpec() | VolumeSpec() | SegmentSpec():
+        case SegmentSpec():
+            return (spec.kind, location, spec.requirements, bool(spec.connectors), spec.waits)
+        case NetworkSpec() | VolumeSpec():
             return (spec.kind, location, spec.requirements)
         case _:
             return (spec.kind, location)

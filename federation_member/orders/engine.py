@@ -87,8 +87,8 @@ class Engine:
         self._db, self._mesh, self._directory, self._middleware, self._clock = db, mesh, directory, middleware, clock
         self._attributes = attributes
         self._listeners: list[Callable[[], None]] = []
-        able: list[Ability | str] = sorted(abilities(middleware)) if middleware is not None else []
-        self._me = OwnMember(mesh.me.fedid, name, mesh.me.address, Offer(abilities=able), clock())
+        self._has_tunnels = tunnel_server is not None
+        self._me = OwnMember(mesh.me.fedid, name, mesh.me.address, Offer(abilities=self._abilities()), clock())
         self._refreshing = asyncio.Lock()
         self._world = World(Snapshot((self._me,)))
         self._order_queue = WorkQueue("orders", self._look_at_order, clock, ORDER_WORKERS)
@@ -296,6 +296,13 @@ class Engine:
             self._renewal_queue.wake(lender)
         return {fedid}
 
+    def _abilities(self) -> list[Ability | str]:
+        """What the middleware can do; and where machines have tunnels, that they are reached."""
+        able = frozenset[Ability]() if self._middleware is None else abilities(self._middleware)
+        if self._has_tunnels and Ability.ADDRESSES not in able:
+            able |= {Ability.TUNNELS}
+        return sorted(able)
+
     async def _refresh_offer(self) -> None:
         if self._middleware is None:
             return
@@ -309,7 +316,7 @@ class Engine:
             kinds=sorted(lent_kinds(self._middleware.kinds())),
             flavours=flavours,
             images=images,
-            abilities=sorted(abilities(self._middleware)),
+            abilities=self._abilities(),
             attributes=self._attributes,
         )
         self._me = OwnMember(self._me.fedid, self._me.name, self._me.address, offer, self._clock())

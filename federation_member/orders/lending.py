@@ -164,7 +164,7 @@ class Lending:
         if not isinstance(body.spec, SegmentSpec):
             return None
         try:
-            check_segment(body.spec)
+            check_segment(body.spec, self._lent(tx.conn, body.lease_id))
             return SegmentState.begin(body.spec)
         except FedError as error:
             self._access.release(tx, body.lease_id, error.code, error.message)
@@ -354,7 +354,10 @@ class Lending:
 
     def offer_to(self, conn: Connection, lease: Lease) -> Offer:
         """What of our offer the rule of a segment lets its machines be made of."""
-        offer, rule = self._me().offer, self._access.lent_by(conn, lease.id)
+        return self._lent(conn, lease.id)
+
+    def _lent(self, conn: Connection, lease_id: str) -> Offer:
+        offer, rule = self._me().offer, self._access.lent_by(conn, lease_id)
         flavours = [one for one in offer.flavours if rule is not None and allows(rule.flavours, one.name)]
         images = [one for one in offer.images if rule is not None and allows(rule.images, one.name)]
         return offer.model_copy(update={"flavours": flavours, "images": images})

@@ -72,6 +72,7 @@ class Image(Body):
 
     name: str = Field(max_length=128)
     description: str = Field(default="", max_length=512)
+    portal: bool = Field(default=False, description="portals of experiments run in it: OpenSSH, taps and bridges")
 
 
 class Ability(StrEnum):
@@ -83,6 +84,7 @@ class Ability(StrEnum):
     QUOTA = "quota"  # say what an account may have and has
     IMAGE_URLS = "image_urls"  # fetch an image from where its user says
     ADDRESSES = "addresses"  # every machine has a public address, and needs no tunnel
+    TUNNELS = "tunnels"  # a port of a machine can be reached from outside, by a tunnel server
 
 
 class Offer(Body):

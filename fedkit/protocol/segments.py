@@ -100,6 +100,11 @@ class SegmentSpec(Body):
     )
     requirements: str = Field(default="", max_length=4096)
 
+    @property
+    def waits(self) -> bool:
+        """Whether one of its portals waits for its peer, and so must be reached from outside."""
+        return any(not connector.active for connector in self.connectors)
+
 
 class Connection(Body):
     """What a portal must know of its partner. An active one is told where; a passive one only by whom it will be entered."""

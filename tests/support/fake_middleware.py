@@ -58,6 +58,7 @@ class Cloud:
 
     flavours: list[Flavour] = field(default_factory=lambda: [SMALL, LARGE])
     images: list[str] = field(default_factory=lambda: ["debian"])
+    portals: set[str] = field(default_factory=lambda: {"debian"})  # the images that portals run in
     instances: dict[str, InstanceRequest] = field(default_factory=dict)
     made: list[str] = field(default_factory=list)  # every key that was ever created, in order
     existing: set[str] = field(default_factory=lambda: {"federation", "shared"})  # the site's own accounts
@@ -203,7 +204,7 @@ class FakeMiddleware:
         return self.cloud.flavours
 
     async def images(self) -> list[Image]:
-        return [Image(name=name) for name in self.cloud.images]
+        return [Image(name=name, portal=name in self.cloud.portals) for name in self.cloud.images]
 
     async def create(self, key: str, request: InstanceRequest) -> Owned:
         await self._call(key)

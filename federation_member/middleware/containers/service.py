@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from federation_member.middleware.containers import console, network
 from federation_member.middleware.containers.accounts import AccountBook
 from federation_member.middleware.containers.book import Book, Record, check_key
-from federation_member.middleware.containers.config import ContainersConfig
+from federation_member.middleware.containers.config import DEFAULT_IMAGE, ContainersConfig
 from federation_member.middleware.containers.fence import Fence
 from federation_member.middleware.containers.ids import IdSpace
 from federation_member.middleware.containers.joining import NETWORK, Joining, identity, outside_names
@@ -129,7 +129,7 @@ class ContainersMiddleware:
 
     async def images(self) -> list[Image]:
         """As configured."""
-        return [Image(name=name) for name in self._config.all_images]
+        return [Image(name=name, portal=name == DEFAULT_IMAGE) for name in self._config.all_images]
 
     async def create(self, key: str, request: InstanceRequest) -> Owned:
         """Make a machine (until its ssh server answers) or a network."""

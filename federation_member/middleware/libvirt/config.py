@@ -22,6 +22,7 @@ class BaseImage(Section):
     initrd: Path | None = None
     cmdline: str = Field(default="console=ttyS0", max_length=1024, description="of the kernel")
     user_data: How = Field(default=How.CLOUD_INIT, description="how the image treats user data")
+    portal: bool = Field(default=False, description="portals of experiments run in it: OpenSSH, taps and bridges")
     description: str = Field(default="", max_length=512)
 
     @field_validator("path", "kernel", "initrd")

@@ -136,7 +136,10 @@ class LibvirtMiddleware:
 
     async def images(self) -> list[Image]:
         """As configured."""
-        return [Image(name=name, description=image.description) for name, image in self._config.images.items()]
+        return [
+            Image(name=name, description=image.description, portal=image.portal)
+            for name, image in self._config.images.items()
+        ]
 
     async def create(self, key: str, request: InstanceRequest) -> Owned:
         """Make it, or go on with it."""

@@ -77,6 +77,7 @@ class OfferedImage(Section):
 
     image: CloudName = Field(description="its name or id in Glance")
     user_data: How | None = Field(default=None, description="how it treats user data, if unlike the others")
+    portal: bool = Field(default=False, description="portals of experiments run in it: OpenSSH, taps and bridges")
     description: str = Field(default="", max_length=512)
 
 

@@ -48,9 +48,15 @@ def lent_kinds(kinds: Collection[str]) -> frozenset[str]:
     return frozenset(kinds) | ({"segment"} if frozenset(kinds) >= PARTS else frozenset())
 
 
-def check(spec: SegmentSpec) -> None:
-    """Raise `UnusableSegment` or `BadDescription` for what can never be embedded."""
-    read(spec.description).check(spec.connectors)
+def check(spec: SegmentSpec, offer: Offer) -> None:
+    """Raise `UnusableSegment` or `BadDescription` for what can never be embedded in what is lent to its borrower."""
+    wiring = read(spec.description)
+    wiring.check(spec.connectors)
+    if wiring.computers:
+        _image(offer, None)
+    if spec.connectors:
+        _portal_image(offer)
+    _flavour(offer, None)
 
 
 def plan(spec: SegmentSpec, state: SegmentState) -> list[Child]:
@@ -135,7 +141,7 @@ class _Planner:
         )
         return _machine(
             name=_label(connector.name),
-            image=_image(offer, None),
+            image=_portal_image(offer),
             flavour=_flavour(offer, None),
             networks=[self.ids[crossing.substrate] for crossing in connector.crossings],
             carries_frames=True,
@@ -164,6 +170,17 @@ def _image(offer: Offer, wanted: str | None) -> str:
     if not names:
         raise UnusableSegment("This member lends you no image, so no machine of a segment can be made.")
     return names[0]
+
+
+def _portal_image(offer: Offer) -> str:
+    """The first image that is marked for portals."""
+    name = next((image.name for image in offer.images if image.portal), None)
+    if name is None:
+        raise UnusableSegment(
+            "This member lends you no image that portals run in, so no segment can be joined to others; its operator marks one "
+            "with `portal = true`."
+        )
+    return name
 
 
 def _flavour(offer: Offer, wanted: str | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -28,10 +29,13 @@ from fedkit.protocol.segments import (
     SegmentSpec,
 )
 from tests.support.fake_middleware import Cloud
+from tests.support.fake_tunnel_server import FakeTunnelServer
 from tests.support.federation import USER, Federation, Member, in_virtual_time
 from tests.support.policies import rule
 from tests.support.segments import KEY, connector, ordered, piece
 from tests.support.virtual_time import Crash, InlineDatabase
+
+PEER = Connection(connector="fartunnel0", peer_key=KEY, host="tunnel.test", port=20001, host_key=KEY)
 
 
 @pytest.fixture
@@ -146,14 +150,40 @@ async def test_a_node_that_may_fail_does_so_alone(world: Federation, action: str
     assert "gone" in info(order).nodes[0].reason
 
 
+@pytest.mark.parametrize(
+    ("cloud", "images", "word"),
+    [
+        ({"flavours": []}, ["*"], "no flavour"),
+        ({}, ["fedora"], "no image"),
+        ({"images": ["debian", "fedora"], "portals": {"debian"}}, ["fedora"], "portal = true"),
+    ],
+)
 @in_virtual_time
-async def test_what_is_not_lent_fails_it_before_long(world: Federation) -> None:
-    a, b = await world.add("a"), await world.add("b", Cloud(flavours=[]))
-    order = await promised(a, piece(("a", "b")))
-    await go(a, b, order)
+async def test_what_its_rule_does_not_lend_refuses_it(
+    world: Federation, cloud: dict[str, Any], images: list[str], word: str
+) -> None:
+    a = await world.add("a")
+    await world.add("b", Cloud(**cloud), lends=rule("some", "*/*/*", may=["segment"], images=images))
+    spec = piece(("a", "b"), connectors=[connector("wire1", active=True)])
+    (order,) = await a.orders.create(USER, ordered(spec, location="b.test"), None)
     order = await a.until(order.id, OrderState.OPEN, lambda order: order.code == "segment.unusable")
-    assert "no flavour" in order.reason
-    await world.settle(lambda: not b.cloud.instances)
+    assert word in order.reason
+
+
+@pytest.mark.parametrize(
+    ("active", "portals", "word"),
+    [(True, set[str](), "no image that portals"), (False, {"debian"}, "no tunnel server")],
+)
+@in_virtual_time
+async def test_who_cannot_have_its_portals_is_not_asked(
+    world: Federation, active: bool, portals: set[str], word: str
+) -> None:
+    a = await world.add("a")
+    await world.add("b", Cloud(portals=portals))
+    spec = piece(("a", "b"), connectors=[connector("wire1", active=active)])
+    (order,) = await a.orders.create(USER, ordered(spec, location="b.test"), None)
+    order = await a.until(order.id, OrderState.OPEN, lambda order: word in order.reason)
+    assert order.lease_id is None
 
 
 @pytest.mark.parametrize(
@@ -202,7 +232,10 @@ async def test_its_machines_are_of_what_the_rule_lends(world: Federation) -> Non
 
 @in_virtual_time
 async def test_portals_come_when_all_is_known_and_one_follows_the_other(world: Federation) -> None:
-    a, b = await world.add("a"), await world.add("b")
+    tunnels = FakeTunnelServer(world)
+    await tunnels.start()
+    a, b = await world.add("a"), await world.add("b", tunnel_server=tunnels.peer)
+    await asyncio.sleep(1)  # `a` knows what `b` lends
     connectors = [connector("wire1", active=True, name="north"), connector("wire1", active=False, name="south")]
     peer = {"peer_key": KEY, "host": "tunnel.test", "port": 20001, "host_key": KEY}
     order = await running(a, b, piece(("a", "b"), connectors=connectors), Connection(connector="north", peer_key=KEY))
@@ -228,6 +261,7 @@ async def test_portals_come_when_all_is_known_and_one_follows_the_other(world: F
     assert after["portal/north"].id != north.id
     assert after["portal/south"].id == found["portal/south"].id
     assert len(b.cloud.instances) == 5
+    await tunnels.stop()
 
 
 @in_virtual_time
@@ -324,10 +358,10 @@ def die_after(member: Member, commits: int) -> None:
 @in_virtual_time
 async def test_a_lender_that_dies_while_it_starts_one_goes_on(world: Federation, commits: int) -> None:
     a, b = await world.add("a"), await world.add("b")
-    order = await promised(a, piece(("a", "b"), ("b", "c"), connectors=[connector("wire1", active=False)]))
+    order = await promised(a, piece(("a", "b"), ("b", "c"), connectors=[connector("wire1", active=True)]))
     die_after(b, commits)
     with suppress(Crash, FedError):
-        await go(a, b, order, Connection(connector="fartunnel0", peer_key=KEY))
+        await go(a, b, order, PEER)
         await asyncio.sleep(10)
     await b.kill()
     await b.start()
@@ -356,8 +390,8 @@ async def test_a_lender_that_dies_while_it_ends_one_leaves_nothing(world: Federa
 
 async def test_a_segment_on_both_databases(world_on_both: Federation) -> None:
     a, b = await world_on_both.add("a"), await world_on_both.add("b")
-    order = await running(a, b, piece(("a", "b"), connectors=[connector("wire1", active=False)]))
-    await go(a, b, order, Connection(connector="fartunnel0", peer_key=KEY))
+    order = await running(a, b, piece(("a", "b"), connectors=[connector("wire1", active=True)]))
+    await go(a, b, order, PEER)
     await a.until(order.id, OrderState.FULFILLED, lambda order: info(order).portals[0].status is NodeStatus.RUNNING)
     assert len(b.cloud.instances) == 4
     await a.orders.delete(USER, order.id)

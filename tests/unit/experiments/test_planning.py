@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from federation_member.experiments.errors import UnusableMapping
+from federation_member.experiments.errors import NoWay, UnusableMapping
 from federation_member.experiments.model import NewExperiment
 from federation_member.experiments.planning import hosts_of, partners, plan
+from federation_member.orders.candidates import OwnMember
+from fedkit.protocol.lending import Ability, Offer
 from fedkit.protocol.segments import SegmentSpec
 from fedkit.topology.model import Topology
 from tests.support.segments import wired
@@ -20,10 +24,21 @@ wires = st.lists(st.sets(st.sampled_from(NODES), min_size=2, max_size=4).map(sor
 testbeds = st.lists(st.sampled_from(["a", "b/x", "b/y", "c"]), min_size=len(NODES), max_size=len(NODES))
 
 
-def planned(topology: Topology, portals: int = 1) -> list[SegmentSpec]:
+LINK = wired(("a", "b"), a={"testbed": "x"}, b={"testbed": "y"})
+
+
+def planned(
+    topology: Topology, portals: int = 1, *, members: Mapping[str, str] | None = None, at: Sequence[OwnMember] = ()
+) -> list[SegmentSpec]:
     """The specs of all pieces."""
-    new = NewExperiment(name="mine", description="", portals=portals)
-    return [piece.spec for piece in plan(new, topology, [])]
+    new = NewExperiment(name="mine", description="", portals=portals, members=dict(members or {}))
+    return [piece.spec for piece in plan(new, topology, at)]
+
+
+def site(name: str, *, reached: bool) -> OwnMember:
+    """A member whose machines have tunnels, or not."""
+    offer = Offer(abilities=[Ability.TUNNELS] if reached else [])
+    return OwnMember(name * 40, f"site-{name}.test", f"fm.site-{name}.test", offer, datetime(2026, 1, 1, tzinfo=UTC))
 
 
 def topology_of(on: list[list[str]], at: list[str]) -> Topology:
@@ -72,6 +87,30 @@ def test_a_name_is_that_of_the_first_address_and_every_address_has_one_of_its_ow
         ("10.1.1.3", ["b", "b-wire1"]),
         ("10.1.2.3", ["c", "c-wire2"]),
     ]
+
+
+@pytest.mark.parametrize(
+    ("reached", "where", "waits"),
+    [
+        ("xy", {}, "x"),
+        ("xy", {"x": "site-x.test", "y": "site-y.test"}, "x"),
+        ("y", {"x": "site-x.test", "y": "site-y.test"}, "y"),
+        ("x", {"x": "site-x.test", "y": "site-y.test"}, "x"),
+        ("y", {"x": "fm.site-x.test"}, "y"),
+        ("", {"x": "site-x.test"}, "y"),
+        ("", {"y": "site-y.test"}, "x"),
+        ("y", {"x": "site-y.test", "y": "site-y.test"}, "x"),
+    ],
+)
+def test_the_end_waits_that_can_be_reached(reached: str, where: dict[str, str], waits: str) -> None:
+    specs = planned(LINK, members=where, at=[site(name, reached=name in reached) for name in "xy"])
+    assert {spec.testbed: spec.waits for spec in specs} == {"x": waits == "x", "y": waits == "y"}
+
+
+def test_two_that_nobody_reaches_are_refused() -> None:
+    where = {"x": "site-x.test", "y": "site-y.test"}
+    with pytest.raises(NoWay, match=r"x at site-x\.test and y at site-y\.test"):
+        planned(LINK, members=where, at=[site("x", reached=False), site("y", reached=False)])
 
 
 def test_a_mapping_of_a_testbed_that_is_not_there_is_refused() -> None:

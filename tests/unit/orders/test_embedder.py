@@ -20,7 +20,7 @@ from tests.support.segments import KEY, connector, piece
 from tests.unit.orders.examples import START
 
 SMALL = Flavour(name="small", vcpu=1, ram_mb=512, disk_gb=1)
-OFFER = Offer(flavours=[SMALL], images=[Image(name="debian"), Image(name="ubuntu")])
+OFFER = Offer(flavours=[SMALL], images=[Image(name="debian"), Image(name="ubuntu", portal=True)])
 WHERE = {"host": "tunnel.test", "port": 20001, "host_key": KEY}
 
 
@@ -122,14 +122,14 @@ def test_names_of_nodes_become_names_of_leases(name: str, label: str | None) -> 
 @pytest.mark.parametrize("name", ["two words", "", ".x", "$(id)", "n" * 65])
 def test_what_is_no_name_is_refused(name: str) -> None:
     with pytest.raises((UnusableSegment, BadDescription), match="name"):
-        check(piece((name, "b"), hosts=[]))
+        check(piece((name, "b"), hosts=[]), OFFER)
 
 
 def test_what_crosses_must_be_there() -> None:
     with pytest.raises(UnusableSegment, match="wire9"):
-        check(piece(("a", "b"), connectors=[connector("wire9", active=True)]))
+        check(piece(("a", "b"), connectors=[connector("wire9", active=True)]), OFFER)
     with pytest.raises(UnusableSegment, match="called a"):
-        check(piece(("a", "b"), connectors=[connector("wire1", active=True, name="a")]))
+        check(piece(("a", "b"), connectors=[connector("wire1", active=True, name="a")]), OFFER)
 
 
 def test_portals_wait_for_what_they_must_know() -> None:
