@@ -14,6 +14,11 @@ class Why(StrEnum):
     ENDS_SOON = "experiments.ends_soon"
     SEGMENT_LOST = "experiments.segment_lost"  # its lender gave no code of its own
     SEGMENT_GIVEN_BACK = "experiments.segment_given_back"  # somebody deleted its order
+    SEGMENT_NONSENSE = "experiments.segment_nonsense"  # its lender tells of it what cannot be
+    NOT_STARTED = "experiments.not_started"  # its lender took too long
+    NOT_JOINED = "experiments.not_joined"  # portals that everything depends on did not find one another
+    INCOMPLETE = "experiments.incomplete"  # active without what may fail
+    UNCONFIRMED = "experiments.unconfirmed"  # a lender was silent until its leases had ended by themselves
 
 
 class UnknownExperiment(FedError):

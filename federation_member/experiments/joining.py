@@ -11,10 +11,7 @@ from collections.abc import Mapping, Sequence
 from federation_member.experiments.model import Segment
 from federation_member.experiments.planning import partners
 from federation_member.orders.model import Order, OrderState
-from fedkit.protocol.segments import Connection, NodeInfo, NodeStatus, PortalInfo, SegmentGo, SegmentInfo, SegmentSpec
-from fedkit.topology import topdl
-
-NAMED = 5  # nodes that a sentence names one by one
+from fedkit.protocol.segments import Connection, PortalInfo, SegmentGo, SegmentInfo, SegmentSpec
 
 
 def spec_of(order: Order) -> SegmentSpec:
@@ -61,32 +58,16 @@ def _connections(
     return found
 
 
-def apart(segments: Sequence[Segment]) -> list[str]:
-    """The portals that are not joined, as `TESTBED/CONNECTOR`."""
+def apart(segments: Sequence[Segment]) -> list[tuple[Segment, str, Segment]]:
+    """The portals that are not joined, between segments that run both: whose, which, and to whom it should lead."""
+    running = {s.testbed: s for s in segments if s.order is not None and s.order.state is OrderState.FULFILLED}
     missing = []
-    for segment in segments:
-        if segment.order is not None:
-            joined = {portal.connector for portal in info_of(segment.order).portals if portal.joined}
-            names = (connector.name for connector in spec_of(segment.order).connectors)
-            missing += [f"{segment.testbed}/{name}" for name in names if name not in joined]
+    for segment in running.values():
+        assert segment.order is not None
+        joined = {portal.connector for portal in info_of(segment.order).portals if portal.joined}
+        missing += [
+            (segment, connector.name, running[connector.peer])
+            for connector in spec_of(segment.order).connectors
+            if connector.peer in running and connector.name not in joined
+        ]
     return missing
-
-
-def ailing(segments: Sequence[Segment]) -> list[str]:
-    """A sentence for each node that failed and is to be reported; a fatal one ends its segment, which is told there."""
-    return [
-        f"{node.name} failed: {node.reason}"
-        for segment in segments
-        if segment.order is not None and segment.order.state is OrderState.FULFILLED
-        for node in failed_nodes(segment.order)
-    ]
-
-
-def failed_nodes(order: Order) -> list[NodeInfo]:
-    """Nodes that failed, but for those whose failure its experimenter wants to ignore."""
-    failed = [node for node in info_of(order).nodes if node.status is NodeStatus.FAILED]
-    if not failed:
-        return []
-    topology = topdl.read(spec_of(order).description.encode())
-    silent = {computer.name for computer in topology.computers if computer.failure_action == "ignore"}
-    return [node for node in failed if node.name not in silent]

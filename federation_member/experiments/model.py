@@ -131,7 +131,10 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Segment:
-    """One of its pieces: the order that has it lent (None: forgotten long after it ended) and what its lender was told last."""
+    """One of its pieces: the order that has it lent (None: forgotten long after it ended) and what its lender was told last.
+
+    `started` is when that lender was told to start it; code and reason say why it was given up for good, if it was.
+    """
 
     number: int
     testbed: str
@@ -139,6 +142,9 @@ class Segment:
     told_lease: str | None
     told: str | None
     order: Order | None
+    started: datetime | None = None
+    code: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from federation_member.experiments.errors import Why
+from federation_member.experiments.failing import GOING
 from federation_member.experiments.model import Planned, Segment
+from federation_member.experiments.store import orders_of
 from federation_member.orders.engine import Engine
-from federation_member.orders.model import Order, OrderState, User, new_order
+from federation_member.orders.model import AttemptState, Order, OrderState, User, new_order
+from federation_member.orders.progress import lender_of
+from federation_member.orders.requirements import MAX_LENGTH
 from federation_member.orders.scheduler import new_record
-from federation_member.orders.store import load, load_attempt
+from federation_member.orders.store import load, load_attempt, load_attempts
 from fedkit.mesh.api import Peer
 from fedkit.protocol.lending import LeaseChange
-from fedkit.protocol.segments import SegmentGo
+from fedkit.protocol.segments import SegmentGo, SegmentSpec
 from fedkit.store import Tx
 
-GOING = frozenset({OrderState.DELETING, OrderState.DELETED})
 HELD = frozenset({OrderState.PENDING, OrderState.FULFILLED})
 
 
@@ -49,20 +51,31 @@ def is_held(order: Order | None) -> bool:
     return order is not None and order.state in HELD and order.lease_id is not None
 
 
-def loss(segment: Segment) -> tuple[str, str] | None:
-    """Code and reason by which a segment is lost for good; None while it runs or may yet be had."""
+def elsewhere(tx: Tx, segment: Segment) -> Planned | None:
+    """A lost segment as it may be asked of others than who had it last; None if its place is fixed, or unknown who had it."""
     order = segment.order
-    if order is None or order.state in GOING:
-        return Why.SEGMENT_GIVEN_BACK, f"{segment.testbed}: its order was deleted"
-    refused = order.state is OrderState.OPEN and order.lease_id is None and order.code
-    if refused or order.state is OrderState.CLOSED:
-        return order.code or Why.SEGMENT_LOST, f"{segment.testbed}: {order.reason}"
-    return None
+    if order is None or order.location is not None:
+        return None
+    assert isinstance(order.spec, SegmentSpec)
+    held = [
+        attempt.attempt for attempt in load_attempts(tx.conn, order.id) if attempt.state is not AttemptState.REFUSED
+    ]
+    clauses = [order.spec.requirements] if order.spec.requirements else []
+    requirements = " && ".join([*clauses, *(f'fedid != "{fedid}"' for fedid in {one.fedid: None for one in held})])
+    if not held or len(requirements) > MAX_LENGTH:
+        return None
+    return Planned(order.spec.model_copy(update={"requirements": requirements}), None)
 
 
-def is_gone(segment: Segment) -> bool:
-    """Whether every lender confirmed that nothing of it is left."""
-    return segment.order is None or segment.order.state is OrderState.DELETED
+def unconfirmed(tx: Tx, engine: Engine, experiment_id: str, *, own: bool = False) -> list[str]:
+    """The names of the members that have not confirmed yet that nothing of an experiment is left; or of us alone."""
+    members = [
+        attempt.attempt.member
+        for order_id in orders_of(tx.conn, experiment_id)
+        for attempt in load_attempts(tx.conn, order_id)
+        if not attempt.final and (not own or engine.lenders.is_own(lender_of(attempt)))
+    ]
+    return list(dict.fromkeys(members))
 
 
 def oldest(times: list[datetime | None]) -> datetime | None:

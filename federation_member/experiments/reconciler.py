@@ -6,27 +6,41 @@ All segments are promised before any is started, so a refusal anywhere costs not
 it does not know yet: that its segment is to start, and of each portal's partner what that partner's lender said last. What was told
 stands beside the segment, with the lease that it was told of: a segment that is had anew elsewhere is told everything.
 
+A segment that is lost (failing.py) is asked of others if its place is not fixed; if none has it, its failure action says what follows.
+Nothing is waited for without end: `START_LIMIT` for a segment to run, `JOIN_LIMIT` for the portals to join the first time, and at
+the end `CONFIRM_LIMIT` for silent lenders, whose leases have ended by themselves then.
+
 A step is a function of the tables, in one transaction; it may be run at any time, twice, or after a crash.
 """
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from federation_member.experiments import store
 from federation_member.experiments.errors import Why
-from federation_member.experiments.joining import ailing, apart, wanted
-from federation_member.experiments.model import ALIVE, FINAL, Experiment, Segment, State, Whole
-from federation_member.experiments.ordering import give_back, go, is_gone, is_held, loss, oldest
+from federation_member.experiments.failing import Loss, breakage, failure_action, fatal, loss, start_by
+from federation_member.experiments.joining import wanted
+from federation_member.experiments.model import ALIVE, FINAL, Experiment, Segment, State
+from federation_member.experiments.ordering import elsewhere, give_back, go, is_held, oldest, open_order, unconfirmed
+from federation_member.experiments.outlook import SETTLED, Outlook, asking, listed, outlook
 from federation_member.orders.engine import Engine
-from federation_member.orders.model import OrderState
+from federation_member.orders.model import LEASE_SECONDS, Order, OrderState
 from fedkit.clock import Clock
 from fedkit.errors import FedError
+from fedkit.protocol.segments import SegmentGo
 from fedkit.store import Tx
 
 WARNING = timedelta(minutes=15)  # before an experiment ends, its log says so
-NAMED = 5  # testbeds, portals or nodes that a reason names
+JOIN_LIMIT = timedelta(minutes=15)  # until all portals have found one another for the first time
+SETTLE = timedelta(seconds=15)  # a portal that comes and goes is told of so often at most
+CONFIRM_LIMIT = timedelta(seconds=LEASE_SECONDS + 60)  # a lender's clock may differ a little
 WANTED_ENDS = frozenset({"", Why.ENDED})  # codes of an end that is no failure
+
+Losses = Mapping[int, Loss]
 
 
 class Reconciler:
@@ -41,13 +55,13 @@ class Reconciler:
         experiment = store.load(tx.conn, experiment_id, lock=True)
         if experiment is None or experiment.state in FINAL:
             return None
+        again = None
         if experiment.state in ALIVE:
-            experiment = self._go_on(tx, store.whole(tx.conn, experiment, lock=True))
+            experiment, again = self._go_on(tx, experiment)
         if experiment.state is State.TERMINATING:
-            self._wind_up(tx, experiment)
-            return None
+            return self._wind_up(tx, experiment)
         until = experiment.valid_until
-        return oldest([until, until - WARNING if until is not None and not experiment.warned else None])
+        return oldest([again, until, until - WARNING if until is not None and not experiment.warned else None])
 
     def end(
         self, tx: Tx, experiment: Experiment, code: str, reason: str, about: tuple[str, ...] | None = None
@@ -56,25 +70,25 @@ class Reconciler:
         changes = {"state": State.TERMINATING, "code": code, "reason": reason, "about": about}
         return store.change(tx, experiment, self._clock(), **changes)
 
-    def _go_on(self, tx: Tx, whole: Whole) -> Experiment:
-        experiment, segments = whole.experiment, whole.segments
-        until = experiment.valid_until
-        if until is not None and until <= self._clock():
-            return self.end(tx, experiment, Why.ENDED, f"its validity ended at {until:%Y-%m-%d %H:%M:%S} UTC", ())
-        lost = next((found for found in map(loss, segments) if found is not None), None)
-        if lost is not None:
-            return self.end(tx, experiment, *lost)
+    def _go_on(self, tx: Tx, experiment: Experiment) -> tuple[Experiment, datetime | None]:
+        now, until = self._clock(), experiment.valid_until
+        if until is not None and until <= now:
+            reason = f"its validity ended at {until:%Y-%m-%d %H:%M:%S} UTC"
+            return self.end(tx, experiment, Why.ENDED, reason, ()), None
+        experiment, segments = self._mend(tx, experiment)
+        losses = {one.number: found for one in segments if (found := loss(one, now)) is not None}
+        end = fatal(segments, losses)
+        if end is not None:
+            return self.end(tx, experiment, *end), None
         experiment = self._warn(tx, experiment)
-        if experiment.state is State.ALLOCATING and not all(is_held(segment.order) for segment in segments):
-            return self._become(tx, experiment, State.ALLOCATING, _asked(segments))
-        try:
-            self._tell(tx, segments, experiment.id)
-        except FedError as error:
-            return self.end(tx, experiment, error.code, error.message)
-        return self._become(tx, experiment, *_state_of(segments))
+        asked = [one.testbed for one in segments if one.number not in losses and not is_held(one.order)]
+        if experiment.state is State.ALLOCATING and asked:
+            return self._become(tx, experiment, asking(asked)), None
+        return self._judge(tx, experiment, self._tell(tx, segments, experiment.id), losses)
 
-    def _become(self, tx: Tx, experiment: Experiment, state: State, reason: str) -> Experiment:
-        return store.change(tx, experiment, self._clock(), state=state, code="", reason=reason)
+    def _become(self, tx: Tx, experiment: Experiment, new: Outlook) -> Experiment:
+        changes = {"state": new.state, "code": new.code, "reason": new.reason, "about": new.about}
+        return store.change(tx, experiment, self._clock(), **changes)
 
     def _warn(self, tx: Tx, experiment: Experiment) -> Experiment:
         until = experiment.valid_until
@@ -84,47 +98,101 @@ class Reconciler:
         noted = store.note(tx, experiment, self._clock(), Why.ENDS_SOON, reason, ())
         return store.change(tx, noted, self._clock(), warned=True)
 
-    def _tell(self, tx: Tx, segments: tuple[Segment, ...], experiment_id: str) -> None:
-        """Tell each lender what it was not told yet; raises what a lender that is this member answers."""
-        goes = wanted(segments)
-        for segment in segments:
-            order = segment.order
-            if order is None or order.lease_id is None or not is_held(order):
-                continue
-            text = goes[segment.number].model_dump_json()
-            if (segment.told_lease, segment.told) != (order.lease_id, text):
-                store.told(tx, experiment_id, segment.number, order.lease_id, text)
-                go(tx, self._engine, order, goes[segment.number])
+    # What is lost
 
-    def _wind_up(self, tx: Tx, experiment: Experiment) -> None:
+    def _mend(self, tx: Tx, experiment: Experiment) -> tuple[Experiment, tuple[Segment, ...]]:
+        """Give up every segment that broke, and ask others for it where that is possible."""
         segments = store.whole(tx.conn, experiment, lock=True).segments
-        for segment in segments:
-            give_back(tx, self._engine, segment.order_id, "its experiment ends")
-        if not all(map(is_gone, store.whole(tx.conn, experiment).segments)):
-            return
+        broken = [(one, found) for one in segments if (found := breakage(one, self._clock())) is not None]
+        for segment, found in broken:
+            experiment = self._give_up(tx, experiment, segment, found)
+        return experiment, store.whole(tx.conn, experiment).segments if broken else segments
+
+    def _give_up(self, tx: Tx, experiment: Experiment, segment: Segment, found: Loss) -> Experiment:
+        piece = elsewhere(tx, segment)
+        give_back(tx, self._engine, segment.order_id, found.reason)
+        if piece is None:
+            store.change_segment(tx, experiment.id, segment, code=found.code, reason=found.reason)
+            return experiment
+        now, order_id = self._clock(), str(uuid.uuid4())
+        store.change_segment(tx, experiment.id, segment, order_id=order_id, told_lease=None, told=None, started=None)
+        owner = experiment.owner
+        open_order(tx, self._engine, owner, piece, experiment_id=experiment.id, order_id=order_id, now=now)
+        if failure_action(segment) == "ignore":
+            return experiment
+        reason = f"{segment.testbed}: {found.reason}; others are asked for it"
+        return store.note(tx, experiment, now, found.code, reason, (segment.testbed,))
+
+    # What lenders are told
+
+    def _tell(self, tx: Tx, segments: Sequence[Segment], experiment_id: str) -> list[Segment]:
+        """Tell each lender what it was not told yet; returns the segments with what was told."""
+        goes = wanted(segments)
+        return [
+            segment
+            if segment.order is None
+            else self._tell_one(tx, segment, segment.order, goes[segment.number], experiment_id)
+            for segment in segments
+        ]
+
+    def _tell_one(self, tx: Tx, segment: Segment, order: Order, wish: SegmentGo, experiment_id: str) -> Segment:
+        text = wish.model_dump_json()
+        if not is_held(order) or (segment.told_lease, segment.told) == (order.lease_id, text):
+            return segment
+        started = segment.started if segment.told_lease == order.lease_id else self._clock()
+        new = {"told_lease": order.lease_id, "told": text, "started": started}
+        told = store.change_segment(tx, experiment_id, segment, **new)
+        try:
+            go(tx, self._engine, order, wish)
+        except FedError as error:  # a lender that is this member; others are heard of later
+            give_back(tx, self._engine, order.id, error.message)
+            return store.change_segment(tx, experiment_id, told, code=error.code, reason=error.message)
+        return told
+
+    # How far it is
+
+    def _judge(
+        self, tx: Tx, experiment: Experiment, segments: Sequence[Segment], losses: Losses
+    ) -> tuple[Experiment, datetime | None]:
+        now, was = self._clock(), experiment.state
+        join_by = (store.since(tx.conn, experiment) if was is State.JOINING else now) + JOIN_LIMIT
+        new = outlook(was, segments, losses, overdue=join_by <= now)
+        was_active = was in SETTLED and store.was_in(tx.conn, experiment.id, State.ACTIVE)
+        if new.hopeless and not was_active:
+            reason = f"not joined within {JOIN_LIMIT}: {new.reason}"
+            return self.end(tx, experiment, Why.NOT_JOINED, reason, new.about), None
+        starting = [
+            start_by(one.started)
+            for one in segments
+            if one.started is not None and one.order is not None and one.order.state is OrderState.PENDING
+        ]
+        due = oldest([*starting, join_by if new.state is State.JOINING and join_by > now else None])
+        settled = experiment.changed + SETTLE
+        is_same = (new.state, new.code, new.reason) == (was, experiment.code, experiment.reason)
+        if was_active and new.state in SETTLED and not is_same and now < settled:
+            return experiment, oldest([due, settled])
+        return self._become(tx, experiment, new), due
+
+    # Its end
+
+    def _wind_up(self, tx: Tx, experiment: Experiment) -> datetime | None:
+        for order_id in store.orders_of(tx.conn, experiment.id):
+            give_back(tx, self._engine, order_id, "its experiment ends")
+        silent = unconfirmed(tx, self._engine, experiment.id)
+        over = store.since(tx.conn, experiment) + CONFIRM_LIMIT
+        if silent and self._clock() < over:
+            return over
+        if unconfirmed(tx, self._engine, experiment.id, own=True):
+            return None
+        if silent:
+            reason = f"{listed(silent)} did not confirm; what it lent has ended there by itself"
+            experiment = store.note(tx, experiment, self._clock(), Why.UNCONFIRMED, reason)
+        ended: dict[str, Any] = {"state": State.FAILED}
         if experiment.code in WANTED_ENDS:
-            reason = experiment.reason if experiment.code else "every lender confirmed that nothing is left"
-            store.change(tx, experiment, self._clock(), state=State.TERMINATED, reason=reason, about=())
-        else:
-            store.change(tx, experiment, self._clock(), state=State.FAILED)
-
-
-def _state_of(segments: tuple[Segment, ...]) -> tuple[State, str]:
-    """How far an experiment is whose segments were all told to start."""
-    starting = [s for s in segments if s.order is None or s.order.state is not OrderState.FULFILLED]
-    if starting:
-        told = [f"{s.testbed}: {s.order.reason}" for s in starting[:NAMED] if s.order is not None]
-        return State.STARTING, "; ".join(told)
-    missing = apart(segments)
-    if missing:
-        return State.JOINING, f"waits for the portals {_list(missing)}"
-    told = ailing(segments)
-    return State.ACTIVE, "; ".join(["everything runs and is joined"] if not told else told[:NAMED])
-
-
-def _asked(segments: tuple[Segment, ...]) -> str:
-    return f"asks for {_list([segment.testbed for segment in segments if not is_held(segment.order)])}"
-
-
-def _list(names: list[str]) -> str:
-    return ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
+            ended = {"state": State.TERMINATED}
+        if not experiment.code:
+            reason = "every lender confirmed that nothing is left"
+            ended |= {"reason": f"{listed(silent)} did not confirm, and every lease has ended" if silent else reason}
+            ended |= {"about": None if silent else ()}
+        store.change(tx, experiment, self._clock(), **ended)
+        return None

@@ -8,13 +8,13 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from federation_member.experiments.model import ALIVE, FINAL, Event, Experiment, Party, Planned, Segment, State, Whole
 from federation_member.experiments.tables import events, experiments, segments
 from federation_member.orders.model import User
 from federation_member.orders.store import load as load_order
-from federation_member.orders.tables import order_events
+from federation_member.orders.tables import order_events, orders
 from fedkit.identity.keys import PrivateKey
 from fedkit.store import Tx
 
@@ -60,10 +60,13 @@ def note(
     return noted
 
 
-def told(tx: Tx, experiment_id: str, number: int, lease_id: str, text: str) -> None:
-    """Note what the lender of a segment was told."""
-    this = (segments.c.experiment_id == experiment_id, segments.c.number == number)
-    tx.conn.execute(update(segments).where(*this).values(told_lease=lease_id, told=text))
+def change_segment(tx: Tx, experiment_id: str, segment: Segment, **changes: Any) -> Segment:
+    """Write a change of a segment, but for its order."""
+    this = (segments.c.experiment_id == experiment_id, segments.c.number == segment.number)
+    if "reason" in changes:
+        changes["reason"] = changes["reason"][:REASON_LENGTH]
+    tx.conn.execute(update(segments).where(*this).values(**changes))
+    return replace(segment, **changes)
 
 
 def load(conn: Connection, experiment_id: str, *, lock: bool = False) -> Experiment | None:
@@ -91,7 +94,19 @@ def whole(conn: Connection, experiment: Experiment, *, lock: bool = False) -> Wh
     for row in rows:
         record = load_order(conn, row.order_id, lock=lock)
         order = None if record is None else record.order
-        found.append(Segment(row.number, row.testbed, row.order_id, row.told_lease, row.told, order))
+        found.append(
+            Segment(
+                number=row.number,
+                testbed=row.testbed,
+                order_id=row.order_id,
+                told_lease=row.told_lease,
+                told=row.told,
+                order=order,
+                started=row.started,
+                code=row.code,
+                reason=row.reason,
+            )
+        )
     return Whole(experiment, tuple(sorted(found, key=lambda segment: segment.number)))
 
 
@@ -120,14 +135,15 @@ def unfinished(conn: Connection) -> list[str]:
 def news(conn: Connection, after: int) -> tuple[set[str], int]:
     """The ids of experiments whose orders have events after a number, and the number of the last event looked at."""
     query = (
-        select(order_events.c.sequence, segments.c.experiment_id)
-        .join(segments, segments.c.order_id == order_events.c.order_id, isouter=True)
+        select(order_events.c.sequence, experiments.c.id)
+        .join(orders, orders.c.id == order_events.c.order_id, isouter=True)
+        .join(experiments, experiments.c.id == orders.c.batch, isouter=True)
         .where(order_events.c.sequence > after)
         .order_by(order_events.c.sequence)
         .limit(NEWS)
     )
     rows = list(conn.execute(query))
-    touched = {row.experiment_id for row in rows if row.experiment_id is not None}
+    touched = {row.id for row in rows if row.id is not None}
     return touched, rows[-1].sequence if rows else after
 
 
@@ -139,6 +155,28 @@ def forget(conn: Connection, before: datetime) -> int:
     for column in (events.c.experiment_id, segments.c.experiment_id, experiments.c.id):
         conn.execute(delete(column.table).where(column.in_(ids)))
     return len(ids)
+
+
+def orders_of(conn: Connection, experiment_id: str) -> list[str]:
+    """The ids of all orders that were ever made for an experiment, also of pieces that were then had elsewhere."""
+    return list(
+        conn.execute(select(orders.c.id).where(orders.c.batch == experiment_id).order_by(orders.c.id)).scalars()
+    )
+
+
+def since(conn: Connection, experiment: Experiment) -> datetime:
+    """When an experiment came into the state that it is in."""
+    its = events.c.experiment_id == experiment.id
+    other = select(func.max(events.c.number)).where(its, events.c.state != experiment.state.value).scalar_subquery()
+    first = select(func.min(events.c.number)).where(its, events.c.number > func.coalesce(other, 0)).scalar_subquery()
+    found: datetime = conn.execute(select(events.c.at).where(its, events.c.number == first)).scalar_one()
+    return found
+
+
+def was_in(conn: Connection, experiment_id: str, state: State) -> bool:
+    """Tell whether an experiment has ever been in a state."""
+    this = (events.c.experiment_id == experiment_id, events.c.state == state.value)
+    return conn.execute(select(events.c.number).where(*this).limit(1)).first() is not None
 
 
 def key_of(conn: Connection, experiment_id: str) -> PrivateKey:

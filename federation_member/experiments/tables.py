@@ -1,7 +1,8 @@
 """The tables of experiments.
 
 `experiments.private` is the experiment's own key, kept as the keys of users are that the member keeps; it signs who may operate it.
-`experiment_segments.told` is the last `SegmentGo` and the lease that it went to, so that a lender is told what is new and no more.
+`experiment_segments.told` is the last `SegmentGo` and the lease that it went to, so that a lender is told what is new and no more;
+`started` is when that lease was first told to start. `code` and `reason` say why a segment was given up for good.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ segments = Table(
     Column("order_id", String(36), nullable=False),
     Column("told_lease", String(36)),
     Column("told", Text),
+    Column("started", Instant),
+    Column("code", Text, nullable=False, server_default=""),
+    Column("reason", Text, nullable=False, server_default=""),
     Index("experiment_segments_by_order", "order_id"),
 )
 
