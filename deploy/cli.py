@@ -17,6 +17,7 @@ from deploy.commands import (
     audit,
     config,
     credentials,
+    experiment_logins,
     experiments,
     federation,
     ids,
@@ -65,6 +66,7 @@ app.add_typer(processes.member, name="member")
 app.add_typer(processes.rendezvous, name="rendezvous")
 app.add_typer(processes.tunnel_server, name="tunnel-server")
 app.add_typer(topology.app, name="topology")
+experiments.app.command("credentials")(experiment_logins.credentials)
 app.add_typer(experiments.app, name="experiment")
 app.add_typer(lab.app, name="demo")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +14,8 @@ from typing import Annotated, Any
 import typer
 
 from deploy.commands.client import Client, segment
-from deploy.commands.errors import NotFulfilled, Refused, TimedOut, UnusableFile, UnusableOption
+from deploy.commands.errors import NotFulfilled, Refused, TimedOut, UnusableOption
+from deploy.commands.experiment_keys import new_key
 from deploy.commands.order_specs import read_keys, read_text
 from deploy.commands.output import Format, OutputOption, printable, say, show
 from deploy.commands.topology import NONE, FileArgument, FromOption, WithOption, experiment
@@ -79,7 +79,10 @@ def create(
     ssh_key: Annotated[list[Path] | None, typer.Option("--ssh-key", help="Public key file; may be repeated.")] = None,
     project: Annotated[str | None, typer.Option(help="One of your projects; the default one otherwise.")] = None,
     until: UntilOption = None,
-    key: Annotated[Path | None, typer.Option("--key", help="Write the experiment's own key to this new file.")] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", help="Keep the experiment's own key in this new file, and not with your login."),
+    ] = None,
     source: FromOption = None,
     sent: WithOption = NONE,
     follow: FollowOption = False,
@@ -104,13 +107,10 @@ def create(
         "project": project,
         "valid_until": until.isoformat() if until else None,
     }
-    handle = None if key is None else _new_file(key)
     client = Client.of_this_user()
-    made = _make(client, body)
-    private = made.pop("private_key")
-    if handle is not None:
-        with os.fdopen(handle, "w") as written:
-            written.write(private)
+    with new_key(key) as keep:
+        made = _make(client, body)
+        keep(made["id"], made.pop("private_key"))
     say(f"{made['id']}: {made['state']}: {made['reason']}")
     shown = _follow(client, made["id"], "active", timeout, []) if follow else made
     _show_one(shown, output)
@@ -135,7 +135,7 @@ def show_(name: ExperimentArgument, credential: CredentialOption = NONE, output:
 
     Example: `fed experiment show EXPERIMENT`
     """
-    _show_one(_ask(Client.of_this_user(), name, "", credential), output)
+    _show_one(ask(Client.of_this_user(), name, "", credential), output)
 
 
 @experiment.command()
@@ -147,7 +147,7 @@ def topology(
 
     Example: `fed experiment topology EXPERIMENT`
     """
-    found = _ask(Client.of_this_user(), name, "/topology", credential)
+    found = ask(Client.of_this_user(), name, "/topology", credential)
     print(json.dumps(found, indent=2, ensure_ascii=False))
 
 
@@ -157,7 +157,7 @@ def log(name: ExperimentArgument, credential: CredentialOption = NONE, output: O
 
     Example: `fed experiment log EXPERIMENT`
     """
-    show(_ask(Client.of_this_user(), name, "/log", credential)["items"], output, LOG_COLUMNS)
+    show(ask(Client.of_this_user(), name, "/log", credential)["items"], output, LOG_COLUMNS)
 
 
 @experiment.command()
@@ -274,8 +274,8 @@ def _follow(client: Client, wanted: str, until: str, timeout: float, credential:
     deadline = time.monotonic() + timeout
     told = 0
     while True:
-        shown: dict[str, Any] = _ask(client, wanted, "", credential)
-        for line in _ask(client, wanted, "/log", credential)["items"]:
+        shown: dict[str, Any] = ask(client, wanted, "", credential)
+        for line in ask(client, wanted, "/log", credential)["items"]:
             if line["number"] > told:
                 told = line["number"]
                 say(f"{line['at']} {line['state']}: {line['reason']}")
@@ -288,7 +288,8 @@ def _follow(client: Client, wanted: str, until: str, timeout: float, credential:
         time.sleep(PAUSE)
 
 
-def _ask(client: Client, name: str, part: str, credential: Sequence[Path]) -> Any:
+def ask(client: Client, name: str, part: str, credential: Sequence[Path]) -> Any:
+    """Read a part of an experiment."""
     return client.request("GET", f"/experiments/{segment(name)}{part}", headers=_headers(credential))
 
 
@@ -341,11 +342,3 @@ def _place(text: str) -> tuple[str, int | None]:
     if not testbed or (equals and not machines.isdecimal()):
         raise UnusableOption(f"--place wants TESTBED or TESTBED=MACHINES, such as deter=20; {text!r} is neither.")
     return testbed, int(machines) if equals else None
-
-
-def _new_file(path: Path) -> int:
-    """A file that was not there and only its owner reads; raises `UnusableFile` before anything is asked for."""
-    try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as error:
-        raise UnusableFile(f"{path} cannot be made: {error.strerror}.") from error

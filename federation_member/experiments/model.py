@@ -18,7 +18,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 
 from federation_member.orders.model import Order, User
 from fedkit.protocol.lending import Name, SshKey
-from fedkit.protocol.segments import SegmentSpec, TestbedName
+from fedkit.protocol.segments import SSH_KEYS_LIMIT, SegmentSpec, TestbedName
 from fedkit.topology.formats import Form
 from fedkit.topology.services import LINE_LIMIT
 
@@ -89,7 +89,11 @@ class NewExperiment(BaseModel):
     services: list[Annotated[str, StringConstraints(max_length=LINE_LIMIT)]] = Field(
         default_factory=list, max_length=64, description="name:exporters:importers:attribute=value;…"
     )
-    ssh_keys: list[SshKey] = Field(default_factory=list, max_length=32, description="who may enter its nodes")
+    ssh_keys: list[SshKey] = Field(
+        default_factory=list,
+        max_length=SSH_KEYS_LIMIT,
+        description="who may enter its nodes, besides whoever has the experiment's key",
+    )
     parties: dict[Name, Party] = Field(
         default_factory=dict, max_length=16, description="testbeds of no party are shared by all of them"
     )

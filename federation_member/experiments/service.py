@@ -23,6 +23,7 @@ from federation_member.credentials import wallet
 from federation_member.errors import NotYourProject
 from federation_member.experiments import capability, store
 from federation_member.experiments.errors import HasEnded, NameTaken, NotGranted, UnknownExperiment, UnusableParty
+from federation_member.experiments.keys import ExperimentKey
 from federation_member.experiments.model import (
     ALIVE,
     FINAL,
@@ -102,16 +103,16 @@ class Experiments:
 
     # Creation
 
-    async def create(self, user: User, new: NewExperiment) -> tuple[Whole, Grant, PrivateKey]:
-        """Make an experiment and ask for its pieces; returns it, its owner's credential and its key.
+    async def create(self, user: User, new: NewExperiment) -> tuple[Whole, Grant, ExperimentKey]:
+        """Make an experiment and ask for its pieces; returns it, its owner's credential and its keys.
 
         Raises `BadDescription` and what else of `fedkit.topology` tells that it cannot be split, `UnusableMapping`, `NameTaken`,
         `NotYourProject`, `NothingToRun` or `TooLarge`.
         """
         members = self._engine.members()
         topology = (await described(new, members)).topology
-        planned = await to_thread(plan, new, topology, members)
-        key = PrivateKey.generate()
+        key = ExperimentKey.generate()
+        planned = [key.sealing(piece) for piece in await to_thread(plan, new, topology, members)]
         owner = User(user.project if new.project is None else new.project, user.name)
         now = self._clock()
         experiment = Experiment(
@@ -134,8 +135,8 @@ class Experiments:
             parties=new.parties,
             about=(),
         )
-        whole, principal = await self._db.run(lambda tx: self._create(tx, experiment, key, planned))
-        return whole, capability.issue(key, principal, new.valid_until or now + LIFE), key
+        whole, principal = await self._db.run(lambda tx: self._create(tx, experiment, key.identity, planned))
+        return whole, capability.issue(key.identity, principal, new.valid_until or now + LIFE), key
 
     def _create(self, tx: Tx, experiment: Experiment, key: PrivateKey, planned: Sequence[Planned]) -> tuple[Whole, str]:
         owner = experiment.owner
@@ -203,6 +204,25 @@ class Experiments:
         """Call back with the id of whatever experiment may have changed, until the returned function is called."""
         self._listeners.append(callback)
         return lambda: self._listeners.remove(callback)
+
+    async def credentials(self, user: User, wanted: str, shown: Sequence[str] = ()) -> tuple[Whole, Grant | None]:
+        """The pieces that one may operate, with what their lenders sealed, and, for its owner, what lets them operate all of it.
+
+        Raises as `get` does.
+        """
+        whole, view = await self._seen_by(user, wanted, shown)
+        whole = view.operated(whole)
+        experiment = whole.experiment
+        if experiment.owner.name != user.name:
+            return whole, None
+
+        def issue(conn: Connection) -> Grant:
+            account = accounts.load_account(conn, user.name)
+            assert account is not None
+            until = experiment.valid_until or self._clock() + LIFE
+            return capability.issue(store.key_of(conn, experiment.id), account.principal, until)
+
+        return whole, await self._db.read(issue)
 
     # Changing
 

@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import Field
 
 from federation_member.experiments.joining import info_of
-from federation_member.experiments.model import Event, Experiment, Segment, State, Whole
+from federation_member.experiments.model import Event, Experiment, Grant, Segment, State, Whole
 from federation_member.orders.model import OrderState
 from federation_member.web.views import View
-from fedkit.protocol.segments import NodeInfo, PortalInfo
+from fedkit.protocol.segments import LOGIN, NodeInfo, PortalInfo
 
 
 class ExperimentView(View):
@@ -59,7 +59,31 @@ class MadeView(WholeView):
     """A new one; its key is not shown again."""
 
     credential: str = Field(description="compact: by which its owner may operate it, wherever they are")
-    private_key: str = Field(description="of the experiment itself, PEM: whoever has it may let others operate it")
+    private_key: str = Field(
+        description="of the experiment itself, two PEM blocks. Whoever has the first (Ed25519) may let others operate it; the "
+        "second (X25519), which is kept nowhere else, opens what its lenders sealed"
+    )
+
+
+class SegmentLogin(View):
+    """How the nodes of one testbed are entered by ssh."""
+
+    testbed: str
+    sealed: str | None = Field(
+        description="HPKE (RFC 9180; X25519, HKDF-SHA256, AES-128-GCM), base64, to the experiment's second key, with the info "
+        f"`{LOGIN}`: JSON with `user` and `private_key`. None until its lender has promised it"
+    )
+    nodes: list[NodeInfo]
+
+
+class CredentialsView(View):
+    """All that is needed to use an experiment's nodes, and to operate it from elsewhere."""
+
+    id: str
+    name: str
+    fedid: str
+    credential: str | None = Field(description="compact: by which its owner, who asks, may operate it")
+    segments: list[SegmentLogin]
 
 
 class GrantView(View):
@@ -111,6 +135,22 @@ def experiment_view(experiment: Experiment) -> ExperimentView:
 def whole_view(whole: Whole) -> WholeView:
     """Show one with its pieces."""
     return WholeView(**_fields(whole.experiment), segments=[_segment(segment) for segment in whole.segments])
+
+
+def credentials_view(whole: Whole, grant: Grant | None) -> CredentialsView:
+    """Show how its nodes are entered."""
+    experiment = whole.experiment
+    logins = []
+    for segment in whole.segments:
+        info = info_of(segment.order)
+        logins.append(SegmentLogin(testbed=segment.testbed, sealed=info.credentials, nodes=info.nodes))
+    return CredentialsView(
+        id=experiment.id,
+        name=experiment.name,
+        fedid=experiment.fedid,
+        credential=None if grant is None else grant.credential,
+        segments=logins,
+    )
 
 
 def event_view(event: Event) -> ExperimentEventView:

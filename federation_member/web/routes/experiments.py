@@ -26,6 +26,7 @@ from federation_member.experiments.planning import NODES
 from federation_member.web.errors import TooManyStreams
 from federation_member.web.experiment_stream import stream_experiment
 from federation_member.web.experiment_views import (
+    CredentialsView,
     ExperimentList,
     ExperimentLog,
     GrantView,
@@ -33,6 +34,7 @@ from federation_member.web.experiment_views import (
     OperatedView,
     TopologyView,
     WholeView,
+    credentials_view,
     event_view,
     experiment_view,
     whole_view,
@@ -201,6 +203,15 @@ async def follow_experiment(
     """
     shown, after = headers.shown, headers.last_event_id
     return await stream_experiment(call.request, call.services, call.user, path.experiment, shown, after)
+
+
+@routes.add("GET", "/experiments/{experiment}/credentials", errors=SEEING)
+async def get_experiment_credentials(
+    call: Call[Services], path: ExperimentPath, headers: CredentialHeader
+) -> CredentialsView:
+    """Show how the experiment's nodes are entered by ssh; the keys are sealed to whoever has the experiment's own."""
+    whole, grant = await call.services.experiments.credentials(call.user, path.experiment, headers.shown)
+    return credentials_view(whole, grant)
 
 
 @routes.add("POST", "/experiments/{experiment}/grants", status=201, errors=(UnknownExperiment, UnusableParty, HasEnded))

@@ -78,5 +78,5 @@ async def test_the_key_that_its_owner_was_given_lets_others_operate_it_too(world
         made, _grant, key = await h.experiments.create(USER, line("h.test"))
         assert key.fedid == made.experiment.fedid
         statement = Statement(Role(key.fedid, capability.ROLE), (Entity(await principal(h, BOB)),))
-        credential = compact.issue(key, statement, world.clock() + timedelta(hours=1)).raw.decode()
+        credential = compact.issue(key.identity, statement, world.clock() + timedelta(hours=1)).raw.decode()
         assert (await h.experiments.get(BOB, made.experiment.id, [credential])).experiment.name == "line"

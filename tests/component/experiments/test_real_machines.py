@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+from deploy.commands.experiment_logins import write
+from federation_member.experiments.keys import ExperimentKey
 from federation_member.experiments.model import FINAL, State, Whole
 from federation_member.orders import leases
+from federation_member.web.experiment_views import credentials_view
 from fedkit.identity.keys import PrivateKey
 from fedkit.mesh.api import Peer
 from fedkit.protocol.lending import Instance
+from fedkit.protocol.segments import Operation
 from reverse_tunnel.service import open_tunnel_server
 from tests.component.middleware.conftest import base, site
 from tests.component.middleware.contract import PUBLIC_KEY, eventually
@@ -62,6 +68,25 @@ async def node(member: Member, whole: Whole, name: str) -> Instance:
     raise AssertionError(f"there is no node {name}")
 
 
+async def enter_by_what_lenders_gave(member: Member, wanted: str, key: ExperimentKey, folder: Path) -> None:
+    """OpenSSH enters both nodes with what the experiment's key opens, and finds its way from one to the other by name."""
+    found = credentials_view(*await member.experiments.credentials(USER, wanted)).model_dump(mode="json")
+    assert [one.name for one in write(folder, found, key.pem)] == ["n0", "n1"]
+    for name, other in (("n0", "n1"), ("n1", "n0")):
+        command = [
+            "ssh",
+            "-F",
+            str(folder / "ssh_config"),
+            "-o",
+            "BatchMode=yes",
+            name,
+            f"hostname && ping -c 1 {other}",
+        ]
+        process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stdin=DEVNULL)
+        out, _ = await process.communicate()
+        assert (process.returncode, out.decode().splitlines()[:1]) == (0, [name])
+
+
 async def test_two_testbeds_are_one_network(site: ContainersSite, tmp_path: Path) -> None:
     folder = tmp_path / "tunnel"
     folder.mkdir()
@@ -73,11 +98,16 @@ async def test_two_testbeds_are_one_network(site: ContainersSite, tmp_path: Path
             members={"left": "a.test", "right": "a.test"},
             ssh_keys=[PUBLIC_KEY],
         )
-        made, _grant, _key = await a.experiments.create(USER, new)
+        made, _grant, key = await a.experiments.create(USER, new)
         wanted = made.experiment.id
         await eventually(lambda: is_in(a, wanted, State.ACTIVE), MAKING)
         first = await node(a, await a.experiments.get(USER, wanted), "n0")
         await eventually(lambda: prints(first, "cat /tmp/reached", "reached"), MAKING)
+        done = await a.experiments.operate(USER, wanted, Operation.RUN, [], command="hostname; id -u; exit 3")
+        assert (done.output, done.status) == ({"n0": "n0\n0\n", "n1": "n1\n0\n"}, {"n0": 3, "n1": 3}), done.failed
+        done = await a.experiments.operate(USER, wanted, Operation.REBOOT, ["n0"])
+        assert "container" in done.failed["n0"]
+        await enter_by_what_lenders_gave(a, wanted, key, folder / "login")
         await a.experiments.terminate(USER, wanted)
         await eventually(lambda: is_in(a, wanted, State.TERMINATED), MAKING)
     assert await site.leftovers() == []

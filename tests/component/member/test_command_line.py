@@ -63,13 +63,18 @@ class Shell:
 
     url: str
     token: str
+    config: Path = Path("/nonexistent/.config")
 
     async def __call__(self, *arguments: str) -> Done:
-        return await fed(*arguments, FED_URL=self.url, FED_TOKEN=self.token)
+        return await fed(*arguments, **self._environ)
 
     async def start(self, *arguments: str) -> Process:
         """Start a command that the test watches."""
-        return await start(*arguments, FED_URL=self.url, FED_TOKEN=self.token)
+        return await start(*arguments, **self._environ)
+
+    @property
+    def _environ(self) -> dict[str, str]:
+        return {"FED_URL": self.url, "FED_TOKEN": self.token, "XDG_CONFIG_HOME": str(self.config)}
 
 
 Site = tuple[Member, str, str]

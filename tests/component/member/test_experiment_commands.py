@@ -8,6 +8,7 @@ from pathlib import Path
 
 from federation_member.service import Member
 from fedkit.identity.keys import PrivateKey
+from fedkit.policy import compact
 from tests.component.member.test_command_line import Shell
 
 PROGRAM = """
@@ -27,7 +28,7 @@ Site = tuple[Member, str, str]
 
 async def test_one_is_created_followed_shown_and_terminated(site: Site, tmp_path: Path) -> None:
     _member, url, token = site
-    shell = Shell(url, token)
+    shell = Shell(url, token, tmp_path)
     program, key = tmp_path / "exp.ns", tmp_path / "exp.key"
     program.write_text(PROGRAM)
     mapped = ("--map", "deter=site-a.test")
@@ -47,6 +48,14 @@ async def test_one_is_created_followed_shown_and_terminated(site: Site, tmp_path
     stopped = await shell("experiment", "operate", "exp", "stop", "a")
     assert (stopped.status, stopped.out.split()[-2:]) == (0, ["a", "done"])
     assert (await shell("experiment", "operate", "exp", "start", "nobody")).status == 1
+    entered = await shell("experiment", "credentials", "exp", "--key", str(key), "--into", str(tmp_path / "ssh"))
+    assert (entered.status, "Not to be entered yet: a, b" in entered.err) == (1, True), (
+        entered.err
+    )  # they have no tunnels
+    assert (tmp_path / "ssh/ssh_config").read_text().startswith("#")
+    credential = (tmp_path / "ssh/experiment.cred").read_text()
+    assert capability_of(credential) == f"{made.data['fedid']}.operate"
+    assert len((tmp_path / "ssh/deter-1.key").read_text()) > 300
     ran = await shell("experiment", "operate", "exp", "run", "--node", "b", "--", "ping", "-c", "1", "a")
     assert (ran.status, "b: not done: Its lender has no way to it." in ran.err) == (1, True)
     assert (await shell("experiment", "operate", "exp", "run")).status == 2
@@ -58,9 +67,32 @@ async def test_one_is_created_followed_shown_and_terminated(site: Site, tmp_path
     assert (await shell("experiment", "list", "-o", "json")).data == []
 
 
+def capability_of(credential: str) -> str:
+    """The role that a credential gives."""
+    return str(compact.read(credential.strip()).statement.head)
+
+
+async def test_its_key_is_kept_with_the_login_of_whoever_made_it(site: Site, tmp_path: Path) -> None:
+    _member, url, token = site
+    shell = Shell(url, token, tmp_path)
+    program = tmp_path / "exp.ns"
+    program.write_text(PROGRAM)
+    made = await shell("experiment", "create", str(program), "-o", "json")
+    (kept,) = (tmp_path / "fedmesh/experiments").iterdir()
+    assert (kept.name, stat.S_IMODE(kept.stat().st_mode)) == (f"{made.data['id']}.key", 0o600)
+    assert str(kept) in made.err
+    again = await shell("experiment", "create", str(program))
+    assert again.status == 1
+    assert [path.name for path in (tmp_path / "fedmesh/experiments").iterdir()] == [kept.name]
+    await shell("experiment", "credentials", "exp", "--into", str(tmp_path / "ssh"))
+    assert (tmp_path / "ssh/experiment.cred").exists()
+    kept.unlink()
+    assert (await shell("experiment", "credentials", "exp")).status == 2
+
+
 async def test_errors_are_told_with_file_and_line(site: Site, tmp_path: Path) -> None:
     _member, url, token = site
-    shell = Shell(url, token)
+    shell = Shell(url, token, tmp_path)
     program = tmp_path / "exp.ns"
     program.write_text(PROGRAM.replace("$ns rtproto", "$nobody rtproto"))
     made = await shell("experiment", "create", str(program))
@@ -70,7 +102,7 @@ async def test_errors_are_told_with_file_and_line(site: Site, tmp_path: Path) ->
 
 async def test_who_is_granted_it_shows_and_terminates_it(site: Site, tmp_path: Path) -> None:
     member, url, token = site
-    shell = Shell(url, token)
+    shell = Shell(url, token, tmp_path)
     program, credential = tmp_path / "exp.ns", tmp_path / "for-bob.cred"
     program.write_text(PROGRAM)
     made = (await shell("experiment", "create", str(program), "--name", "mine", "-o", "json")).data
