@@ -38,6 +38,7 @@ from federation_member.experiments.model import (
 from federation_member.experiments.operating import operate
 from federation_member.experiments.ordering import open_order
 from federation_member.experiments.planning import described, plan
+from federation_member.experiments.preview import Preview, preview
 from federation_member.experiments.reconciler import Reconciler
 from federation_member.experiments.views import View
 from federation_member.orders.engine import Engine
@@ -162,6 +163,10 @@ class Experiments:
         return store.whole(tx.conn, experiment), account.principal
 
     # Looking
+
+    async def preview(self, new: NewExperiment) -> Preview:
+        """What would come of it; nothing is asked of anybody."""
+        return await preview(new, self._engine.members())
 
     async def page(self, user: User) -> list[Experiment]:
         """A user's own, newest first."""

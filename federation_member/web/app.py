@@ -24,6 +24,7 @@ from federation_member.web.errors import MethodNotAllowed, NoSuchPath, WebError
 from federation_member.web.openapi import PREFIX, describe
 from federation_member.web.problem import problem_response
 from federation_member.web.routes import ALL
+from federation_member.web.routes.previews import PREVIEWS
 from federation_member.web.routing import Route, serve
 from federation_member.web.services import Services
 from federation_member.web.stream import STREAMS
@@ -63,6 +64,7 @@ def make_app(services: Services, registry: CollectorRegistry, routes: Sequence[R
     app[ANSWERS] = Metric("fedmesh_http_answers", "Answers over HTTP.", ["method", "status"], registry=registry)
     app.on_response_prepare.append(_finish)
     app[STREAMS] = Counter()
+    app[PREVIEWS] = Counter()
 
     async def authenticate(request: web.Request) -> User:
         return await services.accounts.authenticate(_bearer(request))

@@ -77,3 +77,11 @@ class TooManyStreams(WebError):
     code = "web.too_many_streams"
     http = 429
     exit = Exit.REFUSED
+
+
+class TooManyPreviews(WebError):
+    """One user has as many descriptions looked at as allowed."""
+
+    code = "web.too_many_previews"
+    http = 429
+    exit = Exit.REFUSED

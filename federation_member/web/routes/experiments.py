@@ -47,7 +47,6 @@ from fedkit.protocol.lending import Fedid, Name
 from fedkit.protocol.segments import COMMAND_LIMIT, NodeName, Operation
 from fedkit.topology.errors import BadDescription
 from fedkit.topology.json_form import topology_as_json
-from fedkit.topology.picture import draw
 from fedkit.topology.placement import CannotPlace
 from fedkit.topology.services import BadService
 from fedkit.topology.split import CannotSplit
@@ -169,15 +168,6 @@ async def get_experiment_topology(
     """Show the experiment's topology, addresses and testbeds included."""
     topology = await call.services.experiments.topology(call.user, path.experiment, headers.shown)
     return TopologyView.model_validate(topology_as_json(topology))
-
-
-@routes.add("GET", "/experiments/{experiment}/picture", media_type="image/svg+xml", errors=SEEING)
-async def get_experiment_picture(
-    call: Call[Services], path: ExperimentPath, headers: CredentialHeader
-) -> web.StreamResponse:
-    """Draw the experiment: a box for each testbed, portals at its edges."""
-    topology = await call.services.experiments.topology(call.user, path.experiment, headers.shown)
-    return web.Response(text=draw(topology), content_type="image/svg+xml")
 
 
 @routes.add("GET", "/experiments/{experiment}/log", errors=SEEING)

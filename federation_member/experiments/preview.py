@@ -1,0 +1,92 @@
+"""What would come of a description: its pieces, where they would go, its picture, or what is wrong with it. Nothing is asked of anybody.
+
+    description, mappings ─► read, place, split, plan, as creating does ─► errors, or pieces with a layout, and what may stand in the way
+
+So whatever is said here is what creating would say. What members offer may change meanwhile; such doubts are warnings.
+"""
+
+from __future__ import annotations
+
+from asyncio import to_thread
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from federation_member.experiments.model import NewExperiment, Planned
+from federation_member.experiments.planning import KIND, described, plan
+from federation_member.orders.candidates import KnownMember, is_at
+from fedkit.errors import InputError
+from fedkit.topology.errors import BadDescription, Problem
+from fedkit.topology.layout import Layout, lay_out
+from fedkit.topology.model import Topology
+from fedkit.topology.split import Split, split
+
+
+class Doubt(StrEnum):
+    """Codes of warnings: why a piece may not be had where it would go."""
+
+    NOBODY_LENDS = "experiments.nobody_lends"
+    MEMBER_AWAY = "experiments.member_away"
+    NOT_LENT = "experiments.not_lent"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A description that can be run: its pieces, and the name or address of the member that each would go to, if one is named."""
+
+    split: Split
+    locations: tuple[str | None, ...]
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What would come of it; `shown` is None where there are errors. `output` is what an ns2 program wrote."""
+
+    errors: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+    output: str = ""
+    shown: Shown | None = None
+
+
+async def preview(new: NewExperiment, members: Sequence[KnownMember]) -> Preview:
+    """Tell what creating this would do."""
+    try:
+        found = await described(new, members)
+    except InputError as error:
+        return Preview(errors=_problems(new, error))
+    try:
+        planned, shown = await to_thread(_show, new, found.topology, members)
+    except InputError as error:
+        return Preview(_problems(new, error), found.warnings, found.output)
+    return Preview((), (*found.warnings, *_doubts(new, planned, members)), found.output, shown)
+
+
+def _show(new: NewExperiment, topology: Topology, members: Sequence[KnownMember]) -> tuple[Sequence[Planned], Shown]:
+    planned = plan(new, topology, members)
+    locations = tuple(piece.member for piece in planned)
+    return planned, Shown(split(topology, new.portals), locations, lay_out(topology, new.portals))
+
+
+def _problems(new: NewExperiment, error: InputError) -> tuple[Problem, ...]:
+    if isinstance(error, BadDescription):
+        return error.problems
+    return (Problem(new.file, None, error.code, error.message),)
+
+
+def _doubts(new: NewExperiment, planned: Sequence[Planned], members: Sequence[KnownMember]) -> Iterator[Problem]:
+    lending = [member for member in members if member.alive and KIND in member.offer.kinds]
+    for piece in planned:
+        testbed, location = piece.spec.testbed, piece.member
+        if location is None:
+            if not lending:
+                said = f"{testbed}: nobody who is there now lends pieces of experiments."
+                yield Problem(new.file, None, Doubt.NOBODY_LENDS, said)
+            continue
+        there = [member for member in members if is_at(member, location)]
+        if not any(member.alive for member in there):
+            said = f"{testbed}: {location} was not heard of lately; it may not answer."
+            yield Problem(new.file, None, Doubt.MEMBER_AWAY, said)
+        elif not any(member in lending for member in there):
+            said = f"{testbed}: {location} does not say that it lends pieces of experiments; choose another member."
+            yield Problem(new.file, None, Doubt.NOT_LENT, said)
