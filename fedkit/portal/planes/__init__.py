@@ -1,0 +1,1 @@
+"""Data planes: the ways in which frames travel between two portals, behind one contract (`contract.py`)."""

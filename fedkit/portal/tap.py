@@ -1,0 +1,67 @@
+"""A tap: an interface whose frames this process sends and receives, with virtio-net headers (Documentation/networking/tuntap).
+
+It is persistent, so it stays in its bridge while no process holds it, and it is asked for super-frames or not at any time: with
+`offloads(False)` the kernel itself cuts and sums, and each frame is one that fits a wire.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+from pathlib import Path
+
+from fedkit.portal.errors import NoTap
+from fedkit.portal.frames import VNET
+
+DEVICE = Path("/dev/net/tun")
+NAME_LIMIT = 15  # octets (IFNAMSIZ - 1)
+# linux/if_tun.h
+TUNSETIFF, TUNSETPERSIST = 0x400454CA, 0x400454CB
+TUNSETOFFLOAD, TUNSETVNETHDRSZ, TUNSETVNETLE = 0x400454D0, 0x400454D8, 0x400454DC
+IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
+CHECKSUMS, TSO, USO = 0x01, 0x02 | 0x04 | 0x08, 0x20 | 0x40  # USO: Linux 6.2
+
+
+class Tap:
+    """An open tap; made if it is not there. Raises `NoTap`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        try:
+            self.fd = os.open(DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise NoTap(
+                f"{DEVICE} cannot be opened: {error.strerror}. A portal needs it, and CAP_NET_ADMIN."
+            ) from error
+        try:
+            fcntl.ioctl(self.fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
+            fcntl.ioctl(self.fd, TUNSETPERSIST, 1)
+            fcntl.ioctl(self.fd, TUNSETVNETHDRSZ, struct.pack("i", VNET.size))
+            fcntl.ioctl(self.fd, TUNSETVNETLE, struct.pack("i", 1))
+            self.takes_uso = self._offload(CHECKSUMS | TSO | USO)
+            self.offloads(False)
+        except OSError as error:
+            os.close(self.fd)
+            raise NoTap(f"The tap {name} cannot be had: {error.strerror}.") from error
+
+    def offloads(self, on: bool, uso: bool = False) -> None:
+        """Hand out super-frames, those of UDP only with `uso`; or frames as they go over a wire."""
+        self._offload((CHECKSUMS | TSO | (USO if uso else 0)) if on else 0)
+
+    def _offload(self, what: int) -> bool:
+        try:
+            fcntl.ioctl(self.fd, TUNSETOFFLOAD, what)
+        except OSError:
+            if what & USO:  # an older kernel, which knows no such bit
+                return False
+            raise
+        return True
+
+    def forget(self) -> None:
+        """Let the interface go with its last holder."""
+        fcntl.ioctl(self.fd, TUNSETPERSIST, 0)
+
+    def close(self) -> None:
+        """Let it go; it stays in its bridge."""
+        os.close(self.fd)
