@@ -1,5 +1,6 @@
 """Fixtures of every ring: one PostgreSQL for each process of the run, and the checkout as others see it."""
 
+import structlog
 from hypothesis import HealthCheck, settings
 
 from tests.support.checkout import open_checkout
@@ -12,3 +13,13 @@ __all__ = ["database_url", "open_checkout", "postgres", "pytest_collection_modif
 # How long an example takes says how busy the machine is.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
+
+# A trace-back in a log is told plainly: what dies in a test a hundred times would else be drawn with frames and colours.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper("%Y-%m-%d %H:%M:%S", utc=False),
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
