@@ -2,8 +2,8 @@
 
     read ─► place what names no testbed ─► split ─► a spec for each piece
 
-What a piece must know of the whole is put into its spec here: everybody's names and addresses, its nodes' routes, and for every way
-to another piece a connector. Both ends of a crossing have the same tag, which no other crossing of the experiment has. Of a way's
+What a piece must know of the whole is put into its spec here: names, addresses and routes (parting.py), and for every way to another
+piece a connector. Both ends of a crossing have the same tag, which no other crossing of the experiment has. Of a way's
 two ends the one whose piece comes first waits, and the other connects to it; but no end waits at a member that nobody reaches. Where it
 is not said where a piece goes, that is such a member's loss: an order of a piece that waits goes to no member without tunnels.
 """
@@ -14,26 +14,19 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from federation_member.experiments.errors import NothingToRun, NoWay, TooLarge, UnusableMapping
 from federation_member.experiments.model import NewExperiment, Planned
+from federation_member.experiments.parting import Parting
+from federation_member.experiments.views import sides_of
 from federation_member.orders.candidates import KnownMember, is_at
 from fedkit.protocol.lending import Ability
-from fedkit.protocol.segments import (
-    ROUTES_LIMIT,
-    ConnectorSpec,
-    CrossingSpec,
-    Host,
-    NodeName,
-    Route,
-    SegmentSpec,
-)
+from fedkit.protocol.segments import ConnectorSpec, CrossingSpec, SegmentSpec
 from fedkit.topology import topdl
 from fedkit.topology.formats import read
 from fedkit.topology.model import Computer, Described, Topology
 from fedkit.topology.placement import Room, everything, place
-from fedkit.topology.routes import NextHop, routes_of
 from fedkit.topology.services import parse_service
 from fedkit.topology.split import Piece, Split, split
 
@@ -42,7 +35,6 @@ FIRST_TAG, LAST_TAG = 1, 4094
 NODES = 2000  # computers of one experiment; the routes of all of them together grow with the square
 LABEL_LIMIT = 63
 _UNUSUAL = re.compile(r"[^a-z0-9]+")
-_NODE: TypeAdapter[str] = TypeAdapter(NodeName)
 
 Tags = Mapping[tuple[str, frozenset[str]], int]
 Ways = Mapping[frozenset[str], str]
@@ -73,7 +65,10 @@ def _rooms(new: NewExperiment, computers: Sequence[Computer], members: Sequence[
     images = {name: {image.name for image in member.offer.images} for name, member in lending.items()}
     wanted = {computer.osid for computer in computers if computer.osid} & set().union(*images.values())
     rooms = []
+    sides = sides_of(new.parties)
     for testbed, machines in places.items():
+        if sides.of(testbed) is not None:
+            continue  # what names no testbed is shared
         here = images.get(new.members.get(testbed, testbed))
 
         def suits(computer: Computer, here: set[str] | None = here) -> bool:
@@ -84,15 +79,14 @@ def _rooms(new: NewExperiment, computers: Sequence[Computer], members: Sequence[
 
 
 def plan(new: NewExperiment, topology: Topology, members: Sequence[KnownMember]) -> list[Planned]:
-    """What is asked for each testbed; raises `CannotSplit`, `NoWay`, `TooLarge` or `UnusableMapping`."""
+    """What is asked for each testbed; raises `CannotSplit`, `NoWay`, `TooLarge`, `UnusableMapping` or what `Parting` does."""
     done = split(topology, new.portals)
     testbeds = [piece.testbed for piece in done.pieces]
     tags = _tags(done)
-    hosts = hosts_of(topology)
-    routes = routes_of(topology)
+    parting = Parting(new, topology)
     located = _locations(new.members, testbeds, members)
     waiting = _waiting(done, _unreachable(located, members))
-    return [Planned(_spec(new, piece, waiting, tags, hosts, routes), located[piece.testbed]) for piece in done.pieces]
+    return [Planned(_spec(new, piece, waiting, tags, parting), located[piece.testbed]) for piece in done.pieces]
 
 
 def _unreachable(located: Mapping[str, str | None], members: Sequence[KnownMember]) -> dict[str, str]:
@@ -149,54 +143,19 @@ def _tags(done: Split) -> Tags:
     return {crossing: FIRST_TAG + number for number, crossing in enumerate(crossings)}
 
 
-def hosts_of(topology: Topology) -> list[Host]:
-    """Everybody's names, as fedd's hosts files have them: `NODE-SUBSTRATE` for each address, and `NODE` for the first."""
-    hosts = []
-    for computer in topology.computers:
-        names = [computer.name]
-        for interface in computer.interfaces:
-            if interface.ip4:
-                aliases = [f"{computer.name}-{substrate}" for substrate in interface.substrates]
-                names += [alias for alias in aliases if _is_name(alias)]
-                if names:
-                    hosts.append(Host(ip4=interface.ip4, names=names[:16]))
-                names = []
-    return hosts
-
-
-def _is_name(text: str) -> bool:
-    try:
-        _NODE.validate_python(text)
-    except ValidationError:
-        return False
-    return True
-
-
-def _spec(
-    new: NewExperiment,
-    piece: Piece,
-    waiting: Ways,
-    tags: Tags,
-    hosts: list[Host],
-    routes: Mapping[str, Sequence[NextHop]],
-) -> SegmentSpec:
+def _spec(new: NewExperiment, piece: Piece, waiting: Ways, tags: Tags, parting: Parting) -> SegmentSpec:
     own = [computer.name for computer in piece.topology.computers]
-    if any(len(routes.get(name, ())) > ROUTES_LIMIT for name in own):
-        raise TooLarge(f"A node has at most {ROUTES_LIMIT} routes; join some of the links to LANs.")
     try:
         return SegmentSpec(
             name=_label(f"{new.name}-{piece.testbed}"),
             testbed=piece.testbed,
-            description=topdl.write(piece.topology).decode(),
+            description=topdl.write(replace(piece.topology, attributes=())).decode(),
             routing=piece.topology.routing,
-            connectors=_connectors(piece, waiting, tags),
-            hosts=hosts,
-            routes={
-                name: [Route(destination=hop.destination, via=hop.via) for hop in routes[name]]
-                for name in own
-                if routes.get(name)
-            },
-            ssh_keys=new.ssh_keys,
+            connectors=_connectors(piece, waiting, tags, parting),
+            hosts=parting.hosts(piece.testbed),
+            routes=parting.routes_in(own),
+            apart=parting.apart(own),
+            ssh_keys=parting.ssh_keys(piece.testbed),
         )
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
@@ -204,7 +163,7 @@ def _spec(
         raise TooLarge(f"The piece of {piece.testbed} cannot be asked for: {where}: {first['msg']}.") from error
 
 
-def _connectors(piece: Piece, waiting: Ways, tags: Tags) -> list[ConnectorSpec]:
+def _connectors(piece: Piece, waiting: Ways, tags: Tags, parting: Parting) -> list[ConnectorSpec]:
     return [
         ConnectorSpec(
             name=connector.name,
@@ -214,7 +173,7 @@ def _connectors(piece: Piece, waiting: Ways, tags: Tags) -> list[ConnectorSpec]:
                 CrossingSpec(
                     substrate=crossing.substrate,
                     tag=tags[crossing.substrate, frozenset((piece.testbed, connector.peer))],
-                    stands_for=list(crossing.stands_for),
+                    stands_for=[name for name in crossing.stands_for if parting.tells(piece.testbed, name)],
                     ip4=list(crossing.ip4),
                 )
                 for crossing in connector.crossings

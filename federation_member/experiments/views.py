@@ -106,7 +106,7 @@ class View:
 
     def _shared(self, segment: Segment, sides: Sides, text: str) -> Segment:
         order = None if segment.order is None else self._shared_order(segment.order, sides, text)
-        return replace(segment, told_lease=None, told=None, order=order)
+        return Segment(segment.number, segment.testbed, segment.order_id, None, None, order, code=segment.code)
 
     def _shared_order(self, order: Order, sides: Sides, text: str) -> Order:
         assert self.parties is not None

@@ -13,9 +13,10 @@ its name, testbed, image, hardware and its ends on substrates that one sees, so 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, collapse_addresses
+from ipaddress import IPv4Interface, IPv4Network, collapse_addresses
 
 from fedkit.errors import InputError
 from fedkit.topology.model import (
@@ -144,7 +145,7 @@ def _exports(service: Service, testbed: str | None) -> bool:
 def seen_by(topology: Topology, sides: Sides, parties: Collection[str]) -> Topology:
     """What these parties may know of a topology."""
     hidden = hidden_hosts(topology)
-    kept = _within(topology, sides, parties)
+    kept = within(topology, sides, parties)
     own = {computer.name for computer in kept.computers if sides.of(computer.testbed) is not None}
     elements = tuple(
         computer if computer.name in own else _shared(computer)
@@ -162,7 +163,7 @@ def seen_by(topology: Topology, sides: Sides, parties: Collection[str]) -> Topol
     return Topology(substrates, elements, services=services, routing=topology.routing)
 
 
-def _within(topology: Topology, sides: Sides, parties: Collection[str]) -> Topology:
+def within(topology: Topology, sides: Sides, parties: Collection[str]) -> Topology:
     """The part that these parties may use: their computers and substrates, and the shared ones."""
     allowed = frozenset(parties)
     visible = {name for name, on in sides.of_substrates(topology).items() if on <= allowed}
@@ -208,32 +209,6 @@ def _service(service: Service, sides: Sides, parties: Collection[str]) -> Servic
 # What one reaches
 
 
-def routes_apart(topology: Topology, sides: Sides) -> Routes:
-    """Routes as `routes_of` has them, over nothing that is another party's.
-
-    A shared computer goes to what is shared over what is shared. Where that is impossible it may go over substrates of one party, but not
-    if there is a choice between parties: then what is one's would pass the other.
-    """
-    if not sides:
-        return routes_of(topology)
-    parties = dict.fromkeys(party for _testbed, party in sides.party_of)
-    of = {computer.name: sides.of(computer.testbed) for computer in topology.computers}
-    common = routes_of(_within(topology, sides, ()))
-    ways = {party: routes_of(_within(topology, sides, (party,))) for party in parties}
-    return {
-        name: tuple(ways[party].get(name, ()) if party else _of_shared(name, common, ways))
-        for name, party in of.items()
-    }
-
-
-def _of_shared(name: str, common: Routes, ways: Mapping[str, Routes]) -> Iterator[NextHop]:
-    told = {hop.destination for hop in common.get(name, ())}
-    yield from common.get(name, ())
-    found = [hop for routes in ways.values() for hop in routes.get(name, ()) if hop.destination not in told]
-    destinations = [hop.destination for hop in found]
-    yield from (hop for hop in found if destinations.count(hop.destination) == 1)
-
-
 @dataclass(frozen=True)
 class Ban:
     """What enters a computer where it has `address` may neither go to `network` nor come from it."""
@@ -242,32 +217,59 @@ class Ban:
     network: str
 
 
-def bans_of(topology: Topology, sides: Sides, routes: Routes) -> Mapping[str, tuple[Ban, ...]]:
-    """What each shared computer drops, so that parties stay apart whatever they send."""
-    on = sides.of_substrates(topology)
-    networks = {name: sorted(found) for name, found in _networks(topology).items()}
-    found = {}
+@dataclass(frozen=True)
+class Reach:
+    """The routes of all computers, and what shared ones drop, so that parties stay apart whatever they send."""
+
+    routes: Routes
+    bans: Mapping[str, tuple[Ban, ...]]
+
+
+def reach_of(topology: Topology, sides: Sides) -> Reach:
+    """Routes as `routes_of` has them, but for each party over nothing that is another's.
+
+    A shared computer goes to what is shared over what is shared. Where that is impossible it may go over substrates of one party, but not
+    if there is a choice between parties: then what is one's would pass the other.
+    """
+    if not sides:
+        return Reach(routes_of(topology), {})
+    common = routes_of(within(topology, sides, ()))
+    ways = {party: routes_of(within(topology, sides, (party,))) for _testbed, party in sides.party_of}
+    routes = {}
     for computer in topology.computers:
-        if sides.of(computer.testbed) is None:
-            bans = tuple(_bans(computer, on, networks, routes.get(computer.name, ())))
-            if bans:
-                found[computer.name] = bans
-    return found
+        name, party = computer.name, sides.of(computer.testbed)
+        routes[name] = tuple(ways[party].get(name, ()) if party else _of_shared(name, common, ways))
+    return Reach(routes, _bans(topology, sides, routes, common, ways))
+
+
+def _of_shared(name: str, common: Routes, ways: Mapping[str, Routes]) -> Iterator[NextHop]:
+    told = {hop.destination for hop in common.get(name, ())}
+    yield from common.get(name, ())
+    found = [hop for routes in ways.values() for hop in routes.get(name, ()) if hop.destination not in told]
+    choices = Counter(hop.destination for hop in found)
+    yield from (hop for hop in found if choices[hop.destination] == 1)
 
 
 def _bans(
-    computer: Computer,
-    on: Mapping[str, frozenset[str]],
-    networks: Mapping[str, Sequence[IPv4Network]],
-    hops: Sequence[NextHop],
-) -> Iterator[Ban]:
-    """For each end on a party's substrate: the networks of others, and what is reached over theirs."""
-    ends = [(name, interface.ip4) for interface in computer.interfaces for name in interface.substrates]
-    for name, address in ends:
-        if not on[name] or not address:
-            continue
-        foreign = [network for other, found in networks.items() if on[other] - on[name] for network in found]
-        leaving = [network for other, _ in ends if on[other] - on[name] for network in networks[other]]
-        over = [IPv4Network(hop.destination) for hop in hops if any(IPv4Address(hop.via) in net for net in leaving)]
-        for network in collapse_addresses([*foreign, *over]):
-            yield Ban(address, str(network))
+    topology: Topology, sides: Sides, routes: Routes, common: Routes, ways: Mapping[str, Routes]
+) -> Mapping[str, tuple[Ban, ...]]:
+    """At each shared computer's ends on a party's substrate: the networks of others, and what is reached over theirs."""
+    on = sides.of_substrates(topology)
+    foreign: dict[str, list[IPv4Network]] = {party: [] for party in ways}
+    for substrate, networks in _networks(topology).items():
+        for party in ways:
+            if on[substrate] - {party}:
+                foreign[party] += networks
+    found: dict[str, list[Ban]] = {}
+    for computer in topology.computers:
+        if sides.of(computer.testbed) is None:
+            free = {hop.destination for hop in common.get(computer.name, ())}
+            for interface in (one for one in computer.interfaces if one.ip4):
+                for party in frozenset().union(*(on[name] for name in interface.substrates)):
+                    mine = free | {hop.destination for hop in ways[party].get(computer.name, ())}
+                    over = [
+                        IPv4Network(hop.destination) for hop in routes[computer.name] if hop.destination not in mine
+                    ]
+                    bans = found.setdefault(computer.name, [])
+                    bans += [Ban(str(interface.ip4), str(n)) for n in collapse_addresses([*foreign[party], *over])]
+    return {name: tuple(bans) for name, bans in found.items() if bans}

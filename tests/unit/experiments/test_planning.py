@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from federation_member.experiments.errors import NoWay, UnusableMapping
 from federation_member.experiments.model import NewExperiment
-from federation_member.experiments.planning import hosts_of, partners, plan
+from federation_member.experiments.parting import hosts_of
+from federation_member.experiments.planning import partners, plan
 from federation_member.orders.candidates import OwnMember
 from fedkit.protocol.lending import Ability, Offer
 from fedkit.protocol.segments import SegmentSpec
