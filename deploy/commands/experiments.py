@@ -34,6 +34,7 @@ COLUMNS = {
 }
 RECORD = COLUMNS | {"project": "project", "user": "user", "fedid": "fedid"}
 NODE_COLUMNS = {name: name for name in ("testbed", "member", "node", "state", "address", "reason")}
+GRANT_COLUMNS = {name: name for name in ("principal", "party", "expires", "granted", "revoked")}
 LOG_COLUMNS = {"at": "at", "state": "state", "code": "code", "reason": "reason"}
 
 app = experiment  # the whole group: what needs the description alone stands in topology.py
@@ -174,6 +175,29 @@ def grant(
     """
     body = {"principal": principal, "expires": until.isoformat()}
     print(Client.of_this_user().post(f"/experiments/{segment(name)}/grants", body)["credential"])
+
+
+@experiment.command()
+def grants(name: ExperimentArgument, output: OutputOption = Format.TABLE) -> None:
+    """List who may operate your experiment by what you granted, and until when.
+
+    Example: `fed experiment grants EXPERIMENT`
+    """
+    show(Client.of_this_user().get(f"/experiments/{segment(name)}/grants")["items"], output, GRANT_COLUMNS)
+
+
+@experiment.command()
+def revoke(
+    name: ExperimentArgument,
+    principal: Annotated[str, typer.Argument(metavar="FEDID", help="Of who may operate it no more.")],
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Let somebody operate your experiment no more, whatever they were given, until you grant them something anew.
+
+    Example: `fed experiment revoke EXPERIMENT FEDID`
+    """
+    left = Client.of_this_user().delete(f"/experiments/{segment(name)}/grants/{segment(principal)}")
+    show(left["items"], output, GRANT_COLUMNS)
 
 
 @experiment.command()

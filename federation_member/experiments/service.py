@@ -21,8 +21,9 @@ from sqlalchemy import Connection, select
 from federation_member.accounts import store as accounts
 from federation_member.credentials import wallet
 from federation_member.errors import NotYourProject
-from federation_member.experiments import capability, store
+from federation_member.experiments import capability, granting, store
 from federation_member.experiments.errors import HasEnded, NameTaken, NotGranted, UnknownExperiment, UnusableParty
+from federation_member.experiments.granting import Granted
 from federation_member.experiments.keys import ExperimentKey
 from federation_member.experiments.model import (
     ALIVE,
@@ -252,24 +253,40 @@ class Experiments:
     ) -> Grant:
         """Let a principal operate an experiment of the user's own until a time, or what is one party's of it.
 
-        Raises `UnknownExperiment`, `UnusableParty` or `HasEnded`.
+        Raises `UnknownExperiment`, `UnusableParty`, `NotGranted` or `HasEnded`.
         """
 
         def write(tx: Tx) -> Grant:
-            experiment = self._alive(tx, self._may_all(tx.conn, user, wanted, ()))
-            if experiment.owner.name != user.name:
-                raise UnknownExperiment("You have no such experiment; only its owner grants what it allows.")
-            role = capability.ROLE if party is None else capability.party_role(party)
+            experiment = self._alive(tx, self._own(tx.conn, user, wanted))
             if party is not None and party not in experiment.parties:
                 has = ", ".join(experiment.parties) or "none"
                 raise UnusableParty(f"The experiment has no party {party}; it has {has}.")
+            key, now = store.key_of(tx.conn, experiment.id), self._clock()
+            grant = granting.add(tx, experiment.id, key, principal, party, expires, now)
             what = "it" if party is None else f"what is {party}'s"
-            reason = f"{principal} may operate {what} until {expires:%Y-%m-%d %H:%M:%S} UTC"
-            store.note(tx, experiment, self._clock(), experiment.code, reason)
-            tx.after_commit(lambda: self.queue.wake(experiment.id))
-            return capability.issue(store.key_of(tx.conn, experiment.id), principal, expires, role)
+            self._note(tx, experiment, f"{principal} may operate {what} until {expires:%Y-%m-%d %H:%M:%S} UTC")
+            return grant
 
         return await self._db.run(write)
+
+    async def grants(self, user: User, wanted: str) -> list[Granted]:
+        """What was granted of an experiment of the user's own and has not expired; raises `UnknownExperiment`."""
+        return await self._db.read(lambda conn: granting.listed(conn, self._own(conn, user, wanted).id, self._clock()))
+
+    async def revoke(self, user: User, wanted: str, principal: str) -> list[Granted]:
+        """Let a principal into an experiment of the user's own no more; repeating is harmless. Raises `UnknownExperiment`."""
+
+        def write(tx: Tx) -> list[Granted]:
+            experiment = self._locked(tx, self._own(tx.conn, user, wanted))
+            granting.revoke(tx, experiment.id, principal, self._clock())
+            self._note(tx, experiment, f"{principal} may operate it no more")
+            return granting.listed(tx.conn, experiment.id, self._clock())
+
+        return await self._db.run(write)
+
+    def _note(self, tx: Tx, experiment: Experiment, reason: str) -> None:
+        store.note(tx, experiment, self._clock(), experiment.code, reason)
+        tx.after_commit(lambda: self.queue.wake(experiment.id))
 
     async def renew(self, user: User, wanted: str, until: datetime | None, shown: Sequence[str] = ()) -> Whole:
         """Let it end at another time, or not by itself; raises as `get` does, or `HasEnded`."""
@@ -309,6 +326,13 @@ class Experiments:
         assert found is not None
         return found
 
+    def _own(self, conn: Connection, user: User, wanted: str) -> Experiment:
+        """An experiment of the user's own."""
+        experiment = self._may_all(conn, user, wanted, ())
+        if experiment.owner.name != user.name:
+            raise UnknownExperiment("You have no such experiment; only its owner grants what it allows.")
+        return experiment
+
     def _may_all(self, conn: Connection, user: User, wanted: str, shown: Sequence[str]) -> Experiment:
         """The experiment, if the user may operate all of it."""
         experiment, view = self._may(conn, user, wanted, shown)
@@ -323,7 +347,8 @@ class Experiments:
             return experiment, View()
         account = accounts.load_account(conn, user.name)
         if experiment is not None and account is not None:
-            credentials = [*map(compact.read, shown), *(kept.credential for kept in wallet.content(conn, user.name))]
+            all_ = [*map(compact.read, shown), *(kept.credential for kept in wallet.content(conn, user.name))]
+            credentials = granting.counting(conn, experiment.id, account.principal, all_)
             roles = {capability.party_role(party): party for party in experiment.parties}
             asked = [capability.ROLE, *roles]
             found = capability.proved(experiment.fedid, account.principal, asked, credentials, self._clock())

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from federation_member.experiments.model import ALIVE, FINAL, Event, Experiment, Party, Planned, Segment, State, Whole
-from federation_member.experiments.tables import events, experiments, segments
+from federation_member.experiments.tables import barred, events, experiments, grants, segments
 from federation_member.orders.model import User
 from federation_member.orders.store import load as load_order
 from federation_member.orders.tables import order_events, orders
@@ -152,8 +152,9 @@ def forget(conn: Connection, before: datetime) -> int:
     ended = [state.value for state in FINAL]
     query = select(experiments.c.id).where(experiments.c.state.in_(ended), experiments.c.changed < before)
     ids = list(conn.execute(query.limit(FORGOTTEN).with_for_update(skip_locked=True)).scalars())
-    for column in (events.c.experiment_id, segments.c.experiment_id, experiments.c.id):
-        conn.execute(delete(column.table).where(column.in_(ids)))
+    for table in (events, segments, grants, barred):
+        conn.execute(delete(table).where(table.c.experiment_id.in_(ids)))
+    conn.execute(delete(experiments).where(experiments.c.id.in_(ids)))
     return len(ids)
 
 

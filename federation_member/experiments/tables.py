@@ -66,3 +66,23 @@ events = Table(
     Column("reason", Text, nullable=False),
     Column("about", Text),  # as an experiment's
 )
+
+grants = Table(
+    "experiment_grants",
+    metadata,
+    Column("experiment_id", String(36), ForeignKey("experiments.id"), primary_key=True),
+    Column("id", String(64), primary_key=True),  # the credential's
+    Column("principal", String(40), nullable=False),
+    Column("party", Text),
+    Column("expires", Instant, nullable=False),
+    Column("granted", Instant, nullable=False),
+    Column("revoked", Instant),
+)
+
+barred = Table(
+    "experiment_barred",
+    metadata,
+    Column("experiment_id", String(36), ForeignKey("experiments.id"), primary_key=True),
+    Column("principal", String(40), primary_key=True),
+    Column("at", Instant, nullable=False),
+)

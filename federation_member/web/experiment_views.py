@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from pydantic import Field
 
+from federation_member.experiments.granting import Granted
 from federation_member.experiments.joining import info_of
 from federation_member.experiments.model import Event, Experiment, Grant, Segment, State, Whole
 from federation_member.orders.model import OrderState
@@ -94,6 +96,23 @@ class GrantView(View):
     credential: str
 
 
+class GrantedView(View):
+    """What was granted to somebody and has not expired; revoked, it counts no more."""
+
+    id: str = Field(description="the credential's")
+    principal: str
+    party: str | None = Field(description="whose part alone; none: all of it")
+    expires: datetime
+    granted: datetime
+    revoked: datetime | None
+
+
+class GrantList(View):
+    """The newest first."""
+
+    items: list[GrantedView]
+
+
 class ExperimentEventView(View):
     """One line of an experiment's log."""
 
@@ -151,6 +170,11 @@ def credentials_view(whole: Whole, grant: Grant | None) -> CredentialsView:
         credential=None if grant is None else grant.credential,
         segments=logins,
     )
+
+
+def grant_list(granted: Iterable[Granted]) -> GrantList:
+    """Show what was granted."""
+    return GrantList(items=[GrantedView(**vars(one)) for one in granted])
 
 
 def event_view(event: Event) -> ExperimentEventView:

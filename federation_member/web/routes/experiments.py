@@ -29,6 +29,7 @@ from federation_member.web.experiment_views import (
     CredentialsView,
     ExperimentList,
     ExperimentLog,
+    GrantList,
     GrantView,
     MadeView,
     OperatedView,
@@ -37,6 +38,7 @@ from federation_member.web.experiment_views import (
     credentials_view,
     event_view,
     experiment_view,
+    grant_list,
     whole_view,
 )
 from federation_member.web.routes.orders import StreamHeader
@@ -62,6 +64,12 @@ class ExperimentPath(BaseModel):
     """Which experiment."""
 
     experiment: Name = Field(description="its id, or the name that the caller gave it")
+
+
+class GrantPath(ExperimentPath):
+    """Whose grants."""
+
+    principal: Fedid = Field(description="the fedid of who was let in")
 
 
 class CredentialHeader(BaseModel):
@@ -204,12 +212,32 @@ async def get_experiment_credentials(
     return credentials_view(whole, grant)
 
 
-@routes.add("POST", "/experiments/{experiment}/grants", status=201, errors=(UnknownExperiment, UnusableParty, HasEnded))
+@routes.add(
+    "POST",
+    "/experiments/{experiment}/grants",
+    status=201,
+    errors=(UnknownExperiment, UnusableParty, NotGranted, HasEnded),
+)
 async def grant_experiment(call: Call[Services], path: ExperimentPath, body: NewGrant) -> GrantView:
     """Let somebody operate the caller's experiment until a time: give them the credential."""
     experiments = call.services.experiments
     grant = await experiments.grant(call.user, path.experiment, body.principal, body.expires, body.party)
     return GrantView(principal=grant.principal, expires=grant.expires, credential=grant.credential)
+
+
+@routes.add("GET", "/experiments/{experiment}/grants", errors=(UnknownExperiment,))
+async def list_experiment_grants(call: Call[Services], path: ExperimentPath) -> GrantList:
+    """List what the caller granted of an experiment of theirs."""
+    return grant_list(await call.services.experiments.grants(call.user, path.experiment))
+
+
+@routes.add("DELETE", "/experiments/{experiment}/grants/{principal}", errors=(UnknownExperiment,))
+async def revoke_experiment_grants(call: Call[Services], path: GrantPath) -> GrantList:
+    """Let somebody into the caller's experiment no more, whatever they show, until they are granted something anew.
+
+    Repeating is harmless.
+    """
+    return grant_list(await call.services.experiments.revoke(call.user, path.experiment, path.principal))
 
 
 @routes.add("POST", "/experiments/{experiment}/renew", errors=(*SEEING, HasEnded))

@@ -80,3 +80,51 @@ async def test_the_key_that_its_owner_was_given_lets_others_operate_it_too(world
         statement = Statement(Role(key.fedid, capability.ROLE), (Entity(await principal(h, BOB)),))
         credential = compact.issue(key.identity, statement, world.clock() + timedelta(hours=1)).raw.decode()
         assert (await h.experiments.get(BOB, made.experiment.id, [credential])).experiment.name == "line"
+
+
+@in_virtual_time
+async def test_what_is_revoked_lets_nobody_in_until_it_is_granted_anew(world: Federation) -> None:
+    async with sites(world, "h") as (h,):
+        made, _grant, key = await h.experiments.create(USER, line("h.test"))
+        wanted, bob, until_then = made.experiment.id, await principal(h, BOB), world.clock() + timedelta(hours=1)
+        first = await h.experiments.grant(USER, "line", bob, until_then)
+        signed = capability.issue(key.identity, bob, until_then + timedelta(hours=1))  # stands in no list
+        kept = compact.read(first.credential)
+        await h.db.run(lambda tx: wallet.add(tx, BOB.name, kept, world.clock()))
+        assert (await h.experiments.get(BOB, wanted)).experiment.name == "line"
+        (listed,) = await h.experiments.revoke(USER, "line", bob)
+        assert (listed.principal, listed.revoked) == (bob, world.clock())
+        assert await h.experiments.revoke(USER, "line", bob) == [listed]
+        for shown in ((), (first.credential,), (signed.credential,)):
+            with pytest.raises((NotGranted, UnknownExperiment)):
+                await h.experiments.terminate(BOB, wanted, shown)
+        later = await h.experiments.grant(USER, "line", bob, until_then + timedelta(minutes=1))
+        with pytest.raises(NotGranted):  # the first is and stays revoked
+            await h.experiments.get(BOB, wanted, [first.credential])
+        assert (await h.experiments.get(BOB, wanted, [later.credential])).experiment.name == "line"
+        assert [one.revoked is None for one in await h.experiments.grants(USER, "line")] == [True, False]
+        await asyncio.sleep(3600)
+        assert [one.expires for one in await h.experiments.grants(USER, "line")] == [later.expires]
+
+
+@in_virtual_time
+async def test_its_owner_alone_grants_lists_and_revokes(world: Federation) -> None:
+    async with sites(world, "h") as (h,):
+        made, _grant, _key = await h.experiments.create(USER, line("h.test"))
+        wanted, bob, until_then = made.experiment.id, await principal(h, BOB), world.clock() + timedelta(hours=1)
+        grant = await h.experiments.grant(USER, "line", bob, until_then)
+        kept = compact.read(grant.credential)
+        await h.db.run(lambda tx: wallet.add(tx, BOB.name, kept, world.clock()))
+        with pytest.raises(UnknownExperiment):
+            await h.experiments.grant(BOB, wanted, bob, until_then)
+        with pytest.raises(UnknownExperiment):
+            await h.experiments.grants(BOB, wanted)
+        with pytest.raises(UnknownExperiment):
+            await h.experiments.revoke(BOB, wanted, bob)
+        whole, own = await h.experiments.credentials(BOB, wanted)
+        assert (whole.experiment.id, own) == (wanted, None)
+        await h.experiments.terminate(USER, "line")
+        await until(h, "line", State.TERMINATED)
+        await h.experiments.revoke(USER, "line", bob)
+        with pytest.raises(UnknownExperiment):
+            await h.experiments.get(BOB, wanted)

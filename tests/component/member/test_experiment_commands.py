@@ -115,6 +115,14 @@ async def test_who_is_granted_it_shows_and_terminates_it(site: Site, tmp_path: P
     credential.write_text(granted.out)
     shown = await theirs("experiment", "show", made["id"], "--credential", str(credential), "-o", "json")
     assert shown.data["name"] == "mine"
+    listed = (await shell("experiment", "grants", "mine", "-o", "json")).data
+    assert [(one["principal"], one["revoked"]) for one in listed] == [(bob.principal, None)]
+    revoked = await shell("experiment", "revoke", "mine", bob.principal, "-o", "json")
+    assert [one["revoked"] is not None for one in revoked.data] == [True]
+    refused = await theirs("experiment", "terminate", made["id"], "--credential", str(credential))
+    assert (refused.status, "experiments.not_granted" in refused.err) == (1, True)
+    granted = await shell("experiment", "grant", "mine", bob.principal, "--until", "2999-02-01T12:00:00+0000")
+    credential.write_text(granted.out)
     assert (await theirs("credentials", "add", str(credential))).status == 0
     ended = await theirs("experiment", "terminate", made["id"], "--follow", "-o", "json")
     assert (ended.status, ended.data["state"]) == (0, "terminated"), ended.err
