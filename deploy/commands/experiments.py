@@ -78,6 +78,16 @@ def create(
     ] = None,
     portals: Annotated[int, typer.Option(min=1, max=64, help="Portals between two testbeds, at most.")] = 1,
     ssh_key: Annotated[list[Path] | None, typer.Option("--ssh-key", help="Public key file; may be repeated.")] = None,
+    parties: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--party", help="PARTY=TESTBED[,TESTBED…]: seen and reached by nobody of another party; repeatable."
+        ),
+    ] = None,
+    party_keys: Annotated[
+        list[str] | None,
+        typer.Option("--party-key", help="PARTY=FILE: a public key that enters the nodes of its testbeds; repeatable."),
+    ] = None,
     project: Annotated[str | None, typer.Option(help="One of your projects; the default one otherwise.")] = None,
     until: UntilOption = None,
     key: Annotated[
@@ -100,11 +110,12 @@ def create(
         "file": _file_name(file),
         "form": None if source is None else source.value,
         "files": {path.name: read_text(path) for path in sent},
-        "members": dict(_pair(text) for text in mapping or ()),
+        "members": dict(_pair(text, "--map wants TESTBED=MEMBER, such as deter=site-a.test") for text in mapping or ()),
         "places": dict(_place(text) for text in places or ()),
         "services": services or [],
         "portals": portals,
         "ssh_keys": [line for path in ssh_key or () for line in read_keys(path)],
+        "parties": _parties(parties or [], party_keys or []),
         "project": project,
         "valid_until": until.isoformat() if until else None,
     }
@@ -166,14 +177,17 @@ def grant(
     name: ExperimentArgument,
     principal: Annotated[str, typer.Argument(metavar="FEDID", help="Of who may operate it: `fed id show`.")],
     until: Annotated[datetime, typer.Option("--until", help="Until then.", formats=MOMENTS)],
+    party: Annotated[
+        str | None, typer.Option("--party", help="What this party may know, and its nodes, and nothing else.")
+    ] = None,
 ) -> None:
-    """Let somebody operate your experiment; the credential that you give them goes to stdout.
+    """Let somebody operate your experiment, or a party's part; the credential that you give them goes to stdout.
 
     They keep it with `fed credentials add`, or name it with --credential.
 
     Example: `fed experiment grant EXPERIMENT FEDID --until 2027-01-31T12:00:00+00:00 > for-bob.cred`
     """
-    body = {"principal": principal, "expires": until.isoformat()}
+    body = {"principal": principal, "expires": until.isoformat(), "party": party}
     print(Client.of_this_user().post(f"/experiments/{segment(name)}/grants", body)["credential"])
 
 
@@ -354,11 +368,26 @@ def _file_name(file: Path) -> str:
     return letters.lstrip(".-") or "experiment"
 
 
-def _pair(text: str) -> tuple[str, str]:
-    testbed, _, member = text.partition("=")
-    if not testbed or not member:
-        raise UnusableOption(f"--map wants TESTBED=MEMBER, such as deter=site-a.test; {text!r} is not.")
-    return testbed, member
+def _pair(text: str, wanted: str) -> tuple[str, str]:
+    left, _, right = text.partition("=")
+    if not left or not right:
+        raise UnusableOption(f"{wanted}; {text!r} is not.")
+    return left, right
+
+
+def _parties(testbeds: Sequence[str], keys: Sequence[str]) -> dict[str, dict[str, list[str]]]:
+    """Each party's testbeds and keys; what is given twice is put together."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for text in testbeds:
+        name, names = _pair(text, "--party wants PARTY=TESTBED[,TESTBED…], such as attacker=deter/attack")
+        party = found.setdefault(name, {"testbeds": [], "ssh_keys": []})
+        party["testbeds"] += [testbed for testbed in names.split(",") if testbed]
+    for text in keys:
+        name, path = _pair(text, "--party-key wants PARTY=FILE, such as attacker=mallory.pub")
+        if name not in found:
+            raise UnusableOption(f"--party-key names {name}, and no --party does; say which testbeds are its own.")
+        found[name]["ssh_keys"] += read_keys(Path(path))
+    return found
 
 
 def _place(text: str) -> tuple[str, int | None]:
