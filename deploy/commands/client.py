@@ -129,13 +129,15 @@ class Client:
             connection.close()
         return self._understand(response, answer)
 
-    def events(self, last_event_id: str | None, seconds: float) -> Iterator[Event]:
-        """Follow the event stream until it breaks off; raises `TimeoutError` after `seconds`, however much came."""
+    def events(
+        self, last_event_id: str | None, seconds: float, path: str = "/events", more: Mapping[str, str] | None = None
+    ) -> Iterator[Event]:
+        """Follow an event stream until it breaks off; raises `TimeoutError` after `seconds`, however much came."""
         deadline = time.monotonic() + seconds
-        headers = {"Accept": "text/event-stream"}
+        headers = {"Accept": "text/event-stream", **(more or {})}
         if last_event_id is not None:
             headers["Last-Event-ID"] = last_event_id
-        connection, response = self._send("GET", "/events", None, headers, seconds)
+        connection, response = self._send("GET", path, None, headers, seconds)
         try:
             if response.status != http.HTTPStatus.OK:
                 self._understand(response, response.read(ANSWER_LIMIT))

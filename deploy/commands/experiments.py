@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -14,14 +13,13 @@ from typing import Annotated, Any
 import typer
 
 from deploy.commands.client import Client, segment
-from deploy.commands.errors import NotFulfilled, Refused, TimedOut, UnusableOption
+from deploy.commands.errors import NotFulfilled, Refused, UnusableOption
+from deploy.commands.experiment_following import ENDED, follow_until
 from deploy.commands.experiment_keys import new_key
 from deploy.commands.order_specs import read_keys, read_text
 from deploy.commands.output import Format, OutputOption, printable, say, show
 from deploy.commands.topology import NONE, FileArgument, FromOption, WithOption, experiment
 
-PAUSE = 0.5  # seconds between two looks at an experiment's log
-ENDED = frozenset({"terminated", "failed"})
 OPERATING = 600.0  # seconds; members bound what they do for us
 MOMENTS = ["%Y-%m-%dT%H:%M:%S%z"]
 COLUMNS = {
@@ -124,7 +122,7 @@ def create(
         made = _make(client, body)
         keep(made["id"], made.pop("private_key"))
     say(f"{made['id']}: {made['state']}: {made['reason']}")
-    shown = _follow(client, made["id"], "active", timeout, []) if follow else made
+    shown = follow_until(client, made["id"], "active", timeout, {}) if follow else made
     _show_one(shown, output)
 
 
@@ -293,7 +291,9 @@ def terminate(
     """
     client = Client.of_this_user()
     shown = client.request("DELETE", f"/experiments/{segment(name)}", headers=_headers(credential))
-    _show_one(_follow(client, shown["id"], "terminated", timeout, credential) if follow else shown, output)
+    _show_one(
+        follow_until(client, shown["id"], "terminated", timeout, _headers(credential)) if follow else shown, output
+    )
 
 
 def _make(client: Client, body: dict[str, Any]) -> dict[str, Any]:
@@ -305,25 +305,6 @@ def _make(client: Client, body: dict[str, Any]) -> dict[str, Any]:
             say(f"{problem['file']}:{problem['line']}: {problem['message']} [{problem['code']}]")
         raise
     return made
-
-
-def _follow(client: Client, wanted: str, until: str, timeout: float, credential: Sequence[Path]) -> dict[str, Any]:
-    """Tell the log's new lines until the experiment is in a state; raises `TimedOut`, or `NotFulfilled` if it ended."""
-    deadline = time.monotonic() + timeout
-    told = 0
-    while True:
-        shown: dict[str, Any] = ask(client, wanted, "", credential)
-        for line in ask(client, wanted, "/log", credential)["items"]:
-            if line["number"] > told:
-                told = line["number"]
-                say(f"{line['at']} {line['state']}: {line['reason']}")
-        if shown["state"] == until:
-            return shown
-        if shown["state"] in ENDED:
-            raise NotFulfilled(f"The experiment {shown['name']} is {shown['state']}: {shown['reason']}")
-        if time.monotonic() > deadline:
-            raise TimedOut(f"The experiment is {shown['state']} after {timeout:g} s, not {until}: {shown['reason']}")
-        time.sleep(PAUSE)
 
 
 def ask(client: Client, name: str, part: str, credential: Sequence[Path]) -> Any:
@@ -338,6 +319,8 @@ def _headers(credential: Sequence[Path]) -> dict[str, str]:
 
 def _show_one(shown: dict[str, Any], output: Format) -> None:
     show(shown, output, RECORD)
+    if shown["ends_soon"]:
+        say(f"It ends at {shown['valid_until']} unless you renew it: fed experiment renew {shown['name']} --until …")
     rows = [
         {"testbed": part["testbed"], "member": part["member"]} | row
         for part in shown["segments"]

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from federation_member.experiments.granting import Granted
 from federation_member.experiments.joining import info_of
-from federation_member.experiments.model import Event, Experiment, Grant, Segment, State, Whole
+from federation_member.experiments.model import ALIVE, Event, Experiment, Grant, Segment, State, Whole
 from federation_member.orders.model import OrderState
 from federation_member.web.views import View
 from fedkit.protocol.segments import LOGIN, NodeInfo, PortalInfo
@@ -30,6 +30,7 @@ class ExperimentView(View):
     created: datetime
     changed: datetime
     valid_until: datetime | None
+    ends_soon: bool = Field(description="that it ends unless it is renewed; its log says so too")
 
 
 class ExperimentList(View):
@@ -197,6 +198,7 @@ def _fields(experiment: Experiment) -> dict[str, Any]:
         "created": experiment.created,
         "changed": experiment.changed,
         "valid_until": experiment.valid_until,
+        "ends_soon": experiment.warned and experiment.state in ALIVE,
     }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import stat
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from federation_member.service import Member
@@ -61,6 +63,14 @@ async def test_one_is_created_followed_shown_and_terminated(site: Site, tmp_path
     assert (await shell("experiment", "operate", "exp", "run")).status == 2
     renewed = await shell("experiment", "renew", "exp", "--until", "2999-01-31T12:00:00+0000", "-o", "json")
     assert renewed.data["valid_until"].startswith("2999-01-31")
+    soon = (datetime.now(UTC) + timedelta(minutes=14)).isoformat(timespec="seconds")
+    await shell("experiment", "renew", "exp", "--until", soon)
+    for _ in range(100):
+        warned = await shell("experiment", "show", "exp")
+        if "unless you renew it" in warned.err:
+            break
+        await asyncio.sleep(0.1)
+    assert "unless you renew it" in warned.err
     assert (await shell("order", "list", "-o", "json")).data == []
     ended = await shell("experiment", "terminate", "exp", "--follow", "-o", "json")
     assert (ended.status, ended.data["state"]) == (0, "terminated")
