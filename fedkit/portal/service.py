@@ -146,26 +146,24 @@ class Portal:
         pause = FIRST_PAUSE
         for host in itertools.cycle(self.config.peer):
             try:
-                async with asyncio.timeout(ATTEMPT):
-                    conn = await ssh.connect(
-                        host, self.port, self.config.local or None, self.host_key, self.key, asyncssh.SSHClient
-                    )
+                if await self._join(host):
+                    pause = FIRST_PAUSE
             except (OSError, asyncssh.Error, TimeoutError) as error:
                 self._note(NotReached(f"{host} port {self.port}: {error or 'no answer'}"))
-            else:
-                if await self._join(conn):
-                    pause = FIRST_PAUSE
             await asyncio.sleep(pause * (0.5 + self._chance()))
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    async def _join(self, conn: ssh.ClientConnection) -> bool:
-        """Be joined over this connection until it ends; return whether there was a partner."""
+    async def _join(self, host: str) -> bool:
+        """Be joined to the partner there until the connection ends; return whether there was one."""
+        async with asyncio.timeout(ATTEMPT):
+            conn = await ssh.connect(
+                host, self.port, self.config.local or None, self.host_key, self.key, asyncssh.SSHClient
+            )
         try:
             session = await self._meet(conn)
-            if session is None:
-                return False
-            await conn.wait_closed()
-            return True
+            if session is not None:
+                await conn.wait_closed()
+            return session is not None
         finally:
             conn.abort()
             await conn.wait_closed()

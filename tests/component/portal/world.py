@@ -87,6 +87,20 @@ class World:
             for side in SIDES:
                 self.wan_address(side)
 
+    def long_line(self, delay: float, **shape: float) -> None:
+        """Let the line be an emulated one: `delay` seconds one way; see `tests/support/line.py`."""
+        options = [f"--{key}={value}" for key, value in {"delay": delay, **shape}.items()]
+        line = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.line", self.ns("portal-a"), self.ns("portal-b"), *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self.running.insert(0, line)
+        assert line.stdout is not None
+        assert line.stdout.readline() == b"ready\n"
+        for side in SIDES:
+            self.wan_address(side)
+
     def wan_address(self, side: str) -> None:
         """Give the portal's side of the line its address."""
         self.at(f"portal-{side}", "ip", "address", "add", f"{WAN[side]}/24", "dev", "wan")
@@ -101,8 +115,10 @@ class World:
 
     def close(self) -> None:
         """Remove everything."""
-        for process in self.running:
+        for process in reversed(self.running):
             end(process)
+            if process.stdout is not None:
+                process.stdout.close()
         self.stack.close()
         for name in run("ip", "netns", "list").split():
             if name.startswith(f"{self.word}-"):
@@ -115,6 +131,7 @@ class World:
         for name in ("a", "b", "host"):
             key = asyncssh.generate_private_key("ssh-ed25519")
             key.write_private_key(self.folder / name)
+            (self.folder / name).chmod(0o600)
             key.write_public_key(self.folder / f"{name}.pub")
 
     def config(self, side: str, **changes: Any) -> Path:
@@ -161,8 +178,7 @@ class World:
 
     def joined(self, plane: str) -> None:
         """Wait until both send by this plane."""
-        for side in SIDES:
-            eventually(lambda side=side: self.status(side).get("plane") == plane, f"{plane} at {side}")
+        eventually(lambda: all(self.status(side).get("plane") == plane for side in SIDES), plane)
 
     def pings(self, side: str = "a", tag: int | None = None) -> bool:
         """Whether the other side's host answers."""

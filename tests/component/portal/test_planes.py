@@ -1,0 +1,207 @@
+"""Each data plane carries Ethernet verbatim, moves when its path is cut, and leaves the machine as it was."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from tests.component.portal.world import SIDES, World, end, eventually, hears, inside, lacks, raw_socket
+
+pytestmark = pytest.mark.skipif(lacks() is not None, reason=str(lacks()))
+
+SOMEBODY = bytes.fromhex("020000000042")
+TEXT = b"as it is".ljust(46, b"\0")
+FRAMES = {
+    "arp": b"\xff" * 6 + SOMEBODY + bytes.fromhex("0806 0001 0800 06 04 0001") + SOMEBODY + bytes(32),
+    "ipv6-multicast": bytes.fromhex("333300000001") + SOMEBODY + bytes.fromhex("86dd 60000000 0008 3b ff")
+    + ip_address("fe80::42").packed + ip_address("ff02::1").packed + b"as it is",
+    "vlan": b"\xff" * 6 + SOMEBODY + bytes.fromhex("8100 6123 88b5") + TEXT,
+    "provider-vlan": b"\xff" * 6 + SOMEBODY + bytes.fromhex("88a8 0005 8100 0006 88b5") + TEXT,
+    "no-ip": b"\xff" * 6 + SOMEBODY + bytes.fromhex("88b5") + TEXT,  # the EtherType is IEEE's for experiments
+    "lldp-group": bytes.fromhex("0180c200000e") + SOMEBODY + bytes.fromhex("88b6") + TEXT,
+    "as-large-as-can-be": b"\xff" * 6 + SOMEBODY + bytes.fromhex("88b5") + bytes(range(250)) * 6,
+}  # fmt: skip
+HEARD = 20.0  # seconds to wait for a frame
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """Two sites with keys, not joined yet."""
+    world = World(tmp_path)
+    try:
+        world.build()
+        world.keys()
+        yield world
+    finally:
+        world.close()
+
+
+@pytest.fixture
+def far(tmp_path: Path) -> Iterator[World]:
+    """The same, with 20 ms there and back between the portals."""
+    world = World(tmp_path)
+    try:
+        world.build(wan=False)
+        world.long_line(0.01, mbps=100)
+        world.keys()
+        yield world
+    finally:
+        world.close()
+
+
+def join(world: World, *planes: str) -> list[subprocess.Popen[bytes]]:
+    """Start both portals, with these planes allowed, and wait until the hosts meet."""
+    running = [world.start(side, world.config(side, planes=list(planes))) for side in ("b", "a")]
+    world.joined(planes[0])
+    eventually(world.pings, "a ping")
+    return running
+
+
+def passes(world: World, frames: dict[str, bytes]) -> None:
+    """Both ways, octet by octet."""
+    for side, other in (SIDES, SIDES[::-1]):
+        with (
+            raw_socket(world.ns(f"host-{side}"), "eth3") as here,
+            raw_socket(world.ns(f"host-{other}"), "eth3") as there,
+        ):
+            for name, frame in frames.items():
+                here.send(frame)
+                assert hears(there, frame, HEARD), f"{name} from {side}"
+
+
+def links(world: World) -> list[tuple[object, ...]]:
+    """What a portal's machine looks like: interfaces with their masters and addresses, and whether they are up."""
+    return [
+        (link["ifname"], link.get("master"), "UP" in link["flags"], [one["local"] for one in link["addr_info"]])
+        for link in json.loads(world.at("portal-a", "ip", "-j", "address"))
+    ]
+
+
+@pytest.mark.parametrize("plane", ["superframes", "datagrams", "classic"])
+def test_frames_arrive_as_they_are(world: World, plane: str) -> None:
+    before = links(world)
+    a, b = join(world, plane)
+    passes(world, FRAMES)
+    assert "1 received" in world.at(
+        "host-a", "ping", "-c", "1", "-W", "5", "-M", "do", "-s", "1472", world.address("b")
+    )
+    assert end(a) == 0
+    assert end(b) == 0
+    assert links(world) == before
+
+
+@pytest.mark.parametrize("plane", ["superframes", "datagrams", "classic"])
+def test_tcp_arrives_whole(world: World, plane: str) -> None:
+    join(world, plane)
+    data = bytes(range(256)) * 40_000
+    assert received(world, data) == data
+
+
+def received(world: World, data: bytes, during: threading.Event | None = None) -> bytes:
+    """Send over TCP from host a to host b; `during` is set when a third has come."""
+    with inside(world.ns("host-b")):
+        server = socket.create_server(("0.0.0.0", 0))
+    with inside(world.ns("host-a")):
+        client = socket.create_connection((world.address("b"), server.getsockname()[1]), timeout=60)
+
+    def send() -> None:
+        with client:
+            client.sendall(data)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    got = bytearray()
+    with server, server.accept()[0] as conn:
+        conn.settimeout(90)
+        while piece := conn.recv(1 << 20):
+            got += piece
+            if during is not None and len(got) > len(data) // 3:
+                during.set()
+    sender.join()
+    return bytes(got)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_with_plain_openssh(world: World, side: str) -> None:
+    """Ours connects to sshd; and ssh -w to ours."""
+    other = "b" if side == "a" else "a"
+    world.at(f"portal-{other}", "sh", "-ec", """
+        ip tuntap add tap3 mode tap; ip link add br3 type bridge
+        for port in tap3 eth3; do ip link set $port master br3 up; done; ip link set br3 up""")  # fmt: skip
+    (world.folder / "known").write_text(f"[192.0.2.2]:2022 {(world.folder / 'host.pub').read_text()}")
+    if side == "a":
+        config = world.folder / "sshd_config"
+        config.write_text(
+            f"Port 2022\nHostKey {world.folder}/host\nAuthorizedKeysFile {world.folder}/a.pub\nPermitTunnel ethernet\n"
+            "PermitRootLogin yes\nStrictModes no\nUsePAM no\nPidFile none\n"
+        )
+        Path("/run/sshd").mkdir(exist_ok=True)
+        world.spawn("portal-b", "/usr/sbin/sshd", "-D", "-e", "-f", str(config))
+        world.start("a", world.config("a"))
+    else:
+        world.start("b", world.config("b"))
+        eventually(lambda: world.status("b"), "the portal that waits")
+        world.spawn(
+            "portal-a", "ssh", "-F", "none", "-N", "-p", "2022", "-i", str(world.folder / "a"), "-o", "BatchMode=yes",
+            "-o", f"UserKnownHostsFile={world.folder}/known", "-o", "Tunnel=ethernet", "-w", "3:3", "root@192.0.2.2",
+        )  # fmt: skip
+    eventually(world.pings, "a ping")
+    assert world.status(side)["plane"] == "classic"
+    passes(world, {name: frame for name, frame in FRAMES.items() if name != "lldp-group"})
+
+
+def test_udp_is_blocked_and_opened_again(far: World) -> None:
+    """The link moves to ssh and back, and a TCP connection inside does not notice."""
+    world = far
+    for side in SIDES:
+        world.start(side, world.config(side))
+    world.joined("datagrams")
+    eventually(world.pings, "a ping")
+    third = threading.Event()
+    results: list[bytes] = []
+    data = bytes(range(256)) * 80_000
+    transfer = threading.Thread(target=lambda: results.append(received(world, data, third)))
+    transfer.start()
+    assert third.wait(60)
+    block_udp(world)
+    world.joined("superframes")
+    transfer.join()
+    assert results == [data]
+    world.at("portal-b", "nft", "delete", "table", "inet", "block")
+    world.joined("datagrams")
+    eventually(world.pings, "a ping")
+    assert world.status("a")["changes"] >= 2
+
+
+def block_udp(world: World) -> None:
+    """Let no datagram through."""
+    rules = "add table inet block; add chain inet block input { type filter hook input priority 0; }; "
+    world.at("portal-b", "nft", rules + "add rule inet block input meta l4proto udp drop")
+
+
+def test_killed_and_started_again(world: World) -> None:
+    """The bridge stays, the link comes back, and stopping leaves the machine as it was before the first start."""
+    before = links(world)
+    a, b = join(world, "superframes")
+    for side, process in (("a", a), ("b", b)):
+        assert end(process, signal.SIGKILL) != 0
+        assert "br3" in world.at(f"portal-{side}", "ip", "link", "show", "dev", "tap3")
+        again = world.start(side, world.config(side, planes=["superframes"]))
+        eventually(world.pings, "a ping")
+        if side == "a":
+            a = again
+    end(a, signal.SIGKILL)
+    path = world.config("a")
+    world.at("portal-a", sys.executable, "-m", "fedkit.portal", str(path), "undo")
+    assert links(world) == before
+    assert not (world.folder / "a").exists()
+    assert not list((world.folder / "state-a").iterdir())
