@@ -14,11 +14,28 @@ NASTY = """echo 'it'"'"'s' "$(echo inside)"; printf '%s\\n' `echo x` >&2; echo '
 END_OF_ROUTES'"""
 SHELLS = {"dash": "dash", "bash": "bash --posix", "busybox": "busybox sh"}
 NETWORK = "ip link add d0 type bridge; ip address add 10.1.1.2/24 dev d0; ip link set d0 up"
+DUEL = """
+at() { where=$1; shift; nsenter -t $(eval echo \\$HOLDER$where) -n "$@"; }
+for n in 1 2; do
+    unshare -n sleep 300 >/dev/null 2>&1 &
+    eval HOLDER$n=$!
+    HOLDERS="$HOLDERS $!"
+    until [ "$(readlink /proc/$!/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.1; done
+    ip link add r$n type veth peer name e$n netns $!
+    ip address add 10.1.$n.1/24 dev r$n; ip link set r$n up
+    at $n ip link set lo up; at $n ip address add 10.1.$n.2/24 dev e$n; at $n ip link set e$n up
+    at $n ip route add default via 10.1.$n.1
+done
+echo 1 >/proc/sys/net/ipv4/ip_forward
+at 1 ping -c 1 -w 20 -q 10.1.2.2 >&2 && echo joined
+"""
 pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
 
 
-def run(folder: Path, config: NodeConfig, shell: str = "dash", after: str = "") -> tuple[str, str]:
-    """Run a script as root of namespaces that have one interface; what it logged, and what `after` prints."""
+def run(
+    folder: Path, config: NodeConfig, shell: str = "dash", after: str = "", before: str = NETWORK
+) -> tuple[str, str]:
+    """Run a script as root of namespaces that have one interface, or what `before` makes; what it logged, and `after` prints."""
     (folder / "hosts").write_text("127.0.0.1 localhost\n")
     (folder / "tmp").mkdir()
     (folder / "mnt").mkdir()
@@ -26,7 +43,7 @@ def run(folder: Path, config: NodeConfig, shell: str = "dash", after: str = "") 
     argv = ["bwrap", "--unshare-all", "--uid", "0", "--gid", "0", "--cap-add", "ALL", "--ro-bind", "/", "/"]
     argv += ["--proc", "/proc", "--dev", "/dev", "--bind", str(folder / "tmp"), "/tmp"]
     argv += ["--bind", str(folder / "mnt"), "/mnt", "--bind", str(folder / "hosts"), "/etc/hosts"]
-    inside = f"{NETWORK}\n{SHELLS[shell]} /mnt/script\n{after}"
+    inside = f"{before}\n{SHELLS[shell]} /mnt/script\n{after}"
     done = subprocess.run([*argv, "sh", "-c", inside], capture_output=True, text=True, timeout=60, check=False)
     log = folder / "tmp" / "federate"
     assert log.exists(), done.stderr
@@ -62,6 +79,21 @@ def test_parties_are_kept_apart_before_anything_is_forwarded(tmp_path: Path, she
     assert all("blackhole" in rule for rule in rules[:2])
     usual = ["32766: from all lookup main", "32767: from all lookup default"]
     assert rules[2:] == ["2: from all lookup local", *usual, "1"]
+
+
+@pytest.mark.parametrize("party", [1, 2])
+def test_whatever_one_party_sends_the_other_gets_none_of_it(tmp_path: Path, party: int) -> None:
+    mine, theirs = f"10.1.{party}", f"10.1.{3 - party}"
+    config = NodeConfig("r", apart=[("10.1.1.1", "10.1.2.0/24"), ("10.1.2.1", "10.1.1.0/24")], forwards=True)
+    ping = f"at {party} ping -c 1 -q"
+    tries = [f"{ping} -w 2 {theirs}.2", f"{ping} -w 2 {theirs}.1", f"{ping} -w 20 {mine}.1"]  # they, r there, r here
+    tries += [f"at {party} ip address add {theirs}.2/32 dev lo && {ping} -w 2 -I {theirs}.2 {mine}.1"]  # in their name
+    said = "".join(f"{{ {attempt}; }} >&2 && echo done {number}\n" for number, attempt in enumerate(tries))
+    heard = f"at {3 - party} grep Icmp: /proc/net/snmp"
+    quiet = f'before=$({heard})\n{said}[ "$({heard})" = "$before" ] && echo silence\nkill $HOLDERS'
+    log, shown = run(tmp_path, config, after=quiet, before=DUEL)
+    assert log == "node r\n"
+    assert shown.splitlines() == ["joined", "done 2", "silence"]
 
 
 def test_hostile_texts_are_texts(tmp_path: Path) -> None:
