@@ -60,9 +60,11 @@ def _status(config: PortalConfig) -> str:
 
 
 def _undo(config: PortalConfig) -> None:
-    network.undo(Journal(config.state / "journal.json"))
+    journal = Journal(config.state / "journal.json")
+    network.undo(journal)
     for path in (config.ssh_privkey, config.ssh_pubkey, config.state / "status.json"):
         path.unlink(missing_ok=True)
+    journal.close()
 
 
 def _leaves(group: BaseExceptionGroup[FedError]) -> Iterator[FedError]:

@@ -26,6 +26,14 @@ class WrongLibrary(PortalError):
     exit = Exit.UNUSABLE_INPUT
 
 
+class AlreadyRunning(PortalError):
+    """Another portal holds the same state."""
+
+    code = "portal.running"
+    http = 409
+    exit = Exit.REFUSED
+
+
 class NoTap(PortalError):
     """The kernel gives no tap: no /dev/net/tun, no right, or a foreign interface has the name."""
 

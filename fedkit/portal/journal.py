@@ -6,24 +6,32 @@ tells how things were before any portal ran.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-from fedkit.portal.errors import PortalError
+from fedkit.portal.errors import AlreadyRunning, PortalError
 
 Entry = dict[str, Any]
 
 
 class Journal:
-    """A small file; `kind` and `name` identify an entry. Raises `PortalError` where it cannot be read or written."""
+    """A small file; `kind` and `name` identify an entry. Its folder is locked until `close`, or until this process dies.
+
+    Raises `AlreadyRunning`, and `PortalError` where it cannot be read or written.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.entries: list[Entry] = json.loads(path.read_text()) if path.exists() else []
+        except BlockingIOError as error:
+            raise AlreadyRunning(f"{path.parent} belongs to a portal that runs; stop it first.") from error
         except (OSError, ValueError) as error:
             raise PortalError(f"{path} tells what is to be undone, and cannot be read: {error}") from error
 
@@ -49,6 +57,10 @@ class Journal:
         """Remove the file, once nothing is left in it."""
         if not self.entries:
             self._path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let others have the folder."""
+        os.close(self._lock)
 
 
 def replace(path: Path, text: str) -> None:

@@ -41,6 +41,7 @@ class PortalConfig:
     host: str | None = None
     port: int | None = None
     host_key: str | None = None
+    tunnel: str = TUNNEL
 
 
 def portal_script(config: PortalConfig) -> str:
@@ -49,7 +50,7 @@ def portal_script(config: PortalConfig) -> str:
         "TAGS": " ".join(str(tag) for tag in config.tags),
         "PEER_KEY": _line(config.peer_key),
         "PORT": str(config.port or PORT),
-        "TUNNEL": TUNNEL,
+        "TUNNEL": _line(config.tunnel),
         "HOST": _line(config.host or ""),
         "HOST_KEY": _line(config.host_key or ""),
         "PRIVATE_KEY": config.private_key.strip(),

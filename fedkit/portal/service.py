@@ -52,11 +52,11 @@ class Portal:
     def __init__(self, config: PortalConfig, chance: Callable[[], float] = random.random) -> None:
         self.config = config
         self._chance = chance
-        self._journal = Journal(config.state / "journal.json")
-        self._status = StatusFile(config.state / "status.json")
         self.key = _private_key(config, "ssh_privkey")
         self.peer_key = _public_key(config, "ssh_pubkey")
         self.host_key = _public_key(config, "host_key") if config.active else _private_key(config, "host_key")
+        self._journal = Journal(config.state / "journal.json")
+        self._status = StatusFile(config.state / "status.json")
         self.strangers = 0
         self.switch = Switch([])
         self.sessions: list[AnySession] = []
@@ -114,6 +114,7 @@ class Portal:
         self.switch.close()
         network.undo(self._journal)
         self._status.remove()
+        self._journal.close()
 
     async def _listen(self) -> None:
         host = LOOPBACK if self.config.relay is not None else self.config.local or "0.0.0.0"  # noqa: S104 - the key decides

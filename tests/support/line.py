@@ -73,7 +73,7 @@ def main() -> None:
     for name, value in (("delay", 0.0), ("mbps", 1000.0), ("queue", 0.05), ("loss", 0.0)):
         parser.add_argument(f"--{name}", type=float, default=value)
     said = parser.parse_args()
-    taps = []
+    taps: list[int] = []
     for namespace in said.namespaces:
         name = f"w{os.getpid()}-{len(taps)}"
         taps.append(open_tap(name))

@@ -58,9 +58,9 @@ def far(tmp_path: Path) -> Iterator[World]:
         world.close()
 
 
-def join(world: World, *planes: str) -> list[subprocess.Popen[bytes]]:
+def join(world: World, *planes: str) -> dict[str, subprocess.Popen[bytes]]:
     """Start both portals, with these planes allowed, and wait until the hosts meet."""
-    running = [world.start(side, world.config(side, planes=list(planes))) for side in ("b", "a")]
+    running = {side: world.start(side, world.config(side, planes=list(planes))) for side in SIDES}
     world.joined(planes[0])
     eventually(world.pings, "a ping")
     return running
@@ -89,13 +89,12 @@ def links(world: World) -> list[tuple[object, ...]]:
 @pytest.mark.parametrize("plane", ["superframes", "datagrams", "classic"])
 def test_frames_arrive_as_they_are(world: World, plane: str) -> None:
     before = links(world)
-    a, b = join(world, plane)
+    portals = join(world, plane)
     passes(world, FRAMES)
     assert "1 received" in world.at(
         "host-a", "ping", "-c", "1", "-W", "5", "-M", "do", "-s", "1472", world.address("b")
     )
-    assert end(a) == 0
-    assert end(b) == 0
+    assert [end(portals[side]) for side in SIDES] == [0, 0]
     assert links(world) == before
 
 
@@ -191,17 +190,16 @@ def block_udp(world: World) -> None:
 def test_killed_and_started_again(world: World) -> None:
     """The bridge stays, the link comes back, and stopping leaves the machine as it was before the first start."""
     before = links(world)
-    a, b = join(world, "superframes")
-    for side, process in (("a", a), ("b", b)):
-        assert end(process, signal.SIGKILL) != 0
+    portals = join(world, "superframes")
+    second = world.start("a", world.config("a", planes=["superframes"]))
+    assert second.wait(60) == 1  # and it leaves the first alone
+    for side in SIDES:
+        assert end(portals[side], signal.SIGKILL) != 0
         assert "br3" in world.at(f"portal-{side}", "ip", "link", "show", "dev", "tap3")
-        again = world.start(side, world.config(side, planes=["superframes"]))
+        portals[side] = world.start(side, world.config(side, planes=["superframes"]))
         eventually(world.pings, "a ping")
-        if side == "a":
-            a = again
-    end(a, signal.SIGKILL)
-    path = world.config("a")
-    world.at("portal-a", sys.executable, "-m", "fedkit.portal", str(path), "undo")
+    end(portals["a"], signal.SIGKILL)
+    world.at("portal-a", sys.executable, "-m", "fedkit.portal", str(world.folder / "a.toml"), "undo")
     assert links(world) == before
     assert not (world.folder / "a").exists()
     assert not list((world.folder / "state-a").iterdir())

@@ -1,0 +1,68 @@
+"""A portal's file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fedkit.portal.config import load
+from fedkit.portal.errors import UnusableConfig
+from fedkit.portal.planes.contract import PlaneName
+
+SEED = """
+active = true
+nat_partner = false
+tunnelip = false
+peer = ["portal.b.example", "192.0.2.7"]
+ssh_pubkey = "/k/peer.pub"
+ssh_privkey = "/k/key"
+host_key = "/k/host.pub"
+state = "/s"
+"""
+CROSSING = '[[crossing]]\ntag = 7\ninterface = "eth1"\nbridge = "br7"\n'
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "portal.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_seeds_keys_and_ours(tmp_path: Path) -> None:
+    more = 'permit = ["a:445"]\n[[forward]]\nlisten = "10.0.0.2:445"\nto = "a:445"\n' + CROSSING + "rate_kbps = 1000\n"
+    config = load(written(tmp_path, SEED + more))
+    assert config.peer == ("portal.b.example", "192.0.2.7")
+    assert config.planes == tuple(PlaneName)
+    assert config.crossing[0].rate_kbps == 1000
+    assert config.crossing[0].tap == "tap7"
+    assert config.forward[0].to == "a:445"
+    assert config.local == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (SEED, "crossing"),
+        (SEED.replace("nat_partner", "nat_parner") + CROSSING, "did you mean nat_partner"),
+        (SEED.replace("active = true\n", "") + CROSSING, "active: is missing"),
+        (SEED.replace("true", '"yes"', 1) + CROSSING, "active: must be of type bool"),
+        (SEED.replace("tunnelip = false", "tunnelip = true") + CROSSING, "which address"),
+        (SEED + "port = 65536\n" + CROSSING, "port"),
+        (SEED + 'planes = ["carrier-pigeon"]\n' + CROSSING, "carrier-pigeon"),
+        (SEED + CROSSING.replace("eth1", "eth1; reboot"), "no name of an interface"),
+        (SEED + CROSSING.replace("7", "4095", 1), "crossing.tag|tag"),
+        (SEED + CROSSING + CROSSING, "belongs to one crossing"),
+        (SEED + CROSSING + '[[forward]]\nlisten = "10.0.0.2"\nto = "a:1"\n', "not HOST:PORT"),
+        (SEED + CROSSING + '[relay]\nhost = "d"\nport = 22\nhost_key = "/h"\nkey = "/k"\n', "the end that waits"),
+        ("active = ", "not TOML"),
+    ],
+)
+def test_refused(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(UnusableConfig, match=told):
+        load(written(tmp_path, text))
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(UnusableConfig, match="cannot be read"):
+        load(tmp_path / "none")
