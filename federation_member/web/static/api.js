@@ -15,6 +15,7 @@ export class Problem extends Error {
   constructor(status, body) {
     super(body?.detail ? `${body.detail} [${body.code}]` : `The member answered with status ${status}.`);
     this.status = status;
+    this.details = body?.details ?? {};
   }
 }
 

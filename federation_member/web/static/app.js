@@ -2,16 +2,17 @@
 //
 // Orders are kept by id, replaced by newer revisions from the event stream, and drawn anew.
 
-import { API, Problem, call, token } from "./api.js";
+import { call, token } from "./api.js";
 import { forgetAudit, showAudit } from "./audit.js";
+import { forgetAllExperiments, hideExperiments, isExperiments, learnExperiment, showExperiments } from "./experiments.js";
 import { bodyOf, offerReferences, showFields } from "./ordering.js";
 import { $, SESSION_ENDED, attempt, element, notice } from "./page.js";
 import { forgetQuota, showQuota } from "./quota.js";
 import { canBeManaged, manage, onChange, refresh } from "./running.js";
+import { follow } from "./stream.js";
 import { forgetUsage, showUsage } from "./usage.js";
 import { explain } from "./why.js";
 
-const STREAM_PAUSES = [500, 1000, 2000, 5000, 10000]; // ms before trying again
 const AUDIT = /^#audit(?:\/(\d{1,15}))?$/;
 const ENDED = "Your session has ended; sign in again.";
 const orders = new Map();
@@ -99,53 +100,18 @@ function newKey() {
 }
 let orderKey = newKey();
 
-// ---- the live stream; EventSource cannot send a token, so the stream is read here
+// ---- the live stream
 
-async function follow(signal) {
-  let last = null;
-  for (let failures = 0; !signal.aborted; failures++) {
-    try {
-      const headers = { Accept: "text/event-stream", Authorization: `Bearer ${token.get()}` };
-      if (last !== null) headers["Last-Event-ID"] = last;
-      const answer = await fetch(`${API}/events`, { headers, signal, cache: "no-store" });
-      if (!answer.ok) throw new Problem(answer.status, await answer.json().catch(() => null));
-      await load(); // after the stream is open, so nothing is missed in between
-      $("live").textContent = "live";
-      failures = 0;
-      for await (const event of parse(answer.body)) {
-        last = event.id ?? last;
-        if (event.data?.now) { learn(event.data.now); draw(); }
-      }
-    } catch (error) {
-      if (signal.aborted) return;
-      if (error.status === 401) return leave(ENDED);
-    }
-    $("live").textContent = "connection lost; trying again";
-    await new Promise((done) => setTimeout(done, STREAM_PAUSES[Math.min(failures, STREAM_PAUSES.length - 1)]));
-  }
-}
-
-async function* parse(body) {
-  let text = "";
-  for await (const chunk of decoded(body)) {
-    text += chunk;
-    const blocks = text.split("\n\n");
-    text = blocks.pop();
-    for (const block of blocks) {
-      const event = {};
-      for (const line of block.split("\n")) {
-        const [, key, value] = /^([^:]*):? ?(.*)$/.exec(line);
-        if (key === "id") event.id = value;
-        if (key === "data") event.data = JSON.parse(value);
-      }
-      yield event;
-    }
-  }
-}
-
-async function* decoded(body) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  for (let part = await reader.read(); !part.done; part = await reader.read()) yield part.value;
+function watch(signal) {
+  return attempt(() => follow("/events", {
+    signal,
+    opened: async () => { await load(); $("live").textContent = "live"; },
+    lost: () => { $("live").textContent = "connection lost; trying again"; },
+    event: (name, data) => {
+      if (name === "experiment") learnExperiment(data);
+      if (name === "order" && data.now && data.now.spec.kind !== "segment") { learn(data.now); draw(); }
+    },
+  }));
 }
 
 // ---- coming and going
@@ -178,7 +144,7 @@ async function enter() {
   $("sign-in").hidden = true;
   showView();
   stream = new AbortController();
-  follow(stream.signal);
+  watch(stream.signal);
   await loadOffer();
 }
 
@@ -186,10 +152,13 @@ function showView() {
   const wanted = AUDIT.exec(location.hash);
   const audit = Boolean(wanted) && operator;
   const usage = location.hash === "#usage";
-  const shown = audit ? "audit" : usage ? "usage" : "work";
-  for (const view of ["work", "usage", "audit"]) $(view).hidden = view !== shown;
+  const experiments = isExperiments(location.hash);
+  const shown = audit ? "audit" : usage ? "usage" : experiments ? "experiments" : "work";
+  for (const view of ["work", "experiments", "usage", "audit"]) $(view).hidden = view !== shown;
   for (const link of $("views").children) link.setAttribute("aria-current", link.hash === (shown === "work" ? "#orders" : `#${shown}`) ? "page" : "false");
   notice(wanted && !operator ? "Only operators of this site see its audit log." : "");
+  if (experiments) showExperiments(location.hash);
+  else hideExperiments();
   if (usage) showQuota();
   if (usage) showUsage(operator);
   if (audit) showAudit(wanted[1]);
@@ -213,10 +182,11 @@ function leave(text = "") {
   forgetAudit();
   forgetUsage();
   forgetQuota();
+  forgetAllExperiments();
   $("why").close();
   $("running").close();
   $("member").textContent = "";
-  $("who").hidden = $("views").hidden = $("work").hidden = $("usage").hidden = $("audit").hidden = true;
+  $("who").hidden = $("views").hidden = $("work").hidden = $("experiments").hidden = $("usage").hidden = $("audit").hidden = true;
   $("sign-in").hidden = false;
   notice(text);
   $("sign-in-form").user.focus();

@@ -1,0 +1,269 @@
+// One experiment as it is: picture, progress by testbed and node, log, and what can be done with it. All of it live.
+//
+// The stream tells the whole whenever anything has changed; where things stand in the picture is asked for once, and again when
+// there are nodes that it does not know.
+
+import { call } from "./api.js";
+import { computerShown } from "./describing.js";
+import { download } from "./download.js";
+import { $, attempt, element, notice, when } from "./page.js";
+import { drawPicture, keyOf, signOf } from "./picture.js";
+import { follow } from "./stream.js";
+
+const ENDED = new Set(["terminated", "failed"]);
+const LOG_LIMIT = 1000; // lines that are kept
+const TABLE_LIMIT = 200; // nodes of one testbed that stand in its table
+
+const secrets = new Map(); // what was told once, when it was made: { credential, private_key }, by id
+const shown = new Map(); // credentials of others' experiments, by id
+let open = null; // { id, whole, layout, computers, drawn, node, stop }
+
+export function keepSecrets(made) {
+  secrets.set(made.id, { credential: made.credential, private_key: made.private_key });
+}
+
+export function keepCredential(id, credential) {
+  shown.set(id, credential);
+}
+
+export function forgetExperiments() {
+  leaveExperiment();
+  secrets.clear();
+  shown.clear();
+}
+
+export function leaveExperiment() {
+  open?.stop.abort();
+  open = null;
+  for (const id of ["one-picture", "one-node", "one-log", "one-progress", "one-secrets", "one-said"]) $(id).replaceChildren();
+  $("one-title").textContent = $("one-reason").textContent = $("one-state").textContent = "";
+  $("one-facts").replaceChildren();
+}
+
+export async function showExperiment(id) {
+  if (open?.id === id) return;
+  leaveExperiment();
+  const mine = open = { id, whole: null, drawn: null, stop: new AbortController() };
+  $("one-live").textContent = "Loading…";
+  await attempt(() => follow(`/experiments/${encodeURIComponent(id)}/events`, {
+    signal: mine.stop.signal,
+    headers: credential(id),
+    last: 0,
+    opened: () => { $("one-live").textContent = "live"; },
+    lost: () => { $("one-live").textContent = "connection lost; trying again"; },
+    event: (name, data) => {
+      if (open !== mine) return;
+      if (name === "log") logged(data);
+      if (name === "now") now(data);
+      if (name === "end") ended(mine, `${data.detail} [${data.code}]`);
+    },
+  }), (text) => { if (text && open === mine) ended(mine, text); });
+}
+
+function ended(mine, text) {
+  mine.stop.abort();
+  $("one-live").textContent = "";
+  notice(text);
+}
+
+const credential = (id) => (shown.has(id) ? { "Experiment-Credential": shown.get(id) } : {});
+const ask = (method, part = "", body = undefined) => call(method, `/experiments/${encodeURIComponent(open.id)}${part}`, body, credential(open.id));
+
+// ---- as it is now
+
+function now(whole) {
+  const first = !open.whole;
+  open.whole = whole;
+  $("one-title").textContent = whole.name;
+  $("one-state").textContent = whole.state;
+  $("one-state").className = `state ${whole.state}`;
+  $("one-reason").textContent = whole.reason + (whole.code ? ` [${whole.code}]` : "");
+  $("experiment-one").dataset.state = whole.state;
+  facts(whole);
+  progress(whole);
+  drawSecrets();
+  for (const id of ["one-renew", "one-terminate", "one-credentials", "one-grant"]) $(id).hidden = ENDED.has(whole.state) || whole.state === "terminating";
+  const unknown = open.drawn && whole.segments.some((segment) => segment.nodes.some((node) => !open.drawn.names.has(node.name)));
+  if (first || unknown) draw(open);
+  else condition();
+  if (!ENDED.has(whole.state)) return;
+  open.stop.abort(); // nothing comes any more
+  $("one-live").textContent = "";
+}
+
+function facts(whole) {
+  const lines = [["Owner", `${whole.user} · ${whole.project}`], ["Id", whole.id], ["Key", whole.fedid], ["Made", when(whole.created)], ["Ends", whole.valid_until ? when(whole.valid_until) : "not by itself"]];
+  $("one-facts").replaceChildren(...lines.flatMap(([name, value]) => [element("dt", { textContent: name }), element("dd", {}, value)]));
+}
+
+async function draw(mine) {
+  await attempt(async () => {
+    const [layout, topology] = await Promise.all([ask("GET", "/layout"), ask("GET", "/topology")]);
+    if (open !== mine) return;
+    mine.computers = new Map(topology.computers.map((computer) => [computer.name, computer]));
+    mine.drawn = drawPicture($("one-picture"), layout, chooseNode);
+    if (mine.node) mine.drawn.choose(mine.node);
+    condition();
+  });
+}
+
+function condition() {
+  if (!open.drawn) return;
+  const nodes = new Map(open.whole.segments.flatMap((segment) => segment.nodes.map((node) => [node.name, node])));
+  const portals = new Map(open.whole.segments.flatMap((segment) => segment.portals.map((portal) => [keyOf(segment.testbed, portal.connector), portal])));
+  open.drawn.update(nodes, portals);
+  if (open.node) showNode(open.node);
+}
+
+// ---- by testbed
+
+function progress(whole) {
+  const opened = new Set([...$("one-progress").querySelectorAll("details[open]")].map((one) => one.dataset.testbed));
+  $("one-progress").replaceChildren(...whole.segments.map((segment) => testbedShown(segment, opened.has(segment.testbed))));
+}
+
+function testbedShown(segment, isOpen) {
+  const running = segment.nodes.filter((node) => node.status === "running").length;
+  const joined = segment.portals.filter((portal) => portal.joined).length;
+  const told = [segment.nodes.length && `${running} of ${segment.nodes.length} nodes run`, segment.portals.length && `${joined} of ${segment.portals.length} portals joined`].filter(Boolean).join(", ");
+  const bar = element("progress", { max: segment.nodes.length + segment.portals.length || 1, value: running + joined });
+  bar.setAttribute("aria-label", `${segment.testbed}: ${told || "nothing runs yet"}`);
+  const nodes = element("details", { open: isOpen }, element("summary", { textContent: "Nodes" }), nodeTable(segment));
+  nodes.dataset.testbed = segment.testbed;
+  const made = element("div", { className: "testbed" },
+    element("p", { className: "bar" }, element("span", {}, element("strong", { textContent: segment.testbed }), segment.member ? ` at ${segment.member}` : ""), element("span", { className: `state ${segment.state ?? "closed"}`, textContent: segment.state ?? "forgotten" })),
+    bar, element("p", { className: "reason", textContent: [told, segment.reason].filter(Boolean).join(" — ") }), ...(segment.nodes.length ? [nodes] : []));
+  made.dataset.testbed = segment.testbed;
+  return made;
+}
+
+function nodeTable(segment) {
+  const rows = segment.nodes.slice(0, TABLE_LIMIT).map((node) => element("tr", {},
+    element("td", {}, element("button", { type: "button", className: "plain", textContent: node.name, onclick: () => open.drawn?.choose(node.name) })),
+    element("td", {}, statusShown(node.status), element("div", { className: "reason", textContent: node.reason })),
+    element("td", {}, sshOf(node))));
+  const more = segment.nodes.length - rows.length;
+  return element("div", { className: "scroll" }, element("table", {}, element("tbody", {}, ...rows)), ...(more > 0 ? [element("p", { className: "quiet", textContent: `and ${more} more` })] : []));
+}
+
+function statusShown(status) {
+  return element("span", { className: `state ${status}`, textContent: `${signOf(status)} ${status}`.trim() });
+}
+
+function sshOf(node) {
+  if (!node.host) return node.address ? `${node.address} inside its testbed` : "–";
+  const at = `${node.user ? `${node.user}@` : ""}${node.host}`;
+  return element("code", { textContent: node.port && node.port !== 22 ? `ssh -p ${node.port} ${at}` : `ssh ${at}` });
+}
+
+// ---- one node
+
+function chooseNode(name) {
+  open.node = name;
+  $("one-node").replaceChildren();
+  showNode(name);
+}
+
+// What changes is drawn anew; what a person is reading, such as a console, stays.
+function showNode(name) {
+  const node = open.whole.segments.flatMap((segment) => segment.nodes).find((one) => one.name === name);
+  const computer = open.computers?.get(name);
+  if (!computer) return;
+  const place = $("one-node");
+  if (!place.firstChild) place.append(element("div", { id: "one-node-facts" }), element("div", { id: "one-node-actions" }, ...actions(name)), element("pre", { id: "one-node-output", hidden: true }));
+  const state = node ? [element("p", {}, statusShown(node.status), " ", node.reason), element("p", {}, "Sign in: ", sshOf(node))] : [element("p", { className: "quiet", textContent: ENDED.has(open.whole.state) ? "It runs no more." : "It does not run yet." })];
+  const [title, ...rest] = computerShown(computer);
+  $("one-node-facts").replaceChildren(title, ...state, ...rest);
+  $("one-node-actions").hidden = !node;
+}
+
+function actions(name) {
+  const button = (text, operation) => element("button", { type: "button", className: "plain", textContent: text, onclick: () => operate(name, operation) });
+  const run = element("form", { id: "one-run" }, element("label", {}, "A command, as root", element("input", { name: "command", required: true, spellcheck: false, autocomplete: "off" })), element("button", { textContent: "Run" }));
+  submitted(run, () => operate(name, "run", run.elements.command.value));
+  return [element("p", {}, button("Console", "console"), " ", button("Start", "start"), " ", button("Stop", "stop"), " ", button("Reboot", "reboot")), run];
+}
+
+async function operate(name, operation, command = "") {
+  const harm = { stop: "Stop", reboot: "Reboot" }[operation];
+  if (harm && !confirm(`${harm} ${name}? What it does is interrupted.`)) return;
+  const output = $("one-node-output");
+  const tell = (text) => { output.hidden = false; output.textContent = text; };
+  tell("Working…");
+  await attempt(async () => {
+    const done = await ask("POST", "/operate", { operation, nodes: [name], ...(command && { command }) });
+    const silence = operation === "console" ? "It has written nothing." : done.status?.[name] ? `It ended with status ${done.status[name]}.` : "Done.";
+    tell(done.failed[name] ?? (done.output[name] || silence));
+    output.scrollTop = output.scrollHeight;
+  }, (text) => { if (text) tell(text); });
+}
+
+// ---- log
+
+function logged(line) {
+  const list = $("one-log");
+  const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
+  const item = element("li", {}, when(line.at), " ", element("span", { className: `state ${line.state}`, textContent: line.state }), " ", line.reason, ...(line.code ? [" ", element("code", { textContent: line.code })] : []));
+  item.dataset.number = line.number;
+  list.append(item);
+  while (list.children.length > LOG_LIMIT) list.firstChild.remove();
+  if (atEnd) list.scrollTop = list.scrollHeight;
+}
+
+// ---- what can be done with it
+
+function drawSecrets() {
+  const known = secrets.get(open.id);
+  if (!known || ENDED.has(open.whole.state)) return $("one-secrets").replaceChildren();
+  const { name } = open.whole;
+  const button = (text, file, content) => element("button", { type: "button", className: "plain", textContent: text, onclick: () => download(file, content) });
+  $("one-secrets").replaceChildren(element("div", { className: "keep", role: "note" },
+    element("p", {}, element("strong", { textContent: "Keep these now: they are not shown again. " }),
+      "With the key you let others operate the experiment, and open what its lenders sealed for you; with the credential you operate it from anywhere."),
+    element("p", {}, button("Download the key", `${name}.key`, known.private_key), " ", button("Download the credential", `${name}.cred`, known.credential), " ",
+      element("button", { type: "button", className: "plain", textContent: "I have them", onclick: () => { secrets.delete(open.id); drawSecrets(); } }))));
+}
+
+function said(text) {
+  $("one-said").textContent = text;
+}
+
+async function terminate() {
+  if (!confirm(`Terminate ${open.whole.name}? All its nodes and what is on them are given back.`)) return;
+  await attempt(async () => now(await ask("DELETE")));
+}
+
+async function renew(form) {
+  const until = form.elements.until.value;
+  await attempt(async () => {
+    now(await ask("POST", "/renew", { valid_until: until ? new Date(until).toISOString() : null }));
+    said(until ? `It ends at ${new Date(until).toLocaleString()}.` : "It does not end by itself any more.");
+  }, (text) => { if (text) said(text); });
+}
+
+async function grant(form) {
+  await attempt(async () => {
+    const made = await ask("POST", "/grants", { principal: form.elements.principal.value.trim(), expires: new Date(form.elements.until.value).toISOString() });
+    download(`${open.whole.name}-for-${made.principal.slice(0, 8)}.cred`, made.credential);
+    said(`Give them the file that you have now, and the id ${open.id}.`);
+  }, (text) => { if (text) said(text); });
+}
+
+async function credentials() {
+  await attempt(async () => {
+    download(`${open.whole.name}-credentials.json`, `${JSON.stringify(await ask("GET", "/credentials"), null, 2)}\n`, "application/json");
+    said("Logins of all testbeds, sealed to the experiment's key: `fed experiment credentials` opens them with it.");
+  }, (text) => { if (text) said(text); });
+}
+
+function submitted(form, action) {
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    action(form);
+  });
+}
+
+$("one-terminate").addEventListener("click", terminate);
+$("one-credentials").addEventListener("click", credentials);
+submitted($("one-renew-form"), renew);
+submitted($("one-grant-form"), grant);

@@ -1,0 +1,191 @@
+"""Experiments in the dashboard, as a researcher uses it: in a real browser, with whole members whose machines are in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from federation_member.experiments.model import State
+from federation_member.orders.model import User
+from tests.component.web.dashboard import count, dashboard, sign_in
+from tests.component.web.test_experiments import PROGRAM
+from tests.support.browser import Browser, installed, open_browser
+from tests.support.experiments import line, sites
+from tests.support.federation import Federation, Member
+
+pytestmark = pytest.mark.skipif(not installed(), reason="needs chromium and chromedriver")
+ULF = User("proj1", "ulf")
+EVIL = "<img/src=x/onerror=document.title='owned'>"
+WRITE = """
+  const field = document.querySelector(arguments[0]);
+  field.value = arguments[1];
+  field.dispatchEvent(new Event('input', { bubbles: true }));
+"""
+STATE = "return document.getElementById('one-state').textContent === arguments[0]"
+ARROW_RIGHT, ENTER = "\ue014", "\ue007"
+
+
+@dataclass
+class Page:
+    """A dashboard, open in a browser, and the member behind it."""
+
+    browser: Browser
+    home: Member
+    url: str
+
+    async def go(self, place: str) -> None:
+        """Go to a part of the dashboard."""
+        await self.browser.run("location.hash = arguments[0]", place)
+
+    async def write(self, css: str, text: str) -> None:
+        """Put a text into a field at once."""
+        await self.browser.find(css)
+        await self.browser.run(WRITE, css, text)
+
+    async def make(self, program: str = PROGRAM, name: str = "mine") -> None:
+        """Make an experiment, and wait for its page."""
+        await self.go("#experiments/new")
+        await self.write("#describe-form [name=name]", name)
+        await self.write("#describe-text", program)
+        await self.browser.find("#describe-preview svg")
+        await self.browser.click("#describe-form .make")
+        await self.browser.find("#one-picture svg")
+
+
+@pytest.fixture
+async def page(tmp_path: Path) -> AsyncIterator[Page]:
+    async with (
+        Federation(tmp_path) as world,
+        sites(world, "h", "a") as (home, _away),
+        dashboard(home) as url,
+        open_browser() as browser,
+    ):
+        await sign_in(browser, url, "ulf")
+        yield Page(browser, home, url)
+
+
+async def test_from_a_broken_description_to_the_end_of_an_experiment(page: Page) -> None:
+    browser = page.browser
+    await page.go("#experiments")
+    await browser.click("#experiment-list a.button")
+    await page.write("#describe-text", PROGRAM.replace("$a $b 100Mb", "$a $c 100Mb"))
+    assert "Line 8" in await browser.text("#describe-problems .bad")
+    assert "ns2.undefined" in await browser.text("#describe-problems .bad")
+    assert await browser.text("#describe-lines .bad") == "8"
+    assert await count(browser, "#describe-preview svg") == 0
+    await browser.click("#describe-problems button")
+    assert (
+        await browser.run("return getSelection().toString()") == "set link0 [$ns duplex-link $a $c 100Mb 0ms DropTail]"
+    )
+
+    await page.write("#describe-text", PROGRAM)
+    await browser.find("#describe-preview svg")
+    assert "2 nodes at 2 testbeds" in await browser.text("#describe-sum")
+    assert await count(browser, "#describe-problems li") == 0
+    assert await page.home.experiments.page(ULF) == []  # nothing was asked of anybody
+    for testbed, member in (("deter", "h.test"), ("ucb", "a.test")):
+        await browser.run(
+            "const s = document.querySelector(`[data-testbed=${arguments[0]}]`); s.value = arguments[1];"
+            "s.dispatchEvent(new Event('change', { bubbles: true }))",
+            testbed,
+            member,
+        )
+    await browser.until("return document.querySelector('.pieces').innerText.includes('a.test')")
+    await browser.type("#describe-form [name=name]", "mine")
+    await browser.click("#describe-form .make")
+
+    await browser.find("#one-secrets button")
+    await browser.until(STATE, State.ACTIVE)
+    await browser.until("return document.querySelectorAll('.spot[data-status=running]').length === 2")
+    await browser.until("return document.querySelectorAll('.gate.joined').length === 2")
+    assert "1 of 1 nodes run, 1 of 1 portals joined" in await browser.text("#one-progress [data-testbed=ucb]")
+    await browser.click(".spot[data-node=b]")
+    told = await browser.text("#one-node")
+    assert "ssh -p" in told
+    assert "10.1.1.3" in told
+    await browser.click("#one-node-actions button")
+    await browser.until("return !/^(Working…)?$/.test(document.getElementById('one-node-output').textContent)")
+
+    await browser.click("#one-terminate")
+    await browser.accept_alert()
+    await browser.until(STATE, State.TERMINATED)
+    states = await browser.run("return [...document.querySelectorAll('#one-log .state')].map((one) => one.textContent)")
+    assert (states[0], states[-1]) == (State.ALLOCATING, State.TERMINATED)
+    assert State.ACTIVE in states
+    assert await browser.run("return document.getElementById('one-terminate').hidden")
+    assert await browser.console() == []
+
+
+async def test_the_list_is_live_and_the_picture_is_walked_by_keyboard(page: Page) -> None:
+    browser = page.browser
+    await page.make()
+    await browser.run("document.querySelector('.spot[tabindex=\"0\"]').focus()")
+    await browser.press(ARROW_RIGHT)
+    assert await browser.run("return document.activeElement.dataset.node") == "b"
+    await browser.press(ENTER)
+    assert await browser.text("#one-node h3") == "b"
+    await page.go("#experiments")
+    await browser.find("tr[data-experiment][data-state=active]")
+    (made,) = await page.home.experiments.page(ULF)
+    await page.home.experiments.terminate(ULF, made.id)
+    await browser.find("#experiment-nothing")
+    await browser.click("#experiment-ended")
+    await browser.click("tr[data-state=terminated] a")
+    await browser.until(STATE, State.TERMINATED)
+    assert await count(browser, "#one-secrets button") == 0
+    assert await browser.console() == []
+
+
+async def test_who_was_granted_one_opens_it_by_its_id(page: Page) -> None:
+    browser = page.browser
+    await page.make()
+    (made,) = await page.home.experiments.page(ULF)
+    olga = await page.home.accounts.get("olga")
+    until = page.home.federation.clock().replace(year=2099)
+    grant = await page.home.experiments.grant(ULF, made.id, olga.principal, until)
+    await browser.click("#sign-out")
+    await sign_in(browser, page.url)
+    await page.go("#experiments")
+    await browser.click("#experiment-list summary")
+    await browser.type("#open-form [name=id]", made.id)
+    await browser.click("#open-form button")
+    assert "experiments.unknown" in await browser.text("#notice")
+    await page.go("#experiments")
+    await page.write("#open-form [name=credential]", grant.credential)
+    await browser.click("#open-form button")
+    await browser.until(STATE, State.ACTIVE)
+    assert await count(browser, "#one-secrets button") == 0
+
+
+async def test_names_of_others_are_never_markup(page: Page) -> None:
+    browser = page.browser
+    await page.make(line("h.test", "a.test").description.replace("wire1", EVIL.replace("<", "&lt;")))
+    await browser.until(
+        "return [...document.querySelectorAll('.way title')].some((one) => one.textContent === arguments[0])", EVIL
+    )
+    await page.go("#experiments/new")
+    await page.write("#describe-text", f"set ns [new Simulator]\nerror {{{EVIL}}}\n")
+    assert EVIL in await browser.text("#describe-problems .bad")
+    assert await browser.run("return document.title") == "fedmesh"
+    assert await count(browser, "img") == 0
+
+
+async def test_a_huge_description_is_refused_in_words(page: Page) -> None:
+    await page.go("#experiments/new")
+    await page.write("#describe-text", "#" * 400_000)
+    await page.browser.until("return document.getElementById('describe-said').textContent.includes('web.invalid')")
+
+
+async def test_it_fits_a_narrow_window(page: Page) -> None:
+    browser = page.browser
+    await page.make()
+    size = {"width": 320, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    command = {"cmd": "Emulation.setDeviceMetricsOverride", "params": size}
+    for place in ("", "#experiments", "#experiments/new"):
+        if place:
+            await page.go(place)
+        await browser.command("/goog/cdp/execute", command)
+        assert await browser.run("return document.documentElement.scrollWidth") <= size["width"]
