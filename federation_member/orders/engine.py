@@ -97,7 +97,7 @@ class Engine:
         self.lending = Lending(mesh, self._tunnels, access, lambda: self._me, self._wake_lease, clock)
         self._lease_queue: WorkQueue | None = None
         if middleware is not None:
-            embedder = Embedder(db, self.lending, clock)
+            embedder = Embedder(db, self.lending, clock, hands)
             keeper = Keeper(db, self.lending, self._tunnels, middleware, embedder, clock, worker)
             self._lease_queue = WorkQueue("leases", keeper.look, clock, LEASE_WORKERS)
         self._access = access

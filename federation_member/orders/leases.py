@@ -161,7 +161,10 @@ def save(tx: Tx, lease: Lease, now: datetime, *, quiet: bool = False, **changes:
         changes["revision"] = lease.revision + 1
     new = replace(lease, changed=now, **changes)
     new = replace(new, spells=follow(new.spells, new.holds, now))
-    tx.conn.execute(update(leases).where(leases.c.id == lease.id).values(**_columns(new)))
+    values = _columns(new)
+    if new.spec is not lease.spec:  # which is large, and hardly ever changes
+        values["spec"] = new.spec.model_dump_json()
+    tx.conn.execute(update(leases).where(leases.c.id == lease.id).values(**values))
     if new.spells != lease.spells:
         book.lent(tx, lease.id, lease.party, lease.spells, new.spells)
     return new

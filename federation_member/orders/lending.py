@@ -30,6 +30,7 @@ from federation_member.orders.candidates import KnownMember, choose_flavour, mis
 from federation_member.orders.leases import LIVE, RETENTION, Lease, TunnelLease
 from federation_member.orders.model import NOUNS
 from federation_member.orders.room import NO_ROOM, TurnedAway
+from federation_member.orders.segments.growing import grown
 from federation_member.orders.segments.plan import check as check_segment
 from federation_member.orders.segments.state import SegmentState, first_info, gone
 from federation_member.orders.store import REASON_LENGTH
@@ -213,17 +214,18 @@ class Lending:
         return self.change(tx, lease, tell=here, wishes=wanted, due=self._clock(), **told).view()
 
     def _go(self, tx: Tx, borrower: Peer, body: LeaseChange, go: SegmentGo) -> LeaseView:
-        """Start a segment, or tell it its portals' partners."""
+        """Start a segment, change it, or tell it its portals' partners."""
         lease = borrowed(leases.load(tx.conn, body.lease_id, lock=True), borrower)
         if lease.segment is None or not isinstance(lease.spec, SegmentSpec) or body.power or body.rules is not None:
             raise Cannot("Segments alone can be started so, and nothing else be changed of them.")
         if lease.state not in LIVE:
             raise NotRunning(f"The segment is {lease.state.value}; there is nothing to start.")
-        segment = gone(lease.spec, lease.segment, go)
+        spec, segment = grown(lease.spec, lease.segment, go, self._lent(tx.conn, lease.id))
+        segment = gone(spec, segment, go)
         if segment == lease.segment:
             return lease.view()
         here = borrower.fedid == self._mesh.me.fedid
-        return self.change(tx, lease, tell=here, segment=segment, due=self._clock()).view()
+        return self.change(tx, lease, tell=here, spec=spec, segment=segment, due=self._clock()).view()
 
     def open_tunnel(self, tx: Tx, borrower: Peer, body: TunnelOpen) -> LeaseView:
         """Reserve a port for a machine under a name; its number comes with a later change of the lease."""

@@ -35,6 +35,7 @@ class NodeConfig:
     apart: Sequence[tuple[str, str]] = ()
     forwards: bool = False
     startup: str = ""
+    log: str = LOG
 
 
 def node_script(config: NodeConfig) -> str:
@@ -46,7 +47,7 @@ def node_script(config: NodeConfig) -> str:
         "ROUTES": "\n".join(f"{_word(destination)} {_word(via)}" for destination, via in config.routes),
         "FORWARDS": "yes" if config.forwards else "",
         "STARTUP": config.startup,
-        "LOG": LOG,
+        "LOG": config.log,
     }
     settings = [f"{name}={shlex.quote(value)}" for name, value in said.items()]
     script = "\n".join(["#!/bin/sh", *settings, PROGRAM.read_text().removeprefix("#!/bin/sh\n")])

@@ -78,6 +78,7 @@ class SegmentSpec(Body):
     kind: Literal["segment"] = "segment"
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")] = "segment"
     testbed: TestbedName = Field(description="what its experimenter calls the place: name or name/subname")
+    version: int = Field(default=1, ge=1, description="one that was changed has a greater one")
     description: str = Field(max_length=DESCRIPTION_LIMIT, description="topdl 1.0 of the piece, addresses included")
     routing: str | None = Field(default=None, max_length=32, description="Static, Session, Manual, …")
     connectors: list[ConnectorSpec] = Field(default_factory=list, max_length=256)
@@ -117,10 +118,16 @@ class Connection(Body):
 
 
 class SegmentGo(Body):
-    """How a segment is to be from now on; connections are named all, each time."""
+    """How a segment is to be from now on; connections are named all, each time.
+
+    `spec` changes the piece: it may gain and lose nodes, networks and connectors, and what stays in it stays as it is. With `promise`
+    nothing is changed yet; the lender only says whether it can be (`SegmentInfo.promised`, `refused`).
+    """
 
     start: bool = True
     connections: list[Connection] = Field(default_factory=list, max_length=256)
+    spec: SegmentSpec | None = None
+    promise: bool = False
 
 
 class NodeStatus(StrEnum):
@@ -162,9 +169,20 @@ class PortalInfo(Body):
     joined: bool = False
 
 
+class Refused(Body):
+    """A change that the lender cannot make, or made and had to undo."""
+
+    version: int
+    code: str = Field(max_length=128)
+    reason: str = Field(max_length=512)
+
+
 class SegmentInfo(Body):
     """A segment as it is now."""
 
+    version: int = Field(default=1, description="of the spec that all of it has come to be like")
+    promised: int | None = Field(default=None, description="the version that it can be changed to")
+    refused: Refused | None = Field(default=None, description="the last one")
     nodes: list[NodeInfo] = Field(default_factory=list, max_length=NODES_LIMIT)
     portals: list[PortalInfo] = Field(default_factory=list, max_length=256)
     credentials: str | None = Field(

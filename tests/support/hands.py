@@ -16,9 +16,9 @@ class FakeHands:
         self.hanging: set[str] = set()
         self.asked: list[tuple[Place, str]] = []
 
-    async def run(self, place: Place, command: str) -> Said:
+    async def run(self, place: Place, command: str, told: str = "") -> Said:
         """See `Hands`."""
-        self.asked.append((place, command))
+        self.asked.append((place, told or command))
         if place.host in self.hanging:
             await asyncio.Event().wait()
         if place.host in self.silent:

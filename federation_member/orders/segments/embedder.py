@@ -21,7 +21,10 @@ from federation_member.orders import leases
 from federation_member.orders.leases import ENDED, LIVE, Lease
 from federation_member.orders.lending import Lending
 from federation_member.orders.segments.errors import UnusableSegment
+from federation_member.orders.segments.growing import parts_of, undone
 from federation_member.orders.segments.plan import Child, plan
+from federation_member.orders.segments.remote import Hands
+from federation_member.orders.segments.retelling import Reteller
 from federation_member.orders.segments.summary import Summary, summarize
 from fedkit.clock import Clock
 from fedkit.protocol.lending import Instance, LeaseState
@@ -40,15 +43,18 @@ Children = dict[str, Lease]
 class Embedder:
     """Looks at leases of segments."""
 
-    def __init__(self, db: Database, lending: Lending, clock: Clock) -> None:
+    def __init__(self, db: Database, lending: Lending, clock: Clock, hands: Hands) -> None:
         self._db = db
+        self._reteller = Reteller(db, lending, hands)
         self._lending = lending
         self._clock = clock
 
     async def look(self, lease: Lease) -> datetime | None:
         """Do what the segment needs now; return when to look again."""
         if lease.state in LIVE:
-            return await self._db.run(lambda tx: self._embed(tx, lease.id))
+            due = await self._db.run(lambda tx: self._embed(tx, lease.id))
+            told = await self._reteller.look(lease.id) if lease.segment is not None and lease.segment.stale else None
+            return due if told is None or due is None else min(due, told)
         return await self._db.run(lambda tx: self._end(tx, lease.id))
 
     # Towards what is wanted
@@ -66,12 +72,12 @@ class Embedder:
         try:
             is_more = self._make(tx, lease, wanted, children)
         except UnusableSegment as error:
-            return self._fail(tx, lease, error.code, error.message)
+            return self._lose(tx, lease, None, error.code, error.message)
         is_more |= self._drop(tx, wanted, children) | self._extend(tx, lease, children)
         summary = summarize(lease.spec, lease.segment, wanted, children)
         if summary.failed is not None:
             reason = f"{summary.failed.part}: {summary.failed.reason}"
-            return self._fail(tx, lease, summary.failed.code, reason)
+            return self._lose(tx, lease, summary.failed.part, summary.failed.code, reason)
         return self._tell(tx, lease, summary, is_more=is_more)
 
     def _make(self, tx: Tx, lease: Lease, wanted: list[Child], children: Children) -> bool:
@@ -122,11 +128,14 @@ class Embedder:
 
     def _tell(self, tx: Tx, lease: Lease, summary: Summary, *, is_more: bool) -> datetime | None:
         assert lease.segment is not None
+        assert isinstance(lease.spec, SegmentSpec)
         assert lease.instance is not None
         now = self._clock()
         begins = summary.runs and not is_more and lease.state is LeaseState.ACCEPTED
         instance = Instance(name=lease.instance.name, user=summary.user, segment=summary.info)
         segment = replace(lease.segment, sizes=summary.sizes)
+        if summary.info.version == lease.spec.version:
+            segment = replace(segment, before=None)  # the change, if there was one, is over
         is_news = begins or instance != lease.instance or segment != lease.segment
         quiet_until = lease.segment.told + TELL_EVERY if lease.segment.told is not None else now
         again = now if is_more else now + LOOK_EVERY
@@ -147,6 +156,17 @@ class Embedder:
         if lease.due != due:
             leases.save(tx, lease, self._clock(), quiet=True, due=due)
         return due
+
+    def _lose(self, tx: Tx, lease: Lease, part: str | None, code: str, reason: str) -> datetime | None:
+        """A part is lost, or cannot be made: one that is new costs no more than the change that brought it."""
+        assert lease.segment is not None
+        assert isinstance(lease.spec, SegmentSpec)
+        before = lease.segment.before
+        if before is None or part in parts_of(before):
+            return self._fail(tx, lease, code, reason)
+        log.warning("segment_not_changed", lease=lease.id, code=code, reason=reason)
+        spec, segment = undone(lease.spec, lease.segment, code, reason)
+        return self._lending.change(tx, lease, tell=False, spec=spec, segment=segment, due=self._clock()).due
 
     def _fail(self, tx: Tx, lease: Lease, code: str, reason: str) -> datetime | None:
         log.warning("segment_failed", lease=lease.id, code=code, reason=reason)

@@ -1,6 +1,6 @@
 """Which leases a segment needs now: a pure function of what is asked for and of how far it is.
 
-    substrate ─► network "network/link0"      verbatim where frames of others pass: it crosses, or is routed through
+    substrate ─► network "network/link0"      verbatim, because frames of others pass it: portals', and those that are routed
     computer  ─► machine "node/a"             on its networks, with exactly its addresses; its script stands in its user data
     connector ─► machine "portal/ucbtunnel0"  on the crossing networks, as soon as all is known that its script must say
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from pydantic import ValidationError
@@ -79,13 +79,23 @@ def portal_part(connector: str) -> str:
     return f"portal/{connector}"
 
 
+def node_config(spec: SegmentSpec, name: str) -> NodeConfig:
+    """What a computer is told of the whole, but for what its author wants it to run."""
+    return NodeConfig(
+        name,
+        {host.ip4: host.names for host in spec.hosts},
+        [(route.destination, route.via) for route in spec.routes.get(name, ())],
+        apart=[(ban.address, ban.network) for ban in spec.apart.get(name, ())],
+        forwards=bool(spec.routes) and len(read(spec.description).plugs[name]) > 1,
+    )
+
+
 class _Planner:
     def __init__(self, spec: SegmentSpec, state: SegmentState) -> None:
         self.spec = spec
         self.state = state
         self.wiring: Wiring = read(spec.description)
         self.ids = {name: state.child_id(network_part(name)) for name in self.wiring.networks}
-        self.crossed = {crossing.substrate for connector in spec.connectors for crossing in connector.crossings}
 
     def children(self) -> Iterator[Child]:
         for name, prefix in self.wiring.networks.items():
@@ -100,25 +110,15 @@ class _Planner:
             if connection is not None and _is_known(connector, connection):
                 part = portal_part(connector.name)
                 uses = tuple(self.ids[crossing.substrate] for crossing in connector.crossings)
-                child_id = self.state.child_id(part, self.state.turns[connector.name])
+                child_id = self.state.child_id(part, connector.name)
                 yield Child(child_id, part, uses, partial(self._portal, connector, connection))
 
     def _network(self, name: str, prefix: str, _offer: Offer) -> NetworkSpec:
-        verbatim = name in self.crossed or bool(self.spec.routes)
-        return NetworkSpec(name=_label(name), cidr=prefix, verbatim=verbatim)
+        return NetworkSpec(name=_label(name), cidr=prefix, verbatim=True)  # a portal may join it at any time
 
     def _node(self, computer: Computer, offer: Offer) -> ComputeSpec:
         plugs = self.wiring.plugs[computer.name]
-        routes = [(route.destination, route.via) for route in self.spec.routes.get(computer.name, ())]
-        forwards = bool(self.spec.routes) and len(plugs) > 1
-        script = NodeConfig(
-            computer.name,
-            {host.ip4: host.names for host in self.spec.hosts},
-            routes,
-            apart=[(ban.address, ban.network) for ban in self.spec.apart.get(computer.name, ())],
-            forwards=forwards,
-            startup=computer.startup or "",
-        )
+        script = replace(node_config(self.spec, computer.name), startup=computer.startup or "")
         return _machine(
             name=_label(computer.name),
             image=_image(offer, computer.osid),

@@ -52,14 +52,14 @@ class Said:
 class Hands(Protocol):
     """Whoever can run a command in a machine."""
 
-    async def run(self, place: Place, command: str) -> Said:
-        """Run it in a shell as root, until it ends or this is cancelled; raises `NotReached`."""
+    async def run(self, place: Place, command: str, told: str = "") -> Said:
+        """Run it in a shell as root, until it ends or this is cancelled; it reads what it is told. Raises `NotReached`."""
 
 
 class Ssh:
     """By its ssh server."""
 
-    async def run(self, place: Place, command: str) -> Said:
+    async def run(self, place: Place, command: str, told: str = "") -> Said:
         """See `Hands`."""
         try:
             known = [asyncssh.import_public_key(line) for line in place.host_keys]
@@ -74,16 +74,16 @@ class Ssh:
                 connect_timeout=CONNECT_LIMIT,
                 login_timeout=CONNECT_LIMIT,
             ) as connection:
-                return await _run(connection, command)
+                return await _run(connection, command, told)
         except (OSError, ValueError, asyncssh.Error) as error:
             reason = printable(str(error)) or type(error).__name__
             raise NotReached(f"Its ssh server at {place.host}:{place.port} is of no use: {reason}") from error
 
 
-async def _run(connection: asyncssh.SSHClientConnection, command: str) -> Said:
-    """Run it and keep the end of what it prints; nothing is read from us."""
+async def _run(connection: asyncssh.SSHClientConnection, command: str, told: str) -> Said:
+    """Run it and keep the end of what it prints."""
     async with connection.create_process(
-        command, stdin=asyncssh.DEVNULL, stderr=asyncssh.STDOUT, encoding="utf-8", errors="replace"
+        command, input=told or None, stdin=asyncssh.DEVNULL, stderr=asyncssh.STDOUT, encoding="utf-8", errors="replace"
     ) as process:
         text = ""
         while chunk := await process.stdout.read(CHUNK):

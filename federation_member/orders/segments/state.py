@@ -4,12 +4,14 @@ Two keys open its nodes besides those of its users: the lender's own, by which i
 give it away, sealed to whom the spec says; of that one it keeps the public half alone. Both are forgotten with the lease.
 
 Everything else about it follows from its spec and from its children's leases. A portal stands for one state of its connection: when
-that changes it is replaced, so each change has a number (`turns`) that goes into the id of the lease of the portal's machine.
+that changes it is replaced, so each change has a number (`turns`) that goes into the id of the lease of the portal's machine; so has
+each other part that was once taken away (growing.py).
 """
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from dataclasses import field, replace
 from datetime import datetime
 from typing import Self
@@ -28,6 +30,7 @@ from fedkit.protocol.segments import (
     Login,
     NodeStatus,
     PortalInfo,
+    Refused,
     SegmentGo,
     SegmentInfo,
     SegmentSpec,
@@ -54,6 +57,14 @@ class SegmentState:
     """The public half of the key that was given away; empty if nobody wants one."""
     credentials: str | None = None
     """Its private half, as `SegmentInfo.credentials` says it."""
+    promised: int | None = None
+    """The version of the spec that it was last said to be changeable to."""
+    refused: Refused | None = None
+    """The last change that was not made."""
+    before: SegmentSpec | None = None
+    """What it was like, while it is being changed: it is so again if the change fails."""
+    stale: list[str] = field(default_factory=list)
+    """Nodes that have not been told yet what the change means for them."""
 
     @classmethod
     def begin(cls, spec: SegmentSpec) -> Self:
@@ -75,9 +86,13 @@ class SegmentState:
         """The state of a segment that has ended."""
         return replace(self, keys={}, control="", credentials=None)
 
-    def child_id(self, part: str, turn: int = 0) -> str:
-        """The id of a child's lease: always the same for the same part."""
-        return str(uuid.uuid5(uuid.UUID(self.salt), f"{part} {turn}"))
+    def child_id(self, part: str, counted: str | None = None) -> str:
+        """The id of a child's lease: always the same for the same part at the same turn, which is counted under a name."""
+        return str(uuid.uuid5(uuid.UUID(self.salt), f"{part} {self.turns.get(counted or part, 0)}"))
+
+    def turned(self, names: Iterable[str]) -> Self:
+        """The state in which what is counted under these names is another part than before."""
+        return replace(self, turns=self.turns | {name: self.turns.get(name, 0) + 1 for name in names})
 
     def public_key(self, connector: str) -> str:
         """What the portal's peer must know of it."""
@@ -95,14 +110,13 @@ def gone(spec: SegmentSpec, state: SegmentState, go: SegmentGo) -> SegmentState:
         raise UnusableSegment(f"This segment has no connector {unknown[0]}.")
     wanted = {one.connector: _needed(known[one.connector], one) for one in go.connections}
     changed = [name for name in known if wanted.get(name) != state.connections.get(name)]
-    turns = state.turns | {name: state.turns.get(name, 0) + 1 for name in changed}
-    return replace(state, started=state.started or go.start, connections=wanted, turns=turns)
+    return replace(state, started=state.started or go.start, connections=wanted).turned(changed)
 
 
 def first_info(spec: SegmentSpec, state: SegmentState) -> SegmentInfo:
     """What is told at once: the portals' public keys, and the credentials."""
     portals = [yet_to_come(connector.name, state) for connector in spec.connectors]
-    return SegmentInfo(portals=portals, credentials=state.credentials)
+    return SegmentInfo(version=spec.version, portals=portals, credentials=state.credentials)
 
 
 def yet_to_come(connector: str, state: SegmentState) -> PortalInfo:

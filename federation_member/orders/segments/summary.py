@@ -33,7 +33,14 @@ def summarize(spec: SegmentSpec, state: SegmentState, wanted: list[Child], child
     pairs = [(child, children.get(child.id)) for child in wanted]
     by_part = {child.part: lease for child, lease in pairs}
     nodes = {part.removeprefix(NODE): lease for part, lease in by_part.items() if part.startswith(NODE)}
+    settled = all(
+        lease is not None and (lease.state is LeaseState.RUNNING or lease.state not in LIVE) for _child, lease in pairs
+    )
+    is_changed = settled and not state.stale
     info = SegmentInfo(
+        version=spec.version if state.before is None or is_changed else state.before.version,
+        promised=state.promised,
+        refused=state.refused,
         nodes=[_node(name, lease) for name, lease in nodes.items()],
         portals=[_portal(one, state, by_part.get(portal_part(one.name))) for one in spec.connectors],
         credentials=state.credentials,
@@ -43,10 +50,7 @@ def summarize(spec: SegmentSpec, state: SegmentState, wanted: list[Child], child
     failed = (
         lease for child, lease in pairs if lease is not None and lease.state not in LIVE and child.failure == "fatal"
     )
-    settled = (
-        lease is not None and (lease.state is LeaseState.RUNNING or lease.state not in LIVE) for _child, lease in pairs
-    )
-    return Summary(info, _sum(running), next(users, None), all(settled), next(failed, None))
+    return Summary(info, _sum(running), next(users, None), settled, next(failed, None))
 
 
 def way_to(lease: Lease) -> tuple[str | None, int | None]:

@@ -64,6 +64,7 @@ async def test_what_it_prints_comes_back_with_its_status(machine: Place) -> None
     said = await Ssh().run(machine, "both")
     assert (said.text, said.status) == ("out\nerr\n", 3)
     assert (await Ssh().run(machine, "read")).text == "nothing"
+    assert (await Ssh().run(machine, "read", "é" * 100_000)).text == "é" * KEPT
 
 
 async def test_of_plenty_the_end_is_kept(machine: Place) -> None:

@@ -98,7 +98,7 @@ async def test_a_started_segment_is_machines_on_networks_with_their_addresses(wo
     network, node = found["network/wire2"].spec, found["node/b"].spec
     assert isinstance(network, NetworkSpec)
     assert isinstance(node, ComputeSpec)
-    assert (network.cidr, network.verbatim) == ("10.1.2.0/24", False)
+    assert (network.cidr, network.verbatim) == ("10.1.2.0/24", True)
     ids = [found["network/wire1"].id, found["network/wire2"].id]
     assert node.networks == ids
     assert node.addresses == dict(zip(ids, ["10.1.1.3", "10.1.2.2"], strict=True))
