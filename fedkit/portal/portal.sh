@@ -34,8 +34,10 @@ for tag in $TAGS; do
         ip link set "$port" master "br$tag"
         ip link set "$port" up
     done
+    ip rule add pref 1 iif "br$tag" type blackhole # who is on a crossing speaks to its other end, and not to or through this machine
     ip link set "br$tag" up
 done
+ip rule add pref 2 lookup local && ip rule del pref 0
 
 # forever COMMAND: start it again whenever it ends.
 forever() {

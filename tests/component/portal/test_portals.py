@@ -84,6 +84,28 @@ async def test_two_networks_become_one_and_crossings_stay_apart(joined: Joined) 
             assert not await hears(other, frame, NOT_HEARD)
 
 
+async def test_a_portal_is_no_way_out_of_a_crossing(joined: Joined) -> None:
+    await joined.meet()
+    address = str(joined.portals.passive.instance.address)
+    link = await joined.at_portal("passive", f"ip -o link show br{TAGS[0]}")
+    bridge = bytes.fromhex(link.split("ether ")[1].split()[0].replace(":", ""))
+    heard = "grep Icmp: /proc/net/snmp | tail -n 1"
+    before = await joined.at_portal("passive", heard)
+    with a_listener(joined.crossings[0].right.bridge) as sender:
+        for _ in range(3):
+            sender.send(bridge + SOMEBODY + b"\x08\0" + echo_request("10.20.3.99", address))
+    await asyncio.sleep(NOT_HEARD)
+    assert await joined.at_portal("passive", heard) == before
+
+
+def echo_request(source: str, target: str) -> bytes:
+    """A ping (RFC 791, RFC 792)."""
+    ping = bytes.fromhex("0800 f7ff 0000 0000")
+    head = bytes.fromhex("4500 001c 0000 4000 4001") + b"\0\0" + ip_address(source).packed + ip_address(target).packed
+    check = 0xFFFF - sum(int.from_bytes(head[n : n + 2], "big") for n in range(0, len(head), 2)) % 0xFFFF
+    return head[:10] + check.to_bytes(2, "big") + head[12:] + ping
+
+
 async def test_the_link_comes_back(joined: Joined) -> None:
     await joined.meet()
     for which in ("active", "passive"):
