@@ -16,7 +16,7 @@ from deploy.lab.places import TEMPORARY
 DESCRIPTION = Path(__file__).parent / "templates/experiment.ns"
 NAME = "example"
 PATIENCE = 120.0  # seconds
-PINGED = "0% packet loss"
+PINGED = ", 0% packet loss"
 WAY = ["10.1.1.3", "10.1.3.2", "10.1.2.4"]  # b, then c beyond the portals, then e
 
 Tell = Callable[[str], AbstractContextManager[list[str]]]

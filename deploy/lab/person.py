@@ -68,6 +68,10 @@ class Person:
         config = str(RUN / self._site.name / "member/member.toml")
         return self.fed("member", "user", verb, self.name, *options, "-c", config, text=text)
 
+    def write(self, file: str, text: str) -> None:
+        """Write a file in the intranet."""
+        self._lab.run(self._site.name, ["tee", file], text=text)
+
     def fed(self, *arguments: str, text: str | None = None, patience: float = PATIENCE) -> str:
         """Run `fed` in the intranet and return its stdout; raise `LabFailed` with what it said if it fails."""
         return self._lab.run(self._site.name, self._fed(arguments), text=text, timeout=patience + PATIENCE).stdout

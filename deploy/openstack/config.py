@@ -18,6 +18,9 @@ COMPUTE_DRIVERS = {
     Profile.FULL: "libvirt.LibvirtDriver",
 }
 PHYSICAL_NETWORK = "public"
+WHOLE = 1500  # octets of a frame's content
+IP_HEADER = 20  # octets
+GENEVE = 38 + IP_HEADER  # octets that OVN's encapsulation takes
 PRIVILEGED = ("nova_sys_admin", "vif_plug_ovs_privileged", "vif_plug_linux_bridge_privileged", "privsep_osbrick")
 
 
@@ -97,6 +100,7 @@ def _neutron(cloud: Cloud, secret: str) -> Sections:
             "api_paste_config": SHARE / "neutron/api-paste.ini",
             "state_path": cloud.state / "neutron",
             "dhcp_agent_notification": False,
+            "global_physnet_mtu": WHOLE + GENEVE,  # so that projects' networks pass whole frames
         },
         "agent": {"root_helper": ""},
         "database": {"connection": database_url(cloud, "neutron")},
@@ -110,6 +114,7 @@ def _ml2(cloud: Cloud) -> Sections:
     full = cloud.profile is Profile.FULL
     return {
         "ml2": {
+            "physical_network_mtus": f"{PHYSICAL_NETWORK}:{WHOLE}",
             "type_drivers": "flat,local,vxlan,geneve",
             "tenant_network_types": "geneve" if full else "vxlan",
             "mechanism_drivers": "ovn" if full else "bind-all",
@@ -117,7 +122,7 @@ def _ml2(cloud: Cloud) -> Sections:
         },
         "ml2_type_flat": {"flat_networks": PHYSICAL_NETWORK},
         "ml2_type_vxlan": {"vni_ranges": "1:10000"},
-        "ml2_type_geneve": {"vni_ranges": "1:10000", "max_header_size": 38},
+        "ml2_type_geneve": {"vni_ranges": "1:10000", "max_header_size": GENEVE - IP_HEADER},
         "ovn": {
             "ovn_nb_connection": f"unix:{cloud.socket('ovn-nb')}",
             "ovn_sb_connection": f"unix:{cloud.socket('ovn-sb')}",

@@ -18,28 +18,33 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 PLACES = ("--map", f"deter={HOME}.test", "--map", f"ucb={LENDER}.test")
 FILE = "/run/fedlab/tmp/seed.ns"
 PATIENCE = 120.0
+WAY = ["10.1.1.3", "10.1.3.2", "10.1.2.4"]  # b, then c beyond the portals, then e
 
 
 @pytest.fixture(scope="module")
 def person(lab: Lab) -> Person:
-    """A researcher at the first site, with the seed's description."""
-    somebody = Person(lab, HOME, "rosa")
-    lab.run(HOME, ["tee", FILE], text=SEED)
-    return somebody
+    """A researcher at the first site."""
+    return Person(lab, HOME, "rosa")
 
 
 @contextmanager
-def experiment(person: Person, *options: str) -> Iterator[dict[str, Any]]:
+def experiment(person: Person, description: str = SEED, *, patience: float = PATIENCE) -> Iterator[dict[str, Any]]:
     """An experiment that is active; terminated in the end, after which no site holds anything of it."""
     name = "seed"
+    person.write(FILE, description)
     try:
-        follow = ("--name", name, "--ssh-key", person.public_key, "--follow", "--timeout", str(PATIENCE))
-        person.fed("experiment", "create", FILE, *PLACES, *follow, *options, patience=PATIENCE)
+        follow = ("--name", name, "--ssh-key", person.public_key, "--follow", "--timeout", str(patience))
+        person.fed("experiment", "create", FILE, *PLACES, *follow, patience=patience)
         shown = person.ask("experiment", "show", name)
         assert shown["state"] == "active"
         yield shown
     finally:
-        person.fed("experiment", "terminate", name, "--follow", patience=PATIENCE)
+        person.fed("experiment", "terminate", name, "--follow", patience=patience)
+
+
+def pinged(person: Person, node: dict[str, Any], name: str, *options: str) -> bool:
+    """Whether a node gets every answer of another."""
+    return ", 0% packet loss" in person.at(node, f"ping -c 2 -w 10 {' '.join(options)} {name}; true")
 
 
 def nodes_of(shown: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -55,9 +60,9 @@ def test_the_seeds_experiment_looks_like_a_local_one(lab: Lab, person: Person) -
             "ucb": f"{LENDER}.test",
         }
         assert sorted(nodes) == ["a", "b", "c", "d", "e"]
-        until(lambda: "0% packet loss" in person.at(nodes["a"], "ping -c 2 -w 5 e; true"), "a pings e", PATIENCE)
+        until(lambda: pinged(person, nodes["a"], "e"), "a pings e", PATIENCE)
         way = person.at(nodes["a"], "traceroute -n -w 3 -q 1 -m 5 e").splitlines()[1:]
-        assert [line.split()[1] for line in way] == ["10.1.1.3", "10.1.3.2", "10.1.2.4"]
+        assert [line.split()[1] for line in way] == WAY
         banner = person.at(nodes["a"], "nc -w 5 e 22 </dev/null | head -c 7; true")
         assert banner == "SSH-2.0"
         key = person.at(nodes["a"], "ssh-keyscan -T 10 -t ed25519 e 2>/dev/null").split()[-1]

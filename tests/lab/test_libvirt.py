@@ -17,6 +17,7 @@ from deploy.lab.client import Lab
 from deploy.lab.person import Person, machines_at, until
 from deploy.lab.topology import Plan
 from tests.lab.lent import VICTIMS, LentLife
+from tests.lab.test_mixed_experiments import spans_two_kinds
 from tests.support.checkout import REPOSITORY
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
@@ -39,7 +40,7 @@ def images(namespaces: None) -> None:
     pytest.importorskip("libvirt", reason="libvirt-python is not installed; run deploy/setup --libvirt")
     if os.geteuid() != 0 or not shutil.which("libvirtd"):
         pytest.skip("needs root and libvirtd; run deploy/setup --libvirt")
-    for image in ("tiny", "debian"):
+    for image in ("tiny", "portal", "debian"):
         build(image)
 
 
@@ -95,6 +96,10 @@ def test_a_guest_survives_its_hypervisors_daemon_and_its_member(lab: Lab, person
     finally:
         person.delete(order)
     assert machines_at(lab, LENDER) == []
+
+
+def test_guests_join_containers_in_one_experiment(lab: Lab, person: Person) -> None:
+    spans_two_kinds(lab, person)
 
 
 @pytest.mark.parametrize("victim", VICTIMS)

@@ -17,7 +17,14 @@ from xdist.workermanage import WorkerController  # type: ignore[import-untyped]
 LAB = PurePosixPath("tests/lab")
 CLOUD = PurePosixPath("tests/component/middleware/openstack")
 WAITING = {"test_crashes", "test_partitions", "test_hostile"}
-OWN = {"test_network", "test_lifecycle", "test_demo", "test_libvirt", "test_openstack"}  # have labs of their own anyway
+OWN = {
+    "test_network",
+    "test_lifecycle",
+    "test_demo",
+    "test_libvirt",
+    "test_mixed_experiments",
+    "test_openstack",
+}  # have labs of their own anyway
 SLOW = (  # shares that take minutes whatever their number of tests, the slowest first
     "an OpenStack",
     "the lab",
@@ -25,6 +32,7 @@ SLOW = (  # shares that take minutes whatever their number of tests, the slowest
     "tests/component/middleware/test_libvirt_faults.py",
     "tests/lab/test_demo.py",
     "tests/lab/test_libvirt.py",
+    "tests/lab/test_mixed_experiments.py",
     "tests/component/middleware/test_libvirt.py",
     "a lab for waiting",
     "tests/component/image/test_guest_debian.py",

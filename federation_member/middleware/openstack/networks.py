@@ -22,6 +22,7 @@ from federation_member.middleware.openstack.rules import Groups
 from fedkit.protocol.lending import Instance, NetworkSpec
 
 NETWORK = "network"
+WHOLE = 1500  # octets of a frame's content that machines elsewhere expect to pass
 UNFINISHED = "The network is not complete; create it again to go on, or delete it."
 
 
@@ -89,10 +90,7 @@ class NetworkKind:
         mark = self._marks.description(key)
         network = await network_with_key(cloud, self._marks, key)
         if network is None:
-            fields: dict[str, Any] = {"name": spec.name, "description": mark}
-            if spec.verbatim:
-                fields["port_security_enabled"] = False
-            network = (await cloud.post("network", "/networks", {"network": fields}, OneNetwork)).network
+            network = await self._make_network(cloud, spec, mark)
         subnet = next(iter(await self._subnets(cloud, network_id=network.id)), None)
         if subnet is None:
             await self._groups.ensure(cloud, key, spec.name, spec.rules, inside=True)
@@ -100,6 +98,19 @@ class NetworkKind:
         if self._context.config.routed and spec.gateway is not None:
             await self._ensure_router(cloud, subnet, spec, mark)
         return _owned(key, network, subnet)
+
+    async def _make_network(self, cloud: Cloud, spec: NetworkSpec, mark: str) -> Network:
+        fields: dict[str, Any] = {"name": spec.name, "description": mark}
+        if not spec.verbatim:
+            return (await cloud.post("network", "/networks", {"network": fields}, OneNetwork)).network
+        fields |= {"port_security_enabled": False, "mtu": WHOLE}
+        try:
+            return (await cloud.post("network", "/networks", {"network": fields}, OneNetwork)).network
+        except UnusableSpec as error:
+            raise UnusableSpec(
+                f"A network that frames pass as they are needs frames of {WHOLE} octets and port security that can be off; "
+                f"the cloud says: {error.message}"
+            ) from error
 
     async def _make_subnet(self, cloud: Cloud, network: Network, spec: NetworkSpec, mark: str) -> Subnet:
         body: dict[str, Any] = {
@@ -109,7 +120,7 @@ class NetworkKind:
             "ip_version": 4,
             "cidr": spec.cidr,
             "gateway_ip": spec.gateway,
-            "enable_dhcp": True,
+            "enable_dhcp": not spec.verbatim,  # its server would answer machines of other sites, too
         }
         if spec.verbatim:
             body["allocation_pools"] = [upper_half(spec.cidr)]
@@ -187,7 +198,7 @@ class NetworkKind:
 
 
 def upper_half(cidr: str) -> dict[str, str]:
-    """What the cloud may give away itself, to its DHCP servers and to portals; who joins such a network brings a low address."""
+    """What the cloud may give away itself, to portals; who joins such a network brings a low address."""
     try:
         network = IPv4Network(cidr)
         start = network[network.num_addresses // 2]

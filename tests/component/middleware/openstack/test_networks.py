@@ -9,22 +9,43 @@ import pytest
 
 from deploy.openstack.api import Client
 from federation_member.middleware.contract import NoCapacity, UnusableSpec
+from federation_member.middleware.openstack import networks
 from fedkit.protocol.lending import NetworkSpec, SecurityRule
 from tests.component.middleware.contract import compute, made, new_key, plain, running
 from tests.component.middleware.openstack.place import OpenStackSite
 
 
+def network_of(site: OpenStackSite, key: str) -> dict[str, Any]:
+    """One network, as Neutron tells it."""
+    every = Client.administrator(site.openstack).get("neutron", "/v2.0/networks")["networks"]
+    (found,) = [one for one in every if key in one["description"]]
+    return dict(found)
+
+
 def ports(site: OpenStackSite, key: str, network: str) -> list[dict[str, Any]]:
     """Those of a machine in a network, as Neutron tells them."""
-    admin = Client.administrator(site.openstack)
-    (found,) = [one for one in admin.get("neutron", "/v2.0/networks")["networks"] if network in one["description"]]
-    every = admin.get("neutron", "/v2.0/ports")["ports"]
-    return [port for port in every if key in port["description"] and port["network_id"] == found["id"]]
+    every = Client.administrator(site.openstack).get("neutron", "/v2.0/ports")["ports"]
+    found = network_of(site, network)["id"]
+    return [port for port in every if key in port["description"] and port["network_id"] == found]
+
+
+async def test_a_cloud_whose_networks_pass_no_whole_frames_says_so(
+    site: OpenStackSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(networks, "WHOLE", 9000)  # more than the cloud passes
+    async with running(site) as middleware:
+        with pytest.raises(UnusableSpec, match=r"9000 octets.*MTU"):
+            await made(middleware, new_key(), plain(site, NetworkSpec(cidr="10.8.0.0/24", verbatim=True)))
+        assert await middleware.list_owned() == []
 
 
 async def test_machines_in_a_network_that_frames_pass_as_they_are(site: OpenStackSite) -> None:
     async with running(site) as middleware:
         network = (await made(middleware, new_key(), plain(site, NetworkSpec(cidr="10.8.0.0/24", verbatim=True)))).key
+        made_of_it = network_of(site, network)
+        assert made_of_it["mtu"] == 1500
+        subnet = f"/v2.0/subnets/{made_of_it['subnets'][0]}"
+        assert not Client.administrator(site.openstack).get("neutron", subnet)["subnet"]["enable_dhcp"]
         order = compute(site, (network,), addresses={network: "10.8.0.2"})
         machine = await made(middleware, new_key(), order)
         portal = await made(middleware, new_key(), compute(site, (network,), carries_frames=True))
