@@ -11,6 +11,7 @@ is not said where a piece goes, that is such a member's loss: an order of a piec
 from __future__ import annotations
 
 import re
+from asyncio import to_thread
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -55,7 +56,7 @@ async def described(new: NewExperiment, members: Sequence[KnownMember]) -> Descr
     if len(computers) > NODES:
         raise TooLarge(f"An experiment has at most {NODES} computers; this one has {len(computers)}.")
     if not all(computer.testbed for computer in computers):
-        topology = place(topology, _rooms(new, computers, members))
+        topology = await to_thread(place, topology, _rooms(new, computers, members))
     return replace(found, topology=topology)
 
 

@@ -12,10 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from federation_member.experiments.errors import NoWay
 from federation_member.experiments.model import NewExperiment, Planned
 from federation_member.experiments.planning import KIND, described, plan
 from federation_member.orders.candidates import KnownMember, is_at
-from fedkit.errors import InputError
+from fedkit.errors import FedError, InputError
 from fedkit.topology.errors import BadDescription, Problem
 from fedkit.topology.layout import Layout, lay_out
 from fedkit.topology.model import Topology
@@ -57,7 +58,7 @@ async def preview(new: NewExperiment, members: Sequence[KnownMember]) -> Preview
         return Preview(errors=_problems(new, error))
     try:
         planned, shown = await to_thread(_show, new, found.topology, members)
-    except InputError as error:
+    except (InputError, NoWay) as error:
         return Preview(_problems(new, error), found.warnings, found.output)
     return Preview((), (*found.warnings, *_doubts(new, planned, members)), found.output, shown)
 
@@ -68,7 +69,7 @@ def _show(new: NewExperiment, topology: Topology, members: Sequence[KnownMember]
     return planned, Shown(split(topology, new.portals), locations, lay_out(topology, new.portals))
 
 
-def _problems(new: NewExperiment, error: InputError) -> tuple[Problem, ...]:
+def _problems(new: NewExperiment, error: FedError) -> tuple[Problem, ...]:
     if isinstance(error, BadDescription):
         return error.problems
     return (Problem(new.file, None, error.code, error.message),)

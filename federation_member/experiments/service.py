@@ -181,7 +181,7 @@ class Experiments:
     async def topology(self, user: User, wanted: str, shown: Sequence[str] = ()) -> Topology:
         """Its description as it was split, addresses and testbeds included; raises as `get` does."""
         experiment, view = await self._db.read(lambda conn: self._may(conn, user, wanted, shown))
-        return view.topology(experiment)
+        return await to_thread(view.topology, experiment)
 
     async def log(self, user: User, wanted: str, shown: Sequence[str] = (), after: int = 0) -> list[Event]:
         """What happened to it, oldest first, after the event of that number; raises as `get` does."""

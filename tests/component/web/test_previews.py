@@ -56,6 +56,7 @@ async def test_every_error_says_where_and_what(site: Site) -> None:
         ({"members": {"nowhere": "site-a.test"}}, "experiments.unusable_mapping"),
         ({"members": {"deter": "site-z.test"}}, "experiments.unusable_mapping"),
         ({"services": ["%"]}, "topology.bad_service"),
+        ({"parties": {"blue": {"testbeds": ["nowhere"]}}}, "experiments.unusable_party"),
         ({"description": "set ns [new Simulator]\n$ns run\n"}, "experiments.nothing_to_run"),
     ],
 )
