@@ -11,6 +11,8 @@ export const token = {
   clear: () => sessionStorage.clear(),
 };
 
+export const me = { user: "", project: "" }; // whose token it is
+
 export class Problem extends Error {
   constructor(status, body) {
     super(body?.detail ? `${body.detail} [${body.code}]` : `The member answered with status ${status}.`);

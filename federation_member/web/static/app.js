@@ -2,7 +2,7 @@
 //
 // Orders are kept by id, replaced by newer revisions from the event stream, and drawn anew.
 
-import { call, token } from "./api.js";
+import { call, me, token } from "./api.js";
 import { forgetAudit, showAudit } from "./audit.js";
 import { forgetAllExperiments, hideExperiments, isExperiments, learnExperiment, showExperiments } from "./experiments.js";
 import { bodyOf, offerReferences, showFields } from "./ordering.js";
@@ -134,7 +134,7 @@ async function loadOffer() {
 }
 
 async function enter() {
-  const me = await call("GET", "/me");
+  Object.assign(me, await call("GET", "/me"));
   $("member").textContent = me.member;
   $("user").textContent = `${me.user} · ${me.project}`;
   operator = me.operator;

@@ -134,11 +134,18 @@ function body() {
     file,
     files,
     members: Object.fromEntries(chosen.map((select) => [select.dataset.testbed, select.value])),
+    parties: Object.fromEntries(lines(given.parties.value).map(partyOf)),
     portals: Number(given.portals.value) || 1,
     services: lines(given.services.value),
     ssh_keys: lines(given.ssh_keys.value),
     valid_until: given.valid_until.value ? new Date(given.valid_until.value).toISOString() : null,
   };
+}
+
+// NAME: TESTBED, TESTBED
+function partyOf(line) {
+  const [name, ...testbeds] = line.split(/[\s,:]+/).filter(Boolean);
+  return [name, { testbeds }];
 }
 
 function show(preview) {

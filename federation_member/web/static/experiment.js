@@ -3,7 +3,7 @@
 // The stream tells the whole whenever anything has changed; where things stand in the picture is asked for once, and again when
 // there are nodes that it does not know.
 
-import { call } from "./api.js";
+import { call, me } from "./api.js";
 import { computerShown } from "./describing.js";
 import { download } from "./download.js";
 import { $, attempt, element, notice, when } from "./page.js";
@@ -35,7 +35,8 @@ export function forgetExperiments() {
 export function leaveExperiment() {
   open?.stop.abort();
   open = null;
-  for (const id of ["one-picture", "one-node", "one-log", "one-progress", "one-secrets", "one-said"]) $(id).replaceChildren();
+  $("one-grant").open = $("one-renew").open = false;
+  for (const id of ["one-grants", "one-picture", "one-node", "one-log", "one-progress", "one-secrets", "one-said"]) $(id).replaceChildren();
   $("one-title").textContent = $("one-reason").textContent = $("one-state").textContent = "";
   $("one-facts").replaceChildren();
 }
@@ -82,7 +83,9 @@ function now(whole) {
   facts(whole);
   progress(whole);
   drawSecrets();
-  for (const id of ["one-renew", "one-terminate", "one-credentials", "one-grant"]) $(id).hidden = ENDED.has(whole.state) || whole.state === "terminating";
+  $("one-soon").hidden = !whole.ends_soon || ENDED.has(whole.state);
+  for (const id of ["one-renew", "one-terminate", "one-credentials"]) $(id).hidden = ENDED.has(whole.state) || whole.state === "terminating";
+  $("one-grant").hidden = $("one-renew").hidden || whole.user !== me.user;
   const unknown = open.drawn && whole.segments.some((segment) => segment.nodes.some((node) => !open.drawn.names.has(node.name)));
   if (first || unknown) draw(open);
   else condition();
@@ -242,11 +245,31 @@ async function renew(form) {
 }
 
 async function grant(form) {
+  const { principal, until, party } = form.elements;
   await attempt(async () => {
-    const made = await ask("POST", "/grants", { principal: form.elements.principal.value.trim(), expires: new Date(form.elements.until.value).toISOString() });
+    const made = await ask("POST", "/grants", { principal: principal.value.trim(), expires: new Date(until.value).toISOString(), party: party.value.trim() || null });
     download(`${open.whole.name}-for-${made.principal.slice(0, 8)}.cred`, made.credential);
     said(`Give them the file that you have now, and the id ${open.id}.`);
+    await grants();
   }, (text) => { if (text) said(text); });
+}
+
+async function grants() {
+  if ($("one-grant").open) showGrants((await ask("GET", "/grants")).items);
+}
+
+function showGrants(items) {
+  $("one-grants").replaceChildren(...items.map((one) => {
+    const told = [one.party && `${one.party}'s part, `, one.revoked ? "revoked" : "until ", one.revoked ? "" : when(one.expires)].filter(Boolean);
+    const revoke = element("button", { type: "button", className: "plain danger", textContent: "Revoke", onclick: () => withdraw(one.principal) });
+    revoke.setAttribute("aria-label", `Revoke what ${one.principal} was granted`);
+    return element("li", {}, element("code", { textContent: one.principal }), ": ", ...told, ...(one.revoked ? [] : [" ", revoke]));
+  }));
+}
+
+async function withdraw(principal) {
+  if (!confirm(`Let ${principal} into ${open.whole.name} no more?`)) return;
+  await attempt(async () => showGrants((await ask("DELETE", `/grants/${principal}`)).items), (text) => { if (text) said(text); });
 }
 
 async function credentials() {
@@ -267,3 +290,4 @@ $("one-terminate").addEventListener("click", terminate);
 $("one-credentials").addEventListener("click", credentials);
 submitted($("one-renew-form"), renew);
 submitted($("one-grant-form"), grant);
+$("one-grant").addEventListener("toggle", () => attempt(grants, (text) => { if (text) said(text); }));

@@ -59,7 +59,7 @@ function draw() {
 function row(experiment) {
   const made = element("tr", {},
     element("td", {}, element("a", { href: `#experiments/${experiment.id}`, textContent: experiment.name })),
-    element("td", {}, element("span", { className: `state ${experiment.state}`, textContent: experiment.state }), element("div", { className: "reason", textContent: experiment.reason })),
+    element("td", {}, element("span", { className: `state ${experiment.state}`, textContent: experiment.state }), ...(experiment.ends_soon && !ENDED.has(experiment.state) ? [" ", element("span", { className: "state pending", textContent: "ends soon" })] : []), element("div", { className: "reason", textContent: experiment.reason })),
     element("td", { textContent: experiment.project || "–" }),
     element("td", {}, when(experiment.created)),
     element("td", {}, experiment.valid_until ? when(experiment.valid_until) : "not by itself"));

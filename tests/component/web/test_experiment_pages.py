@@ -160,6 +160,44 @@ async def test_who_was_granted_one_opens_it_by_its_id(page: Page) -> None:
     assert await count(browser, "#one-secrets button") == 0
 
 
+async def test_keys_and_grants_become_files_and_a_grant_is_revoked(page: Page, tmp_path: Path) -> None:
+    browser, files = page.browser, tmp_path / "files"
+    behaviour = {"behavior": "allow", "downloadPath": str(files)}
+    await browser.command("/goog/cdp/execute", {"cmd": "Browser.setDownloadBehavior", "params": behaviour})
+    await page.make()
+    await browser.until(STATE, State.ACTIVE)
+    await browser.click("#one-secrets button")
+    await page.home.federation.settle(lambda: "PRIVATE KEY" in _text(files / "mine.key"))
+    await browser.click("#one-credentials")
+    await page.home.federation.settle(lambda: '"sealed"' in _text(files / "mine-credentials.json"))
+
+    olga = await page.home.accounts.get("olga")
+    await browser.click("#one-grant summary")
+    await browser.type("#one-grant-form [name=principal]", olga.principal)
+    await page.write("#one-grant-form [name=until]", "2099-01-01T12:00")
+    await browser.click("#one-grant-form button")
+    await page.home.federation.settle(lambda: _text(files / f"mine-for-{olga.principal[:8]}.cred").startswith("ey"))
+    assert olga.principal in await browser.text("#one-grants li")
+    await browser.click("#one-grants button")
+    await browser.accept_alert()
+    await browser.until("return document.querySelector('#one-grants li').innerText.includes('revoked')")
+    assert await browser.console() == []
+
+
+def _text(file: Path) -> str:
+    """What is in a file, if it is there already."""
+    return file.read_text() if file.exists() else ""
+
+
+async def test_what_parties_must_not_share_is_told_before_anything_is_made(page: Page) -> None:
+    await page.go("#experiments/new")
+    await page.write("#describe-text", PROGRAM)
+    await page.browser.find("#describe-preview svg")
+    await page.browser.click("#describe-form summary")
+    await page.write("#describe-form [name=parties]", "red: deter\nblue: ucb")
+    assert "topology.parties_meet" in await page.browser.text("#describe-problems .bad")
+
+
 async def test_names_of_others_are_never_markup(page: Page) -> None:
     browser = page.browser
     await page.make(line("h.test", "a.test").description.replace("wire1", EVIL.replace("<", "&lt;")))
