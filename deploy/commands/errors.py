@@ -35,6 +35,13 @@ class NotFulfilled(FedError):
     exit = Exit.REFUSED
 
 
+class NotTold(FedError):
+    """Nobody answered a question, for whatever reason each of them gave."""
+
+    code = "cli.not_told"
+    exit = Exit.REFUSED
+
+
 class UnusableFile(InputError):
     """A file on this machine that cannot be used."""
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from deploy.commands.client import Client, segment
-from deploy.commands.errors import NotFulfilled
+from deploy.commands.errors import NotFulfilled, NotReachable, NotTold
 from deploy.commands.output import Format, OutputOption, say, show
 from deploy.commands.rules import parse, text_of
 from deploy.commands.waiting import wait_until
@@ -20,6 +20,7 @@ TimeoutOption = Annotated[float, typer.Option(help="Seconds that --wait waits.",
 
 POWER_RECORD = {"id": "id", "name": "spec.name", "member": "member", "power": "power", "wanted": "wanted_power"}
 POWER_RECORD |= {"state": "state", "reason": "reason"}
+MESH = "mesh."  # family of the codes of what did not come to or from a member
 RULES_COLUMNS = {"rule": "rule", "state": "state"}
 QUOTA_COLUMNS = {
     "member": "member",
@@ -119,10 +120,15 @@ def quota(
 ) -> None:
     """Show how much you may have at each member, how much of it is used, and how much of that is yours.
 
-    Example: `fed quota --member site-b.test`
+    It fails only if no member tells: with 3 if none can be reached, else with 1. Example: `fed quota --member site-b.test`
     """
     items = Client.of_this_user().get("/quota", member=member)["items"]
     show(items if output is not Format.TABLE else [row for item in items for row in _rows(item)], output, QUOTA_COLUMNS)
+    if items and all(item["code"] for item in items):
+        who = ", ".join(item["member"] for item in items)
+        if all(item["code"].startswith(MESH) for item in items):
+            raise NotReachable(f"No answer came from {who}.")
+        raise NotTold(f"No quota was told by {who}.")
 
 
 def _set_power(order: str, power: str, patience: float | None, output: Format) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from federation_member.middleware.contract import Quota, UnusableSpec
+from federation_member.orders import operations
 from federation_member.service import Member
 from fedkit.protocol.lending import Amounts
 from tests.component.member.conftest import open_site
@@ -90,3 +91,19 @@ async def test_quota_and_what_members_can_do(whole: Site) -> None:
     members = (await shell("members")).out
     assert all(word in members for word in ("small", "large", "debian", "power", "console"))
     assert [one["name"] for one in (await shell("flavours", "-o", "json")).data] == ["small", "large"]
+
+
+async def test_a_quota_that_nobody_tells_is_a_failure(
+    whole: Site, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _member, url, token = whole
+    shell = Shell(url, token)
+    cloud.down = True
+    refused = await shell("quota")
+    assert (refused.status, "cli.not_told" in refused.err, "middleware.unavailable" in refused.out) == (1, True, True)
+    cloud.down = False
+    cloud.hanging.add("quota")
+    monkeypatch.setattr(operations, "QUOTA_PATIENCE", 0.05)
+    silent = await shell("quota", "-o", "json")
+    assert (silent.status, "No answer came from site-a.test" in silent.err) == (3, True)
+    assert [item["code"] for item in silent.data] == ["mesh.no_answer"]
