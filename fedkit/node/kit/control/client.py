@@ -1,0 +1,60 @@
+"""Asks somebody of the control network."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from http.client import HTTPConnection, HTTPException
+from typing import Any
+
+from fedkit.node.kit.control.auth import EPOCH, HEADER, answer_mac, nonce, request_mac
+from fedkit.node.kit.errors import BadRequest, NotAllowed, Unreachable
+
+SIZE_LIMIT = 8 * 1024 * 1024  # octets of an answer
+TIMEOUT = 10.0  # seconds
+UNAUTHORIZED = 401
+
+
+class Client:
+    """One whom one asks; remembers the epoch."""
+
+    def __init__(self, place: tuple[str, int], key: str) -> None:
+        self.place = place
+        self._key = key
+        self._epoch = "-"
+
+    def ask(self, method: str, path: str, said: Any = None, timeout: float = TIMEOUT) -> Any:
+        """The answer; raises `Unreachable`, `NotAllowed` or `BadRequest`."""
+        body = b"" if said is None else json.dumps(said).encode()
+        for _ in range(2):
+            status, epoch, answer = self._once(method, path, body, timeout)
+            if status != UNAUTHORIZED or epoch in ("", self._epoch):
+                break
+            self._epoch = epoch
+        if status == UNAUTHORIZED:
+            raise NotAllowed(f"{self._named} does not let us in: its key is another")
+        if status != 200:
+            raise BadRequest(f"{self._named}: {answer.get('error', status) if isinstance(answer, dict) else status}")
+        return answer
+
+    @property
+    def _named(self) -> str:
+        return f"{self.place[0]}:{self.place[1]}"
+
+    def _once(self, method: str, path: str, body: bytes, timeout: float) -> tuple[int, str, Any]:
+        number, connection = nonce(), HTTPConnection(*self.place, timeout=timeout)
+        mac = request_mac(self._key, self._epoch, number, method, path, body)
+        try:
+            connection.request(method, path, body or None, {HEADER: f"{self._epoch} {number} {mac}"})
+            answer = connection.getresponse()
+            content = answer.read(SIZE_LIMIT + 1)
+        except (OSError, HTTPException) as error:
+            raise Unreachable(f"{self._named} does not answer: {error or type(error).__name__}") from None
+        finally:
+            connection.close()
+        if answer.status == UNAUTHORIZED:
+            return answer.status, answer.headers.get(EPOCH, ""), None
+        proof = answer_mac(self._key, number, answer.status, content)
+        if len(content) > SIZE_LIMIT or not hmac.compare_digest(proof, answer.headers.get(HEADER, "")):
+            raise NotAllowed(f"the answer of {self._named} does not prove to know the experiment's key")
+        return answer.status, "", json.loads(content)

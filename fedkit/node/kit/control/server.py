@@ -1,0 +1,109 @@
+"""Answers the control network: one request a connection, bounded in size, time and number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import BoundedSemaphore, Thread
+from typing import Any
+
+from fedkit.node.kit.control.auth import EPOCH, HEADER, Doorkeeper, answer_mac
+from fedkit.node.kit.errors import BadRequest, KitError, NotAllowed
+
+SIZE_LIMIT = 1024 * 1024  # octets of a request
+AT_ONCE = 32  # requests
+PATIENCE = 10.0  # seconds for a request to arrive
+
+Answer = Callable[[str, str, Any], Any]  # method, path, what was said
+
+
+class Server(ThreadingHTTPServer):
+    """Listens at one address; `close` ends it."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, place: tuple[str, int], key: str, answer: Answer) -> None:
+        super().__init__(place, _Handler)
+        self.door = Doorkeeper(key)
+        self.key = key
+        self.answer = answer
+        self._room = BoundedSemaphore(AT_ONCE)
+        self._thread = Thread(target=self.serve_forever, args=(0.1,), daemon=True)
+
+    def begin(self) -> tuple[str, int]:
+        """Serve; returns where."""
+        self._thread.start()
+        return self.server_address[0], self.server_address[1]  # type: ignore[return-value]  # IPv4
+
+    def close(self) -> None:
+        """Serve no longer."""
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Turn away whoever comes when the house is full."""
+        if self._room.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """One request; it leaves room for another."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is nobody's fault."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+    timeout = PATIENCE
+    server_version, sys_version = "federation", ""
+
+    def do_GET(self) -> None:
+        """GET."""
+        self._serve()
+
+    def do_POST(self) -> None:
+        """POST."""
+        self._serve()
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Requests are not logged."""
+
+    def _serve(self) -> None:
+        length = self.headers.get("Content-Length", "0")
+        if not length.isdigit() or int(length) > SIZE_LIMIT:
+            return self.send_error(413)
+        body = self.rfile.read(int(length))
+        try:
+            number = self.server.door.check(self.headers.get(HEADER, ""), self.command, self.path, body)
+        except NotAllowed:
+            self.send_response(401)
+            self.send_header(EPOCH, self.server.door.epoch)
+            return self.end_headers()
+        status, said = self._answer(body)
+        content = json.dumps(said).encode()
+        self.send_response(status)
+        self.send_header(HEADER, answer_mac(self.server.key, number, status, content))
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+        return None
+
+    def _answer(self, body: bytes) -> tuple[int, Any]:
+        try:
+            said = json.loads(body) if body else None
+            return 200, self.server.answer(self.command, self.path, said)
+        except BadRequest as error:
+            return 400, {"error": str(error)}
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            return 400, {"error": f"{error} [{BadRequest.code}]"}
+        except KitError as error:
+            return 500, {"error": str(error)}

@@ -1,0 +1,1 @@
+"""The federation kit on machines of namespaces, with real Samba and FRR."""
