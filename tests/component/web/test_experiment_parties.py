@@ -55,16 +55,17 @@ async def bob_of(site: Site, party: str) -> tuple[str, dict[str, str]]:
 async def test_what_a_party_is_shown_tells_nothing_of_the_other(site: Site, party: str, other: str) -> None:
     wanted, headers = await bob_of(site, party)
     text = ""
-    for part in ("", "/topology", "/picture", "/log", "/credentials"):
+    for part in ("", "/topology", "/layout", "/picture", "/log", "/credentials"):
         async with site.session.get(f"{site.url}/api/v1/experiments/{wanted}{part}", headers=headers) as answer:
             assert answer.status == 200, part
             text += await answer.text()
-    assert [one for one in SECRETS[other] if _is_in(one, text)] == []
-    assert [one for one in SECRETS[party] if not _is_in(one, text)] == [party]
+    assert [one for one in SECRETS[other] if is_in(one, text)] == []
+    assert [one for one in SECRETS[party] if not is_in(one, text)] == [party]
     assert "router" in text
 
 
-def _is_in(word: str, text: str) -> bool:
+def is_in(word: str, text: str) -> bool:
+    """Whether a word stands by itself in a text."""
     return re.search(rf"(?<![A-Za-z0-9+/]){re.escape(word)}(?![A-Za-z+/=])", text) is not None
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.component.web.conftest import Site
 from tests.component.web.dashboard import dashboard
+from tests.component.web.test_experiment_parties import SECRETS, bob_of, is_in
 from tests.component.web.test_experiments import PROGRAM
 from tests.component.web.test_stream import Reader
 from tests.support.experiments import sites
@@ -113,3 +114,16 @@ async def test_who_may_not_see_it_any_more_is_told_so_and_let_go(living: Site, m
         _block, problem = await _next(reader, "end")
         assert problem["code"] == "experiments.not_granted"
         assert await reader.answer.content.read() == b""
+
+
+@pytest.mark.parametrize(("party", "other"), [("attacker", "defender"), ("defender", "attacker")])
+async def test_a_party_follows_what_it_may_see(site: Site, party: str, other: str) -> None:
+    wanted, headers = await bob_of(site, party)
+    async with _following(site, f"/experiments/{wanted}/events", **headers, Last_Event_ID="0") as reader:
+        told = ""
+        while "now" not in (block := await reader.block()).values():
+            told += str(block)
+        told += str(block)
+    assert "log" in told
+    assert [secret for secret in SECRETS[other] if is_in(secret, told)] == []
+    assert all(is_in(name, told) for name in (f"deter/{'attack' if party == 'attacker' else 'defend'}", "hall"))
