@@ -58,13 +58,13 @@ class View:
             return whole
         experiment = whole.experiment
         sides = sides_of(experiment.parties)
-        text = _described(experiment.description, experiment.services, sides, self.parties)
+        text, services = _described(experiment.description, experiment.services, sides, self.parties)
         shown = (
             segment if sides.of(segment.testbed) in self.parties else self._shared(segment, sides, text)
             for segment in whole.segments
             if sides.of(segment.testbed) in {None, *self.parties}
         )
-        return Whole(self._experiment(experiment, text), tuple(shown))
+        return Whole(self._experiment(replace(experiment, description=text, services=services)), tuple(shown))
 
     def operated(self, whole: Whole) -> Whole:
         """The same with the pieces alone that one may operate."""
@@ -92,17 +92,12 @@ class View:
         sides = sides_of(experiment.parties)
         return about is not None and self.parties is not None and all(sides.of(one) in self.parties for one in about)
 
-    def _experiment(self, experiment: Experiment, text: str) -> Experiment:
+    def _experiment(self, experiment: Experiment) -> Experiment:
         assert self.parties is not None
-        seen = replace(
-            experiment,
-            description=text,
-            services=tuple(map(write_service, self.topology(experiment).services)),
-            parties={name: party for name, party in experiment.parties.items() if name in self.parties},
-        )
+        parties = {name: party for name, party in experiment.parties.items() if name in self.parties}
         if self._tells(experiment, experiment.about):
-            return seen
-        return replace(seen, code="", reason=UNTOLD, about=None)
+            return replace(experiment, parties=parties)
+        return replace(experiment, parties=parties, code="", reason=UNTOLD, about=None)
 
     def _shared(self, segment: Segment, sides: Sides, text: str) -> Segment:
         order = None if segment.order is None else self._shared_order(segment.order, sides, text)
@@ -135,10 +130,13 @@ class View:
 
 
 @lru_cache(maxsize=KEPT)
-def _described(description: str, services: tuple[str, ...], sides: Sides, parties: frozenset[str]) -> str:
-    """The part of a description that these parties may know."""
+def _described(
+    description: str, services: tuple[str, ...], sides: Sides, parties: frozenset[str]
+) -> tuple[str, tuple[str, ...]]:
+    """What these parties may know of a description and its services."""
     whole = replace(topdl.read(description.encode()), services=tuple(map(parse_service, services)))
-    return topdl.write(seen_by(whole, sides, parties)).decode()
+    seen = seen_by(whole, sides, parties)
+    return topdl.write(seen).decode(), tuple(map(write_service, seen.services))
 
 
 @lru_cache(maxsize=KEPT)

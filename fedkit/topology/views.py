@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from ipaddress import IPv4Interface, IPv4Network, collapse_addresses
 
 from fedkit.errors import InputError
@@ -53,10 +54,13 @@ class Sides:
     def __bool__(self) -> bool:
         return bool(self.party_of)
 
+    @cached_property
+    def _parties(self) -> Mapping[str, str]:
+        return dict(self.party_of)
+
     def of(self, testbed: str | None) -> str | None:
         """The party of a testbed; None if it is shared."""
-        names = dict(self.party_of)
-        return None if testbed is None else names.get(testbed) or names.get(testbed.partition("/")[0])
+        return None if testbed is None else self._parties.get(testbed) or self._parties.get(testbed.partition("/")[0])
 
     def of_substrates(self, topology: Topology) -> dict[str, frozenset[str]]:
         """The parties on each substrate."""
