@@ -311,10 +311,8 @@ class Lending:
     def end(self, tx: Tx, lease: Lease) -> Lease:
         """Close a lease under which the middleware holds nothing any more."""
         state = LeaseState.FAILED if lease.state is LeaseState.FAILING else LeaseState.RELEASED
-        if lease.instance is not None:
-            self.turned_away.tell(tx)
-        elif lease.code in NO_ROOM:
-            self.turned_away.add(lease.borrower)
+        if lease.parent is None:  # what a segment that found no room had of it already is no room for anybody
+            self._tell_of_room(tx, lease)
         self._tunnels.revoke(tx, lease)
         self._access.release(tx, lease.id, lease.code, lease.reason)
         for used_id in lease_uses.uses_of(tx.conn, lease.id):
@@ -323,6 +321,12 @@ class Lending:
         if lease.segment is not None:
             nothing["segment"] = lease.segment.without_keys()
         return self.change(tx, lease, state=state, due=self._clock() + RETENTION, **nothing)
+
+    def _tell_of_room(self, tx: Tx, ended: Lease) -> None:
+        if ended.code in NO_ROOM:
+            self.turned_away.add(ended.borrower)
+        elif ended.instance is not None:
+            self.turned_away.tell(tx)
 
     def end_user(self, tx: Tx, lease_id: str, used: Lease) -> None:
         """End a lease because one that it uses ends."""

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
+
+from sqlalchemy import Connection, select
 
 from federation_member.access.controller import Controller
 from federation_member.access.world import World
 from federation_member.credentials.identities import HomeIdentities
-from federation_member.experiments.model import FINAL, NewExperiment, State, Whole
+from federation_member.experiments.model import FINAL, Experiment, NewExperiment, State, Whole
 from federation_member.experiments.service import Experiments
 from federation_member.middleware.contract import ComputeRequest
 from federation_member.orders.candidates import KnownMember
+from federation_member.orders.leases import ENDED
 from federation_member.orders.picker import RoundRobinPicker
 from federation_member.orders.service import OrderService
+from federation_member.orders.store import FINAL as FINAL_ATTEMPTS
+from federation_member.orders.tables import leases, order_attempts
 from fedkit.clock import now
 from fedkit.identity.keys import PrivateKey
 from fedkit.mesh.node import MeshNode
@@ -134,12 +139,52 @@ def die_after(member: Member, commits: int) -> None:
     member.db.on_commit = on_commit
 
 
-async def until(member: Member, wanted: str, *states: State) -> Whole:
-    """Wait until an experiment is in one of these states."""
-    for _ in range(int(PATIENCE / 0.5)):
+async def until(
+    member: Member, wanted: str, *states: State, where: Callable[[Experiment], bool] = lambda experiment: True
+) -> Whole:
+    """Wait until an experiment is in one of these states (and `where` holds)."""
+    for _ in range(int(PATIENCE)):
         whole = await member.experiments.get(USER, wanted)
-        if whole.experiment.state in states:
+        if whole.experiment.state in states and where(whole.experiment):
             return whole
         assert whole.experiment.state not in FINAL, whole.experiment.reason
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(1)
     raise AssertionError(f"{wanted} is {whole.experiment.state}, not {states}: {whole.experiment.reason}")
+
+
+async def books_agree(*members: Member) -> None:
+    """What the clouds own, what their lenders' books hold and what the borrowers' books hold is the same, before long."""
+    for _ in range(int(PATIENCE)):
+        problem = await _disagreement(members)
+        if not problem:
+            return
+        await asyncio.sleep(1)
+    raise AssertionError(problem)
+
+
+async def _disagreement(members: Sequence[Member]) -> str:
+    lent: set[str] = set()
+    borrowed: set[str] = set()
+    for member in members:
+        owned = {one.key for one in await member.middleware.list_owned()}
+        embedded, plain, awaited = await member.db.read(_open)
+        if owned - embedded != plain:  # a segment is its parts, unless the cloud makes it as a whole
+            return f"{member.name} owns {owned ^ plain} or holds it, and not both"
+        lent |= embedded
+        borrowed |= awaited
+    return f"{lent ^ borrowed} is lent or borrowed, and not both" if lent != borrowed else ""
+
+
+def _open(conn: Connection) -> tuple[set[str], set[str], set[str]]:
+    """Of a member's books: leases of segments, other leases, and what lenders may hold for its orders."""
+    kinds = {
+        row.id: row.kind
+        for row in conn.execute(
+            select(leases.c.id, leases.c.kind).where(leases.c.state.not_in([state.value for state in ENDED]))
+        )
+    }
+    segments = {lease_id for lease_id, kind in kinds.items() if kind == "segment"}
+    attempts = select(order_attempts.c.lease_id).where(
+        order_attempts.c.state.not_in([one.value for one in FINAL_ATTEMPTS])
+    )
+    return segments, set(kinds) - segments, set(conn.execute(attempts).scalars())

@@ -7,7 +7,7 @@ makes nothing that uses what is not there, and deletes nothing that is in use; `
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -87,6 +87,7 @@ class Cloud:
     started: set[str] = field(default_factory=set)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     listener: Callable[[str], None] = lambda key: None
+    before: Callable[[str, InstanceRequest | None], Awaitable[None]] | None = None  # "create", "get", "delete" of what
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -209,6 +210,7 @@ class FakeMiddleware:
     async def create(self, key: str, request: InstanceRequest) -> Owned:
         await self._call(key)
         try:
+            await self._meddled("create", request)
             if self.cloud.refusal is not None and request.spec.kind in self.cloud.refused_kinds:
                 raise self.cloud.refusal
             self.cloud.check_account(request.account.name)
@@ -223,14 +225,20 @@ class FakeMiddleware:
 
     async def get(self, key: str) -> Owned | None:
         await self._call(key)
-        self.busy.discard(key)
+        try:
+            await self._meddled("get", self.cloud.instances.get(key))
+        finally:
+            self.busy.discard(key)
         if self.cloud.look_refusal is not None:
             raise self.cloud.look_refusal
         return self.cloud.owned(key) if key in self.cloud.instances else None
 
     async def delete(self, key: str) -> None:
         await self._call(key)
-        self.busy.discard(key)
+        try:
+            await self._meddled("delete", self.cloud.instances.get(key))
+        finally:
+            self.busy.discard(key)
         users = self.cloud.users_of(key)
         if users:
             self.cloud.misdeeds.append(f"{key} was to be deleted, though {users} use it")
@@ -295,6 +303,12 @@ class FakeMiddleware:
 
     async def list_accounts(self) -> list[AccountSpec]:
         return list(self.cloud.accounts.values())
+
+    async def _meddled(self, call: str, request: InstanceRequest | None) -> None:
+        if self.cloud.before is not None:
+            await self.cloud.before(call, request)
+            if self.dead:
+                await asyncio.Event().wait()
 
     async def _call(self, key: str) -> None:
         if self.dead:

@@ -20,7 +20,7 @@ import structlog
 from federation_member.orders import leases
 from federation_member.orders.leases import ENDED, LIVE, Lease
 from federation_member.orders.lending import Lending
-from federation_member.orders.segments.errors import UnusableSegment
+from federation_member.orders.segments.errors import NOT_MADE, UnusableSegment
 from federation_member.orders.segments.growing import parts_of, undone
 from federation_member.orders.segments.plan import Child, plan
 from federation_member.orders.segments.remote import Hands
@@ -35,6 +35,7 @@ log = structlog.get_logger()
 
 BATCH = 20  # children that one transaction makes, ends or extends
 TELL_EVERY = timedelta(seconds=1)
+MAKING = timedelta(minutes=30)  # until a part that does not run has failed; long, for slow clouds make one by one
 LOOK_EVERY = timedelta(seconds=5)  # while something is under way, should no news of it come (another process has it)
 
 Children = dict[str, Lease]
@@ -73,7 +74,7 @@ class Embedder:
             is_more = self._make(tx, lease, wanted, children)
         except UnusableSegment as error:
             return self._lose(tx, lease, None, error.code, error.message)
-        is_more |= self._drop(tx, wanted, children) | self._extend(tx, lease, children)
+        is_more |= self._drop(tx, wanted, children) | self._extend(tx, lease, children) | self._give_up(tx, children)
         summary = summarize(lease.spec, lease.segment, wanted, children)
         if summary.failed is not None:
             reason = f"{summary.failed.part}: {summary.failed.reason}"
@@ -103,6 +104,22 @@ class Embedder:
         for child in unwanted[:BATCH]:
             self._release(tx, child, "its segment needs it no longer")
         return len(unwanted) > BATCH
+
+    def _give_up(self, tx: Tx, children: Children) -> bool:
+        """Have failed what was not made in all that time."""
+        late = [
+            child
+            for child in children.values()
+            if child.state is LeaseState.ACCEPTED and child.created + MAKING <= self._clock()
+        ]
+        for child in late[:BATCH]:
+            fresh = leases.load(tx.conn, child.id, lock=True)
+            if fresh is not None and fresh.state is LeaseState.ACCEPTED:
+                now, reason = self._clock(), f"not made within {MAKING}"
+                children[child.id] = self._lending.change(
+                    tx, fresh, state=LeaseState.FAILING, code=NOT_MADE, reason=reason, due=now
+                )
+        return len(late) > BATCH
 
     def _release(self, tx: Tx, child: Lease, reason: str) -> None:
         fresh = leases.load(tx.conn, child.id, lock=True)
