@@ -1,0 +1,312 @@
+"""The control network over real HTTP: who may ask, what a master sees, and events that come in order however clocks differ."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedkit.node.kit.conf import Conf
+from fedkit.node.kit.control.actions import Actions, shaping
+from fedkit.node.kit.control.auth import EPOCH, HEADER, Doorkeeper, nonce, request_mac
+from fedkit.node.kit.control.client import Client
+from fedkit.node.kit.control.clocks import Sample, estimate
+from fedkit.node.kit.control.events import Event, Log
+from fedkit.node.kit.control.server import SIZE_LIMIT, Server
+from fedkit.node.kit.control.station import MASTER, Station
+from fedkit.node.kit.errors import BadRequest, NotAllowed, Unreachable
+from fedkit.node.kit.system import System
+from tests.support.nodes import until
+
+KEY = "the experiment's"
+Done = list[tuple[str, str, str]]
+
+
+class Place:
+    """A station with its server, whose clock is `skew` seconds wrong."""
+
+    def __init__(self, folder: Path, done: Done, conf: Conf, skew: float = 0.0) -> None:
+        self.folder, self.done, self.conf, self.skew = folder / conf.name, done, conf, skew
+        self.folder.mkdir()
+        conf.control_key = KEY
+        self.at: tuple[str, int] = ("127.0.0.1", 0)
+        self.begin()
+
+    def begin(self) -> None:
+        """Come up, again at the same place."""
+        self.station = Station(self.conf, self.folder, self._do, lambda: time.time() + self.skew)
+        self.server = Server(self.at, KEY, self.station.answer)
+        self.at = self.server.begin()
+        self.station.begin()
+
+    def close(self) -> None:
+        """Go down."""
+        self.server.close()
+        self.station.close()
+
+    def client(self, key: str = KEY) -> Client:
+        """Somebody who asks it."""
+        return Client(self.at, key)
+
+    def _do(self, target: str, action: str, _ended: Callable[[Any], None]) -> str:
+        self.done.append((self.conf.name, target, action))
+        return "ok"
+
+
+class Net:
+    """A master, two controllers, three agents, whose clocks differ by minutes."""
+
+    def __init__(self, folder: Path, events: list[tuple[float, str, str, str]]) -> None:
+        self.done: Done = []
+        self.places: dict[str, Place] = {}
+        for name, skew in (("a", 100.0), ("b", -50.0), ("c", 7.0)):
+            self._place(folder, Conf(name=name), skew)
+        self._place(folder, self._over("control", "a", "b"), 33.0)
+        self._place(folder, self._over("control1", "c"), -200.0)
+        master = self._over("master", "control", "control1")
+        master.role, master.events = MASTER, events
+        self._place(folder, master, 0.0)
+
+    def _over(self, name: str, *children: str) -> Conf:
+        return Conf(name=name, children={child: self.places[child].at for child in children})
+
+    def _place(self, folder: Path, conf: Conf, skew: float) -> None:
+        self.places[conf.name] = Place(folder, self.done, conf, skew)
+
+    def ask(self, method: str, path: str, said: Any = None) -> Any:
+        """Of the master."""
+        return self.places["master"].client().ask(method, path, said, 30)
+
+    def close(self) -> None:
+        """All of it."""
+        for place in reversed(self.places.values()):
+            place.close()
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Iterator[Net]:
+    """Without events of its own."""
+    made = Net(tmp_path, [])
+    yield made
+    made.close()
+
+
+def test_the_master_lists_the_nodes_of_both_and_runs_a_command_on_each(net: Net) -> None:
+    told = net.ask("GET", "/nodes")
+    assert {name: one["controller"] for name, one in told["nodes"].items()} == {
+        "a": "control",
+        "b": "control",
+        "c": "control1",
+    }
+    assert told["nodes"]["a"]["free_kib"] > 0
+    done = net.ask("POST", "/run", {"command": "echo $((6*7)); exit 3"})
+    assert done["output"] == {name: {"status": 3, "output": "42\n"} for name in "abc"}
+    done = net.ask("POST", "/run", {"command": "true", "nodes": ["b", "nobody"]})
+    assert list(done["output"]) == ["b"]
+    assert list(done["failed"]) == ["nobody"]
+
+
+def test_who_does_not_answer_is_told(net: Net) -> None:
+    net.places["c"].close()
+    told = net.ask("GET", "/nodes")
+    assert sorted(told["nodes"]) == ["a", "b"]
+    assert "does not answer" in told["unreachable"]["c"]
+    net.places["c"].begin()
+
+
+def test_events_come_in_order_though_clocks_differ_by_minutes(tmp_path: Path) -> None:
+    events = [(0.2 * number, "abc"[number % 3], f"p{number}", "start") for number in range(9)]
+    net = Net(tmp_path, events)
+
+    def told() -> list[dict[str, Any]]:
+        return [event for event in net.ask("GET", "/events")["events"] if event.get("status") == "done"]
+
+    until(lambda: len(told()) == 9, "all events")
+    for node in "abc":
+        own = [target for at, target, _ in net.done if at == node]
+        assert own == [target for _, at, target, _ in events if at == node]
+    zero = float((net.places["master"].folder / "zero").read_text())
+    for event, (after, node, _, _) in zip(told(), events, strict=True):
+        assert event["late"] >= 0
+        assert abs(event["due"] - net.places[node].skew - (zero + after)) <= event["clock_error"] + 1e-6
+    net.close()
+
+
+def test_what_shall_happen_now_overtakes_nothing_that_was_due(net: Net) -> None:
+    for number in range(5):
+        net.ask("POST", "/event", {"node": "c", "target": f"p{number}", "action": "start"})
+    until(lambda: len(net.done) == 5, "all events")
+    assert [target for _, target, _ in net.done] == [f"p{number}" for number in range(5)]
+
+
+def test_nothing_is_lost_or_done_twice_when_any_of_them_starts_anew(net: Net) -> None:
+    for number, down in enumerate(("c", "control1", "master", "c")):
+        net.places[down].close()
+        if down == "c":
+            net.ask("POST", "/event", {"node": "c", "target": f"p{number}", "action": "start"})
+            net.places[down].begin()
+        else:
+            net.places[down].begin()
+            net.ask("POST", "/event", {"node": "c", "target": f"p{number}", "action": "start"})
+    until(lambda: len(net.done) >= 4, "all events")
+    net.ask("POST", "/event", {"node": "c", "target": "last", "action": "start"})
+    until(lambda: net.done[-1][1] == "last", "the last event")
+    assert [target for _, target, _ in net.done] == ["p0", "p1", "p2", "p3", "last"]
+
+
+def test_a_scheduler_that_starts_anew_goes_on_with_its_time(tmp_path: Path) -> None:
+    events = [(0.0, "a", "first", "start"), (0.0, "a", "first", "start"), (3.0, "a", "second", "start")]
+    net = Net(tmp_path, events)
+    until(lambda: len(net.done) == 2, "the first events")
+    zero = (net.places["master"].folder / "zero").read_text()
+    net.places["master"].close()
+    net.places["master"].begin()
+    until(lambda: len(net.done) >= 3, "the second event")
+    assert [target for _, target, _ in net.done] == ["first", "first", "second"]
+    assert (net.places["master"].folder / "zero").read_text() == zero
+    net.close()
+
+
+def test_an_event_that_had_begun_does_not_begin_again(tmp_path: Path) -> None:
+    log = Log(tmp_path / "events")
+    log.add([Event(1, 0.0, "a", "p", "start"), Event(2, 0.0, "a", "q", "start")])
+    log.report(1, status="began")
+    with (tmp_path / "events").open("ab") as file:
+        file.write(b'{"event": {"seq": 3, "at"')  # cut off
+    again = Log(tmp_path / "events")
+    assert [event.seq for event in again.events] == [1, 2]
+    assert again.reports == {1: {"status": "began"}}
+    assert again.add([Event(2, 0.0, "a", "q", "start"), Event(3, 0.0, "a", "r", "start")]) == 3
+    assert [event.target for event in Log(tmp_path / "events").events] == ["p", "q", "r"]
+
+
+# Who may ask
+
+
+def test_only_who_knows_the_key_may_ask(net: Net) -> None:
+    with pytest.raises(NotAllowed, match="let us in"):
+        net.places["a"].client("another").ask("GET", "/nodes")
+    with pytest.raises(BadRequest, match="no GET /passwords"):
+        net.places["a"].client().ask("GET", "/passwords")
+    with pytest.raises(BadRequest):
+        net.places["a"].client().ask("POST", "/run", {"command": 5})
+    with pytest.raises(BadRequest):
+        net.places["a"].client().ask("POST", "/events", {"events": [{"seq": "x"}]})
+
+
+def test_what_was_heard_cannot_be_said_again() -> None:
+    door = Doorkeeper(KEY)
+    number = nonce()
+    header = f"{door.epoch} {number} {request_mac(KEY, door.epoch, number, 'POST', '/run', b'{}')}"
+    assert door.check(header, "POST", "/run", b"{}") == number
+    for method, path, body in (("POST", "/run", b"{}"), ("POST", "/run", b"[]"), ("GET", "/run", b"{}")):
+        with pytest.raises(NotAllowed):
+            door.check(header, method, path, body)
+    with pytest.raises(NotAllowed):
+        Doorkeeper(KEY).check(header, "POST", "/run", b"{}")
+
+
+@given(st.text(max_size=200))
+def test_whatever_is_said_at_the_door_is_refused(header: str) -> None:
+    with pytest.raises(NotAllowed):
+        Doorkeeper(KEY).check(header, "GET", "/nodes", b"")
+
+
+def test_an_answer_of_somebody_else_is_no_answer() -> None:
+    impostor = Server(("127.0.0.1", 0), "another key", lambda *_: {})
+    at = impostor.begin()
+    impostor.door.check = lambda *_: nonce()  # type: ignore[method-assign]  # lets everybody in
+    with pytest.raises(NotAllowed, match="the answer of"):
+        Client(at, KEY).ask("GET", "/nodes")
+    impostor.close()
+    with pytest.raises(Unreachable):
+        Client(at, KEY).ask("GET", "/nodes", timeout=5)
+
+
+def test_what_is_too_large_is_not_read(net: Net) -> None:
+    connection = HTTPConnection(*net.places["a"].at, timeout=20)
+    connection.putrequest("POST", "/run")
+    connection.putheader("Content-Length", str(SIZE_LIMIT + 1))
+    connection.endheaders()
+    assert connection.getresponse().status == 413
+    connection.close()
+    with socket.create_connection(net.places["a"].at, timeout=20) as raw:
+        raw.sendall(b"\x00" * 70_000)
+    assert net.ask("GET", "/nodes")["unreachable"] == {}
+    answer = HTTPConnection(*net.places["a"].at, timeout=20)
+    answer.request("GET", "/nodes", headers={HEADER: "x y z"})
+    refused = answer.getresponse()
+    assert (refused.status, refused.read()) == (401, b"")
+    assert refused.headers[EPOCH]
+    answer.close()
+
+
+# Clocks and actions
+
+
+@given(
+    st.floats(-1e6, 1e6),
+    st.lists(st.tuples(st.floats(0, 10), st.floats(0, 10), st.floats(0, 1e5)), min_size=1, max_size=8),
+)
+def test_the_true_offset_is_within_the_bound(offset: float, trips: list[tuple[float, float, float]]) -> None:
+    samples = [Sample(at, at + there + offset, at + there + back) for there, back, at in trips]
+    found = estimate(samples)
+    assert abs(found.seconds - offset) <= found.bound + 1e-6
+
+
+def test_programs_start_stop_and_tell_how_they_ended(tmp_path: Path) -> None:
+    programs = {
+        "p": {"command": f"echo ran >>{tmp_path}/out; exit 2", "expected-exit-code": "2"},
+        "q": {"command": "sleep 1000"},
+    }
+    actions = Actions(System(), programs, {}, [])
+    ends: list[Any] = []
+    assert actions.do("p", "start", ends.append) == "started"
+    until(lambda: ends == [{"status": 2, "expected": True}], "it ends")
+    actions.do("p", f"run -command 'echo other >>{tmp_path}/out'", ends.append)
+    until(lambda: len(ends) == 2, "it ends")
+    assert (tmp_path / "out").read_text() == "ran\nother\n"
+    assert ends[1] == {"status": 0, "expected": False}
+    actions.do("q", "start", ends.append)
+    assert actions.do("q", "stop", ends.append) == "stopped"
+    until(lambda: len(ends) == 3, "it ends")
+    assert actions.do("q", "stop", ends.append) == "did not run"
+    actions.do("q", "start -timeout 0.1", ends.append)
+    until(lambda: len(ends) == 4, "its time is over")
+    for target, action in (("r", "start"), ("p", "fly"), ("p", "start -wings 2")):
+        with pytest.raises(BadRequest):
+            actions.do(target, action, ends.append)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"BANDWIDTH": "2000"}, "tbf rate 2000kbit burst 32kb latency 50ms"),
+        ({"DELAY": "20", "PLR": "0.01"}, "netem delay 20ms loss 1%"),
+        ({"bandwidth": "2000", "delay": "5"}, "netem rate 2000kbit delay 5ms"),
+    ],
+)
+def test_what_a_link_becomes(said: dict[str, str], words: str) -> None:
+    assert " ".join(shaping(said)) == words
+
+
+@pytest.mark.parametrize("said", [{}, {"SPEED": "1"}, {"DELAY": "-1"}])
+def test_what_a_link_cannot_become(said: dict[str, str]) -> None:
+    with pytest.raises(BadRequest):
+        shaping(said)
+
+
+def test_an_answer_is_json_whatever_a_command_prints(net: Net) -> None:
+    done = net.ask("POST", "/run", {"command": "printf '\\377\\000'; yes | head -c 300000", "nodes": ["a"]})
+    assert done["output"]["a"]["status"] == 0
+    assert len(json.dumps(done)) < 200_000
+    late = net.ask("POST", "/run", {"command": "sleep 1000", "nodes": ["a"], "timeout": 0.2})
+    assert late["output"]["a"]["status"] == 124
