@@ -136,3 +136,36 @@ async def test_who_is_granted_it_shows_and_terminates_it(site: Site, tmp_path: P
     assert (await theirs("credentials", "add", str(credential))).status == 0
     ended = await theirs("experiment", "terminate", made["id"], "--follow", "-o", "json")
     assert (ended.status, ended.data["state"]) == (0, "terminated"), ended.err
+
+
+async def test_a_party_sees_its_own_part(site: Site, tmp_path: Path) -> None:
+    member, url, token = site
+    shell = Shell(url, token, tmp_path)
+    program, key, credential = tmp_path / "exp.ns", tmp_path / "bob.pub", tmp_path / "for-bob.cred"
+    apart = PROGRAM.replace("set link0 [$ns duplex-link $a $b 100Mb 0ms DropTail]", "")  # no portals: it has no tunnels
+    program.write_text(apart.replace("tb-set-node-testbed $b deter", "tb-set-node-testbed $b hall"))
+    key.write_text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFZ3vXvM5Yy0m2mD0Yc0v9u0m6J7s7n0wq0m2mD0Yc0v bob\n")
+    for wrong in (("--party", "red"), ("--party-key", f"red={key}"), ("--party", "red=nowhere")):
+        assert (await shell("experiment", "create", str(program), *wrong)).status == 2
+    parties = (
+        "--party",
+        "red=deter",
+        "--party-key",
+        f"red={key}",
+        "--map",
+        "deter=site-a.test",
+        "--map",
+        "hall=site-a.test",
+    )
+    made = await shell("experiment", "create", str(program), *parties, "-o", "json")
+    assert made.status == 0, made.err
+    await member.accounts.add("bob", "physics", "correct horse battery")
+    bob = await member.accounts.get("bob")
+    _token, secret = await member.accounts.issue("bob", "test", 1)
+    theirs = Shell(url, secret, tmp_path / "theirs")
+    until = ("--until", "2999-01-31T12:00:00+0000")
+    assert (await shell("experiment", "grant", "exp", bob.principal, *until, "--party", "blue")).status == 2
+    credential.write_text((await shell("experiment", "grant", "exp", bob.principal, *until, "--party", "red")).out)
+    shown = await theirs("experiment", "show", made.data["id"], "--credential", str(credential), "-o", "json")
+    assert {part["testbed"] for part in shown.data["segments"]} == {"deter", "hall"}
+    assert (await theirs("experiment", "terminate", made.data["id"], "--credential", str(credential))).status == 1
