@@ -12,6 +12,7 @@ from fedkit.node.kit.errors import BadRequest, NotAllowed, Unreachable
 
 SIZE_LIMIT = 8 * 1024 * 1024  # octets of an answer
 TIMEOUT = 10.0  # seconds
+TRIES = 3  # epochs
 UNAUTHORIZED = 401
 
 
@@ -26,9 +27,10 @@ class Client:
     def ask(self, method: str, path: str, said: Any = None, timeout: float = TIMEOUT) -> Any:
         """The answer; raises `Unreachable`, `NotAllowed` or `BadRequest`."""
         body = b"" if said is None else json.dumps(said).encode()
-        for _ in range(2):
-            status, epoch, answer = self._once(method, path, body, timeout)
-            if status != UNAUTHORIZED or epoch in ("", self._epoch):
+        for _ in range(TRIES):
+            tried = self._epoch  # another thread may learn of a new one meanwhile
+            status, epoch, answer = self._once(method, path, tried, body, timeout)
+            if status != UNAUTHORIZED or epoch in ("", tried):
                 break
             self._epoch = epoch
         if status == UNAUTHORIZED:
@@ -41,11 +43,11 @@ class Client:
     def _named(self) -> str:
         return f"{self.place[0]}:{self.place[1]}"
 
-    def _once(self, method: str, path: str, body: bytes, timeout: float) -> tuple[int, str, Any]:
+    def _once(self, method: str, path: str, tried: str, body: bytes, timeout: float) -> tuple[int, str, Any]:
         number, connection = nonce(), HTTPConnection(*self.place, timeout=timeout)
-        mac = request_mac(self._key, self._epoch, number, method, path, body)
+        mac = request_mac(self._key, tried, number, method, path, body)
         try:
-            connection.request(method, path, body or None, {HEADER: f"{self._epoch} {number} {mac}"})
+            connection.request(method, path, body or None, {HEADER: f"{tried} {number} {mac}"})
             answer = connection.getresponse()
             content = answer.read(SIZE_LIMIT + 1)
         except (OSError, HTTPException) as error:

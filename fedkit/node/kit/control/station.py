@@ -135,7 +135,8 @@ class Station:
             known = {event.seq: asdict(event) for event in self.log.events}
             answers, _ = self._ask_all(self.children, "GET", "/events", None)
             for answer in answers.values():
-                known |= {event["seq"]: event for event in answer["events"]}
+                told = (event for event in answer["events"] if "status" in event or event["seq"] not in known)
+                known |= {event["seq"]: event for event in told}
         return {"events": [known[seq] for seq in sorted(known)][-REPORTS:]}
 
     def _take(self, said: Any) -> dict[str, Any]:
