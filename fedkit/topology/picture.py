@@ -22,7 +22,7 @@ SVG = "http://www.w3.org/2000/svg"
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #1c2733; text-anchor: middle; dominant-baseline: central }
 .testbed rect { fill: #f4f7fa; stroke: #8fa3b5; rx: 10 }
-.testbed > text { font-weight: 600; font-size: 14px; text-anchor: start }
+.title { font-weight: 600; font-size: 14px; text-anchor: start; paint-order: stroke; stroke: #f4f7fa; stroke-width: 5px }
 .computer rect { fill: #fff; stroke: #3b6ea5; rx: 6 }
 .running rect { fill: #e0f3e7; stroke: #14713d } .running .sign { fill: #14713d }
 .starting rect { fill: #fdf0d5; stroke: #8a5a00 } .starting .sign { fill: #8a5a00 }
@@ -34,7 +34,7 @@ text { font: 12px system-ui, sans-serif; fill: #1c2733; text-anchor: middle; dom
 .lan { fill: #7b8b9a }
 .label { font-size: 11px; fill: #55636f; paint-order: stroke; stroke: #f4f7fa; stroke-width: 4px }
 @media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3 } .label { fill: #9fb0c0; stroke: #1b2530 }
+  text { fill: #e6edf3 } .label { fill: #9fb0c0 } .label, .title { stroke: #1b2530 }
   .testbed rect { fill: #1b2530; stroke: #4a5b6b } .computer rect { fill: #22303d; stroke: #6fa3d8 }
   .running rect { fill: #173524; stroke: #7fdca2 } .running .sign { fill: #7fdca2 }
   .starting rect { fill: #3a2d11; stroke: #f3c56b } .starting .sign { fill: #f3c56b }
@@ -60,6 +60,7 @@ def draw(topology: Topology, portals: int = 1, conditions: Mapping[str, Conditio
     etree.SubElement(root, "style").text = STYLE
     _draw_frames(root, layout)
     _draw_wires(root, layout)
+    _draw_titles(root, layout)
     for spot in layout.computers:
         _draw_computer(root, spot, (conditions or {}).get(spot.name))
     for gate in layout.portals:
@@ -72,7 +73,13 @@ def _draw_frames(root: etree._Element, layout: Layout) -> None:
     for frame in layout.testbeds:
         group = _group(root, "testbed", frame.testbed, frame.testbed)
         _rectangle(group, frame.x, frame.y, frame.width, frame.height)
-        _text(group, frame.x + 14, frame.y + 18, _short(frame.testbed, int(frame.width / CHARACTER) - 3))
+
+
+def _draw_titles(root: etree._Element, layout: Layout) -> None:
+    """Over the wires, so that they can be read."""
+    for frame in layout.testbeds:
+        name = _short(frame.testbed, int(frame.width / CHARACTER) - 3)
+        _text(root, frame.x + 14, frame.y + 18, name, "title")
 
 
 def _draw_wires(root: etree._Element, layout: Layout) -> None:

@@ -43,7 +43,7 @@ async def preview_experiment(call: Call[Services], body: Wanted) -> PreviewView:
         raise TooManyPreviews(f"{PER_USER} previews of yours are being made; wait for one of them.", retry_after=1)
     running[call.user] += 1
     try:
-        return preview_view(await call.services.experiments.preview(body))
+        return await to_thread(preview_view, await call.services.experiments.preview(body))
     finally:
         running[call.user] -= 1
         if not running[call.user]:
@@ -56,7 +56,7 @@ async def get_experiment_layout(call: Call[Services], path: ExperimentPath, head
     experiments = call.services.experiments
     whole = await experiments.get(call.user, path.experiment, headers.shown)
     topology = await experiments.topology(call.user, whole.experiment.id, headers.shown)
-    return layout_view(await to_thread(lay_out, topology, whole.experiment.portals))
+    return await to_thread(lambda: layout_view(lay_out(topology, whole.experiment.portals)))
 
 
 @routes.add("GET", "/experiments/{experiment}/picture", media_type="image/svg+xml", errors=SEEING)

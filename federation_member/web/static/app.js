@@ -4,7 +4,7 @@
 
 import { call, me, token } from "./api.js";
 import { forgetAudit, showAudit } from "./audit.js";
-import { forgetAllExperiments, hideExperiments, isExperiments, learnExperiment, showExperiments } from "./experiments.js";
+import { forgetAllExperiments, hideExperiments, isExperiments, isOneExperiment, learnExperiment, showExperiments } from "./experiments.js";
 import { bodyOf, offerReferences, showFields } from "./ordering.js";
 import { $, SESSION_ENDED, attempt, element, notice } from "./page.js";
 import { forgetQuota, showQuota } from "./quota.js";
@@ -16,7 +16,7 @@ import { explain } from "./why.js";
 const AUDIT = /^#audit(?:\/(\d{1,15}))?$/;
 const ENDED = "Your session has ended; sign in again.";
 const orders = new Map();
-let stream = new AbortController();
+let stream = null;
 let operator = false;
 
 // ---- drawing
@@ -102,6 +102,14 @@ let orderKey = newKey();
 
 // ---- the live stream
 
+// A browser has few connections to one place, so a tab has one stream: that of an experiment, where one is open, or this one.
+function watching(wanted) {
+  if (wanted === Boolean(stream)) return;
+  stream?.abort();
+  stream = wanted ? new AbortController() : null;
+  if (stream) watch(stream.signal);
+}
+
 function watch(signal) {
   return attempt(() => follow("/events", {
     signal,
@@ -143,8 +151,6 @@ async function enter() {
   $("views").querySelector("[href='#audit']").hidden = !operator;
   $("sign-in").hidden = true;
   showView();
-  stream = new AbortController();
-  watch(stream.signal);
   await loadOffer();
 }
 
@@ -157,6 +163,7 @@ function showView() {
   for (const view of ["work", "experiments", "usage", "audit"]) $(view).hidden = view !== shown;
   for (const link of $("views").children) link.setAttribute("aria-current", link.hash === (shown === "work" ? "#orders" : `#${shown}`) ? "page" : "false");
   notice(wanted && !operator ? "Only operators of this site see its audit log." : "");
+  watching(!isOneExperiment(location.hash));
   if (experiments) showExperiments(location.hash);
   else hideExperiments();
   if (usage) showQuota();
@@ -174,7 +181,7 @@ async function loadProviders() {
 }
 
 function leave(text = "") {
-  stream.abort();
+  watching(false);
   token.clear();
   orders.clear();
   operator = false;

@@ -16,7 +16,7 @@ const TABLE_LIMIT = 200; // nodes of one testbed that stand in its table
 
 const secrets = new Map(); // what was told once, when it was made: { credential, private_key }, by id
 const shown = new Map(); // credentials of others' experiments, by id
-let open = null; // { id, whole, layout, computers, drawn, node, stop }
+let open = null; // { id, whole, computers, drawn, node, digest, stop }
 
 export function keepSecrets(made) {
   secrets.set(made.id, { credential: made.credential, private_key: made.private_key });
@@ -36,6 +36,7 @@ export function leaveExperiment() {
   open?.stop.abort();
   open = null;
   $("one-grant").open = $("one-renew").open = false;
+  $("one-log").removeAttribute("aria-live");
   for (const id of ["one-grants", "one-picture", "one-node", "one-log", "one-progress", "one-secrets", "one-said"]) $(id).replaceChildren();
   $("one-title").textContent = $("one-reason").textContent = $("one-state").textContent = "";
   $("one-facts").replaceChildren();
@@ -83,6 +84,7 @@ function now(whole) {
   facts(whole);
   progress(whole);
   drawSecrets();
+  $("one-log").setAttribute("aria-live", "polite"); // what was there before is not news
   $("one-soon").hidden = !whole.ends_soon || ENDED.has(whole.state);
   for (const id of ["one-renew", "one-terminate", "one-credentials"]) $(id).hidden = ENDED.has(whole.state) || whole.state === "terminating";
   $("one-grant").hidden = $("one-renew").hidden || whole.user !== me.user;
@@ -120,9 +122,20 @@ function condition() {
 
 // ---- by testbed
 
+// Only what has changed is drawn anew, and whoever is in there with the keyboard stays.
 function progress(whole) {
-  const opened = new Set([...$("one-progress").querySelectorAll("details[open]")].map((one) => one.dataset.testbed));
-  $("one-progress").replaceChildren(...whole.segments.map((segment) => testbedShown(segment, opened.has(segment.testbed))));
+  const place = $("one-progress");
+  const before = new Map([...place.children].map((part) => [part.dataset.testbed, part]));
+  const focused = document.activeElement?.closest("#one-progress .testbed") && document.activeElement;
+  const parts = whole.segments.map((segment) => {
+    const known = before.get(segment.testbed);
+    const digest = JSON.stringify(segment);
+    if (known?.digest === digest) return known;
+    return Object.assign(testbedShown(segment, Boolean(known?.querySelector("details[open]"))), { digest });
+  });
+  place.replaceChildren(...parts);
+  if (focused && !focused.isConnected) [...place.querySelectorAll("button, summary")].find((one) => one.textContent === focused.textContent && one.closest(".testbed").dataset.testbed === focused.closest(".testbed").dataset.testbed)?.focus();
+  else focused?.focus();
 }
 
 function testbedShown(segment, isOpen) {
@@ -132,7 +145,6 @@ function testbedShown(segment, isOpen) {
   const bar = element("progress", { max: segment.nodes.length + segment.portals.length || 1, value: running + joined });
   bar.setAttribute("aria-label", `${segment.testbed}: ${told || "nothing runs yet"}`);
   const nodes = element("details", { open: isOpen }, element("summary", { textContent: "Nodes" }), nodeTable(segment));
-  nodes.dataset.testbed = segment.testbed;
   const made = element("div", { className: "testbed" },
     element("p", { className: "bar" }, element("span", {}, element("strong", { textContent: segment.testbed }), segment.member ? ` at ${segment.member}` : ""), element("span", { className: `state ${segment.state ?? "closed"}`, textContent: segment.state ?? "forgotten" })),
     bar, element("p", { className: "reason", textContent: [told, segment.reason].filter(Boolean).join(" — ") }), ...(segment.nodes.length ? [nodes] : []));
@@ -163,6 +175,7 @@ function sshOf(node) {
 
 function chooseNode(name) {
   open.node = name;
+  open.digest = null;
   $("one-node").replaceChildren();
   showNode(name);
 }
@@ -171,7 +184,9 @@ function chooseNode(name) {
 function showNode(name) {
   const node = open.whole.segments.flatMap((segment) => segment.nodes).find((one) => one.name === name);
   const computer = open.computers?.get(name);
-  if (!computer) return;
+  const digest = JSON.stringify([node, computer, ENDED.has(open.whole.state)]);
+  if (!computer || digest === open.digest) return;
+  open.digest = digest;
   const place = $("one-node");
   if (!place.firstChild) place.append(element("div", { id: "one-node-facts" }), element("div", { id: "one-node-actions" }, ...actions(name)), element("pre", { id: "one-node-output", hidden: true }));
   const state = node ? [element("p", {}, statusShown(node.status), " ", node.reason), element("p", {}, "Sign in: ", sshOf(node))] : [element("p", { className: "quiet", textContent: ENDED.has(open.whole.state) ? "It runs no more." : "It does not run yet." })];

@@ -12,6 +12,7 @@ const ENDED = new Set(["terminated", "failed"]);
 const all = new Map();
 
 export const isExperiments = (hash) => PLACE.test(hash);
+export const isOneExperiment = (hash) => ![undefined, "new"].includes(PLACE.exec(hash)?.[1]);
 
 export function showExperiments(hash) {
   const wanted = PLACE.exec(hash)?.[1];

@@ -27,6 +27,7 @@ export function drawPicture(place, layout, select = () => {}) {
   for (const wire of layout.wires) root.append(wireOf(wire));
   const ways = layout.ways.map((way) => ({ way, drawn: wayOf(way) }));
   root.append(...ways.map(({ drawn }) => drawn));
+  root.append(...layout.testbeds.map(titleOf));
   for (const spot of layout.computers) {
     const node = nodeOf(spot);
     nodes.set(spot.name, { spot, ...node });
@@ -120,11 +121,15 @@ function zoomed(root, layout) {
 }
 
 function frameOf(frame) {
-  const room = Math.floor(frame.width / CHARACTER) - 3;
   return svg("g", { class: "frame" },
     svg("title", {}, frame.testbed),
-    svg("rect", { x: frame.x, y: frame.y, width: frame.width, height: frame.height, rx: 10 }),
-    svg("text", { x: frame.x + 14, y: frame.y + 22 }, shortened(frame.testbed, room)));
+    svg("rect", { x: frame.x, y: frame.y, width: frame.width, height: frame.height, rx: 10 }));
+}
+
+// Over the wires, so that it can be read.
+function titleOf(frame) {
+  const room = Math.floor(frame.width / CHARACTER) - 3;
+  return svg("text", { class: "title", x: frame.x + 14, y: frame.y + 22 }, shortened(frame.testbed, room));
 }
 
 function wireOf(wire) {

@@ -211,6 +211,20 @@ async def test_names_of_others_are_never_markup(page: Page) -> None:
     assert await count(browser, "img") == 0
 
 
+async def test_files_are_a_description_and_what_it_sources(page: Page, tmp_path: Path) -> None:
+    main, library = tmp_path / "Main Program.ns", tmp_path / "nodes.tcl"
+    library.write_text("set a [$ns node]\n")
+    main.write_text(PROGRAM.replace("set a [$ns node]", "source nodes.tcl"))
+    await page.go("#experiments/new")
+    chosen = await page.browser.find("#describe-file")
+    await page.browser.command(f"/element/{chosen}/value", {"text": f"{main}\n{library}"})
+    await page.browser.find("#describe-preview svg")
+    assert await page.browser.run("return document.querySelector('#describe-form [name=name]').value") == "main-program"
+    library.write_text("set a [$ns nobody]\n")
+    await page.browser.command(f"/element/{chosen}/value", {"text": f"{main}\n{library}"})
+    assert "Line 6" in await page.browser.text("#describe-problems .bad")
+
+
 async def test_a_huge_description_is_refused_in_words(page: Page) -> None:
     await page.go("#experiments/new")
     await page.write("#describe-text", "#" * 400_000)
