@@ -21,7 +21,7 @@ PAUSE = 0.5  # seconds between attempts to reach a member that went away
 def follow_until(
     client: Client, wanted: str, state: str, timeout: float, credentials: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return the experiment once it is in `state`.
+    """Return the experiment once it is in `state`, and nothing is being added to it.
 
     Raises `TimedOut` after `timeout` seconds, `NotFulfilled` if it ended otherwise, `Refused` if it may not be seen any more.
     """
@@ -32,7 +32,7 @@ def follow_until(
                 say(f"{event.data['at']} {event.data['state']}: {event.data['reason']}")
             case "now":
                 shown = event.data
-                if shown["state"] == state:
+                if shown["state"] == state and not shown["extending"]:
                     return shown
                 if shown["state"] in ENDED:
                     raise NotFulfilled(f"The experiment {shown['name']} is {shown['state']}: {shown['reason']}")

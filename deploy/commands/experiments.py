@@ -18,7 +18,7 @@ from deploy.commands.experiment_following import ENDED, follow_until
 from deploy.commands.experiment_keys import new_key
 from deploy.commands.order_specs import read_keys, read_text
 from deploy.commands.output import Format, OutputOption, printable, say, show
-from deploy.commands.topology import NONE, FileArgument, FromOption, WithOption, experiment
+from deploy.commands.topology import NONE, FileArgument, FromOption, Source, WithOption, experiment
 
 OPERATING = 600.0  # seconds; members bound what they do for us
 MOMENTS = ["%Y-%m-%dT%H:%M:%S%z"]
@@ -102,14 +102,8 @@ def create(
 
     Example: `fed experiment create exp.ns --map deter=site-a.test --map ucb=site-b.test --follow`
     """
-    body: dict[str, Any] = {
+    body = _description(file, source, sent, mapping, places) | {
         "name": name or _name_of(file),
-        "description": read_text(file),
-        "file": _file_name(file),
-        "form": None if source is None else source.value,
-        "files": {path.name: read_text(path) for path in sent},
-        "members": dict(_pair(text, "--map wants TESTBED=MEMBER, such as deter=site-a.test") for text in mapping or ()),
-        "places": dict(_place(text) for text in places or ()),
         "services": services or [],
         "portals": portals,
         "ssh_keys": [line for path in ssh_key or () for line in read_keys(path)],
@@ -119,11 +113,48 @@ def create(
     }
     client = Client.of_this_user()
     with new_key(key) as keep:
-        made = _make(client, body)
+        made = _make(client, "/experiments", body, {})
         keep(made["id"], made.pop("private_key"))
     say(f"{made['id']}: {made['state']}: {made['reason']}")
     shown = follow_until(client, made["id"], "active", timeout, {}) if follow else made
     _show_one(shown, output)
+
+
+@experiment.command()
+def extend(
+    name: ExperimentArgument,
+    file: FileArgument,
+    mapping: Annotated[
+        list[str] | None, typer.Option("--map", help="TESTBED=MEMBER: who lends what a new testbed runs; repeatable.")
+    ] = None,
+    places: Annotated[
+        list[str] | None,
+        typer.Option("--place", help="Put new computers that name no testbed here: TESTBED, or TESTBED=MACHINES."),
+    ] = None,
+    source: FromOption = None,
+    sent: WithOption = NONE,
+    credential: CredentialOption = NONE,
+    follow: FollowOption = False,
+    timeout: TimeoutOption = 600,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Add nodes, links and testbeds to an active experiment; FILE describes the whole, with all that it is already.
+
+    What runs goes on as it is; a FILE that would change it is refused, and what would change is told. Everything is added, or nothing.
+
+    Example: `fed experiment extend EXPERIMENT larger.ns --map isi=site-c.test --follow`
+    """
+    body = _description(file, source, sent, mapping, places)
+    client = Client.of_this_user()
+    begun = _make(client, f"/experiments/{segment(name)}/extend", body, _headers(credential))
+    wanted = set(begun.pop("wanted"))
+    shown = begun
+    if follow:
+        shown = follow_until(client, begun["id"], "active", timeout, _headers(credential))
+    _show_one(shown, output)
+    there = {node["name"] for part in shown["segments"] for node in part["nodes"]}
+    if follow and not wanted <= there:
+        raise NotFulfilled(f"It was not extended, and is as it was; `fed experiment log {name}` tells why.")
 
 
 @experiment.command("list")
@@ -296,10 +327,24 @@ def terminate(
     )
 
 
-def _make(client: Client, body: dict[str, Any]) -> dict[str, Any]:
+def _description(
+    file: Path, source: Source | None, sent: Sequence[Path], mapping: Sequence[str] | None, places: Sequence[str] | None
+) -> dict[str, Any]:
+    """What a request says of what is to be, and where."""
+    return {
+        "description": read_text(file),
+        "file": _file_name(file),
+        "form": None if source is None else source.value,
+        "files": {path.name: read_text(path) for path in sent},
+        "members": dict(_pair(text, "--map wants TESTBED=MEMBER, such as deter=site-a.test") for text in mapping or ()),
+        "places": dict(_place(text) for text in places or ()),
+    }
+
+
+def _make(client: Client, path: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
     """Ask for it; of a bad description every error is told, the first one by the refusal itself."""
     try:
-        made: dict[str, Any] = client.post("/experiments", body)
+        made: dict[str, Any] = client.post(path, body, headers)
     except Refused as refusal:
         for problem in refusal.details.get("errors", [])[1:]:
             say(f"{problem['file']}:{problem['line']}: {problem['message']} [{problem['code']}]")

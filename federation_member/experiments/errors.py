@@ -18,6 +18,7 @@ class Why(StrEnum):
     NOT_STARTED = "experiments.not_started"  # its lender took too long
     NOT_JOINED = "experiments.not_joined"  # portals that everything depends on did not find one another
     INCOMPLETE = "experiments.incomplete"  # active without what may fail
+    NOT_EXTENDED = "experiments.not_extended"  # lenders took too long
     UNCONFIRMED = "experiments.unconfirmed"  # a lender was silent until its leases had ended by themselves
 
 
@@ -49,6 +50,20 @@ class HasEnded(FedError):
     """The experiment has ended or is ending, so nothing about it can be prolonged or granted any more."""
 
     code = "experiments.ended"
+    http = 409
+    exit = Exit.REFUSED
+
+
+class NotContained(InputError):
+    """A description to extend an experiment by that would change what runs; `changed` in the details says what."""
+
+    code = "experiments.not_contained"
+
+
+class NotExtensible(FedError):
+    """The experiment is not active, or an extension of it is under way."""
+
+    code = "experiments.not_extensible"
     http = 409
     exit = Exit.REFUSED
 

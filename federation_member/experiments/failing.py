@@ -92,6 +92,11 @@ def start_by(started: datetime) -> datetime:
 def _lie(order: Order) -> Loss | None:
     """What the lender says of a segment and cannot be."""
     info, spec = info_of(order), spec_of(order)
+    if info.version > spec.version:
+        return Loss(Why.SEGMENT_NONSENSE, f"tells of a version {info.version} that nobody asked for")
+    if info.version < spec.version:  # it is being changed, and said to be as it was
+        wrong = _bad_key(info.portals)
+        return None if wrong is None else Loss(Why.SEGMENT_NONSENSE, wrong)
     runs = order.state is OrderState.FULFILLED
     wrong = (
         _mismatch("node", [node.name for node in info.nodes], list(_actions(spec.description)), complete=runs)

@@ -7,6 +7,7 @@ active end  ── its key ──► passive end
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from federation_member.experiments.model import Segment
 from federation_member.experiments.planning import partners
@@ -26,18 +27,30 @@ def info_of(order: Order | None) -> SegmentInfo:
     return SegmentInfo() if instance is None or instance.segment is None else instance.segment
 
 
-def wanted(segments: Sequence[Segment]) -> dict[int, SegmentGo]:
-    """How each segment is to be, by its number: started, its portals knowing what is known of their partners."""
+def wanted(segments: Sequence[Segment], asked: Mapping[int, SegmentSpec] | None = None) -> dict[int, SegmentGo]:
+    """How each segment is to be, by its number: started, its portals knowing what is known of their partners.
+
+    One that is not yet like what its order says is told that; of those `asked` for another shape it is to be promised.
+    """
+    shapes = {number: {"spec": spec, "promise": True} for number, spec in (asked or {}).items()}
     orders = {segment.testbed: segment.order for segment in segments if segment.order is not None}
     ends = partners(spec_of(order) for order in orders.values())
     portals = {
         (testbed, portal.connector): portal for testbed, order in orders.items() for portal in info_of(order).portals
     }
     return {
-        segment.number: SegmentGo(connections=_connections(segment.order, segment.testbed, ends, portals))
+        segment.number: SegmentGo(
+            connections=_connections(segment.order, segment.testbed, ends, portals),
+            **shapes.get(segment.number, _shape(segment.order)),
+        )
         for segment in segments
         if segment.order is not None
     }
+
+
+def _shape(order: Order) -> dict[str, Any]:
+    spec = spec_of(order)
+    return {} if info_of(order).version == spec.version else {"spec": spec}
 
 
 def _connections(

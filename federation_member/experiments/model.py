@@ -100,6 +100,21 @@ class NewExperiment(BaseModel):
     valid_until: Moment | None = Field(default=None, description="terminated at this time")
 
 
+class Extension(BaseModel):
+    """What an experiment is being extended by: what it will be like, and by their numbers the pieces that change or are new."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    description: str
+    routing: str | None
+    services: tuple[str, ...]
+    specs: dict[int, SegmentSpec]
+    before: dict[int, SegmentSpec]
+    added: tuple[int, ...]
+    since: datetime
+    is_made: bool = False
+
+
 @dataclass(frozen=True)
 class Planned:
     """A piece and where it goes; `member` is None if anybody may lend it."""
@@ -131,6 +146,7 @@ class Experiment:
     parties: Mapping[str, Party] = field(default_factory=dict)
     about: tuple[str, ...] | None = None
     """The testbeds that code and reason are about; None: whoever sees but a part of it is not told."""
+    extension: Extension | None = None
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from fedkit.protocol.lending import Ability
 from fedkit.protocol.segments import ConnectorSpec, CrossingSpec, SegmentSpec
 from fedkit.topology import topdl
 from fedkit.topology.formats import read
-from fedkit.topology.model import Computer, Described, Topology
+from fedkit.topology.model import Computer, Described, Element, Topology
 from fedkit.topology.placement import Room, everything, place
 from fedkit.topology.services import parse_service
 from fedkit.topology.split import Piece, Split, split
@@ -41,8 +41,10 @@ Tags = Mapping[tuple[str, frozenset[str]], int]
 Ways = Mapping[frozenset[str], str]
 
 
-async def described(new: NewExperiment, members: Sequence[KnownMember]) -> Described:
-    """Read a description and give every computer a testbed.
+async def described(
+    new: NewExperiment, members: Sequence[KnownMember], placed: Mapping[str, str] | None = None
+) -> Described:
+    """Read a description and give every computer a testbed: those that are `placed` already the one that they are at.
 
     Raises `BadDescription`, `BadService`, `CannotPlace`, `NothingToRun` or `UnusableMapping`.
     """
@@ -50,6 +52,8 @@ async def described(new: NewExperiment, members: Sequence[KnownMember]) -> Descr
     found = await read(new.description.encode(), new.file, new.form, files)
     topology = found.topology
     topology = replace(topology, services=(*topology.services, *map(parse_service, new.services)))
+    if placed:
+        topology = replace(topology, elements=tuple(_at(element, placed) for element in topology.elements))
     computers = list(topology.computers)
     if not computers:
         raise NothingToRun(f"{new.file} describes no computers, so there is nothing to run.")
@@ -58,6 +62,12 @@ async def described(new: NewExperiment, members: Sequence[KnownMember]) -> Descr
     if not all(computer.testbed for computer in computers):
         topology = await to_thread(place, topology, _rooms(new, computers, members))
     return replace(found, topology=topology)
+
+
+def _at(element: Element, placed: Mapping[str, str]) -> Element:
+    if not isinstance(element, Computer) or element.testbed or element.name not in placed:
+        return element
+    return element.with_attributes({"testbed": placed[element.name]})
 
 
 def _rooms(new: NewExperiment, computers: Sequence[Computer], members: Sequence[KnownMember]) -> list[Room]:
@@ -79,11 +89,16 @@ def _rooms(new: NewExperiment, computers: Sequence[Computer], members: Sequence[
     return rooms
 
 
-def plan(new: NewExperiment, topology: Topology, members: Sequence[KnownMember]) -> list[Planned]:
-    """What is asked for each testbed; raises `CannotSplit`, `NoWay`, `TooLarge`, `UnusableMapping` or what `Parting` does."""
+def plan(
+    new: NewExperiment, topology: Topology, members: Sequence[KnownMember], kept: Tags | None = None
+) -> list[Planned]:
+    """What is asked for each testbed; crossings that there are keep their tags.
+
+    Raises `CannotSplit`, `NoWay`, `TooLarge`, `UnusableMapping` or what `Parting` does.
+    """
     done = split(topology, new.portals)
     testbeds = [piece.testbed for piece in done.pieces]
-    tags = _tags(done)
+    tags = _tags(done, kept or {})
     parting = Parting(new, topology)
     located = _locations(new.members, testbeds, members)
     waiting = _waiting(done, _unreachable(located, members))
@@ -131,7 +146,7 @@ def _locations(
     return found
 
 
-def _tags(done: Split) -> Tags:
+def _tags(done: Split, kept: Tags) -> Tags:
     """A number for every crossing, in the order of the pieces."""
     crossings = dict.fromkeys(
         (crossing.substrate, frozenset((piece.testbed, connector.peer)))
@@ -141,7 +156,19 @@ def _tags(done: Split) -> Tags:
     )
     if len(crossings) > LAST_TAG + 1 - FIRST_TAG:
         raise TooLarge(f"An experiment has at most {LAST_TAG} crossings; this one has {len(crossings)}.")
-    return {crossing: FIRST_TAG + number for number, crossing in enumerate(crossings)}
+    used = {kept[crossing] for crossing in crossings if crossing in kept}
+    free = (number for number in range(FIRST_TAG, LAST_TAG + 1) if number not in used)
+    return {crossing: kept[crossing] if crossing in kept else next(free) for crossing in crossings}
+
+
+def tags_of(specs: Iterable[SegmentSpec]) -> Tags:
+    """The tags that crossings have."""
+    return {
+        (crossing.substrate, frozenset((spec.testbed, connector.peer))): crossing.tag
+        for spec in specs
+        for connector in spec.connectors
+        for crossing in connector.crossings
+    }
 
 
 def _spec(new: NewExperiment, piece: Piece, waiting: Ways, tags: Tags, parting: Parting) -> SegmentSpec:

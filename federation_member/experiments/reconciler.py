@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from federation_member.experiments import store
+from federation_member.experiments import growth, store
 from federation_member.experiments.errors import Why
 from federation_member.experiments.failing import Loss, breakage, failure_action, fatal, loss, start_by
 from federation_member.experiments.joining import wanted
@@ -76,6 +76,10 @@ class Reconciler:
             reason = f"its validity ended at {until:%Y-%m-%d %H:%M:%S} UTC"
             return self.end(tx, experiment, Why.ENDED, reason, ()), None
         experiment, segments = self._mend(tx, experiment)
+        if experiment.extension is not None:
+            experiment = growth.go_on(tx, self._engine, experiment, segments, now)
+            segments = store.whole(tx.conn, experiment).segments
+        goes, segments = growth.told(experiment, segments), growth.established(experiment, segments)
         losses = {one.number: found for one in segments if (found := loss(one, now)) is not None}
         end = fatal(segments, losses)
         if end is not None:
@@ -84,7 +88,10 @@ class Reconciler:
         asked = [one.testbed for one in segments if one.number not in losses and not is_held(one.order)]
         if experiment.state is State.ALLOCATING and asked:
             return self._become(tx, experiment, asking(asked)), None
-        return self._judge(tx, experiment, self._tell(tx, segments, experiment.id), losses)
+        known = {one.number for one in segments}
+        told = [one for one in self._tell(tx, goes, experiment) if one.number in known]
+        experiment, due = self._judge(tx, experiment, told, losses)
+        return experiment, oldest([due, growth.due(experiment.extension)])
 
     def _become(self, tx: Tx, experiment: Experiment, new: Outlook) -> Experiment:
         changes = {"state": new.state, "code": new.code, "reason": new.reason, "about": new.about}
@@ -125,13 +132,13 @@ class Reconciler:
 
     # What lenders are told
 
-    def _tell(self, tx: Tx, segments: Sequence[Segment], experiment_id: str) -> list[Segment]:
+    def _tell(self, tx: Tx, segments: Sequence[Segment], experiment: Experiment) -> list[Segment]:
         """Tell each lender what it was not told yet; returns the segments with what was told."""
-        goes = wanted(segments)
+        goes = wanted(segments, growth.asked(experiment))
         return [
             segment
             if segment.order is None
-            else self._tell_one(tx, segment, segment.order, goes[segment.number], experiment_id)
+            else self._tell_one(tx, segment, segment.order, goes[segment.number], experiment.id)
             for segment in segments
         ]
 

@@ -22,7 +22,15 @@ from federation_member.accounts import store as accounts
 from federation_member.credentials import wallet
 from federation_member.errors import NotYourProject
 from federation_member.experiments import capability, granting, store
-from federation_member.experiments.errors import HasEnded, NameTaken, NotGranted, UnknownExperiment, UnusableParty
+from federation_member.experiments.errors import (
+    HasEnded,
+    NameTaken,
+    NotExtensible,
+    NotGranted,
+    UnknownExperiment,
+    UnusableParty,
+)
+from federation_member.experiments.extending import LargerDescription, grow
 from federation_member.experiments.granting import Granted
 from federation_member.experiments.keys import ExperimentKey
 from federation_member.experiments.model import (
@@ -248,6 +256,33 @@ class Experiments:
         whole, view = await self._seen_by(user, wanted, shown)
         return await operate(self._db, self._engine, view.operated(whole), operation, nodes, command)
 
+    async def extend(self, user: User, wanted: str, larger: LargerDescription, shown: Sequence[str] = ()) -> Whole:
+        """Begin to add to an experiment what a larger description of the whole has more; everything or nothing is added.
+
+        Raises `NotContained`, `NotExtensible`, what `get` does, and what of a description `create` does.
+        """
+        before = await self._db.read(lambda conn: store.whole(conn, self._may_all(conn, user, wanted, shown)))
+        _check_extensible(before.experiment)
+        found = await grow(before, larger, self._engine.members(), self._clock())
+
+        def write(tx: Tx) -> Whole:
+            experiment = self._alive(tx, before.experiment)
+            _check_extensible(experiment, before.experiment.description)
+            number = 1 + max(segment.number for segment in before.segments)
+            numbers = tuple(range(number, number + len(found.added)))
+            extension = found.extension.model_copy(update={"added": numbers})
+            now = self._clock()
+            for number, piece in zip(numbers, found.added, strict=True):
+                order_id = str(uuid.uuid4())
+                store.add_segment(tx, experiment.id, number, piece, order_id)
+                ids = {"experiment_id": experiment.id, "order_id": order_id}
+                open_order(tx, self._engine, experiment.owner, piece, now=now, **ids)
+            experiment = store.change(tx, experiment, now, extension=extension)
+            self._note(tx, experiment, f"{user.name} extends it; its lenders are asked")
+            return store.whole(tx.conn, experiment)
+
+        return await self._db.run(write)
+
     async def grant(
         self, user: User, wanted: str, principal: str, expires: datetime, party: str | None = None
     ) -> Grant:
@@ -358,3 +393,12 @@ class Experiments:
             if shown:
                 raise NotGranted("What you show does not let you operate this experiment, or only until now.")
         raise UnknownExperiment("You have no such experiment; one of somebody else's is named by its id.")
+
+
+def _check_extensible(experiment: Experiment, description: str | None = None) -> None:
+    """Raise `NotExtensible` for one that is not active, is being extended, or has another description by now."""
+    if description not in (None, experiment.description):
+        raise NotExtensible("The experiment was extended meanwhile; ask again.")
+    if experiment.state is not State.ACTIVE or experiment.extension is not None:
+        what = "is being extended" if experiment.extension is not None else f"is {experiment.state.value}"
+        raise NotExtensible(f"The experiment {what}; what is active can be extended, once at a time.")

@@ -10,7 +10,18 @@ from typing import Any
 from pydantic import TypeAdapter
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from federation_member.experiments.model import ALIVE, FINAL, Event, Experiment, Party, Planned, Segment, State, Whole
+from federation_member.experiments.model import (
+    ALIVE,
+    FINAL,
+    Event,
+    Experiment,
+    Extension,
+    Party,
+    Planned,
+    Segment,
+    State,
+    Whole,
+)
 from federation_member.experiments.tables import barred, events, experiments, grants, segments
 from federation_member.orders.model import User
 from federation_member.orders.store import load as load_order
@@ -30,9 +41,19 @@ def add(tx: Tx, experiment: Experiment, key: PrivateKey, planned: Sequence[tuple
     values = _columns(experiment) | {"private": key.pem}
     tx.conn.execute(insert(experiments).values(**values))
     for number, (piece, order_id) in enumerate(planned):
-        row = {"experiment_id": experiment.id, "number": number, "testbed": piece.spec.testbed, "order_id": order_id}
-        tx.conn.execute(insert(segments).values(**row))
+        add_segment(tx, experiment.id, number, piece, order_id)
     _add_event(tx, experiment)
+
+
+def add_segment(tx: Tx, experiment_id: str, number: int, piece: Planned, order_id: str) -> None:
+    """Write a new piece with its order's id."""
+    row = {"experiment_id": experiment_id, "number": number, "testbed": piece.spec.testbed, "order_id": order_id}
+    tx.conn.execute(insert(segments).values(**row))
+
+
+def drop_segment(tx: Tx, experiment_id: str, number: int) -> None:
+    """Forget a piece; its order has the experiment's id as its batch, so it is still looked after."""
+    tx.conn.execute(delete(segments).where(segments.c.experiment_id == experiment_id, segments.c.number == number))
 
 
 def change(tx: Tx, experiment: Experiment, now: datetime, **changes: Any) -> Experiment:
@@ -231,6 +252,7 @@ def _columns(experiment: Experiment) -> dict[str, Any]:
         "events": experiment.events,
         "parties": PARTIES.dump_json(dict(experiment.parties)).decode(),
         "about": _text(experiment.about),
+        "extension": None if experiment.extension is None else experiment.extension.model_dump_json(),
     }
 
 
@@ -254,6 +276,7 @@ def _experiment(row: Row[Any]) -> Experiment:
         events=row.events,
         parties=PARTIES.validate_json(row.parties),
         about=_lines(row.about),
+        extension=None if row.extension is None else Extension.model_validate_json(row.extension),
     )
 
 

@@ -36,6 +36,7 @@ experiments = Table(
     Column("events", Integer, nullable=False),  # how many there are
     Column("parties", Text, nullable=False),  # JSON, by name
     Column("about", Text),  # a testbed on each line; null: not for those who see a part alone
+    Column("extension", Text),  # JSON, while one is under way
     Index("experiments_by_owner", "owner", "created"),
     Index("experiments_by_state", "state"),
 )

@@ -221,7 +221,7 @@ class Lending:
         if lease.state not in LIVE:
             raise NotRunning(f"The segment is {lease.state.value}; there is nothing to start.")
         spec, segment = grown(lease.spec, lease.segment, go, self._lent(tx.conn, lease.id))
-        segment = gone(spec, segment, go)
+        segment = gone(spec, segment, go if spec is go.spec else _within(spec, go))
         if segment == lease.segment:
             return lease.view()
         here = borrower.fedid == self._mesh.me.fedid
@@ -479,6 +479,14 @@ def running(lease: Lease | None, borrower: Peer) -> Lease:
     if lease.state is not LeaseState.RUNNING:
         raise NotRunning(f"The lease is {lease.state.value}; only what runs can be changed or looked at.")
     return lease
+
+
+def _within(spec: SegmentSpec, go: SegmentGo) -> SegmentGo:
+    """What is said of connectors that there are: one who wants others besides is told that they were refused."""
+    if go.spec is None:
+        return go
+    there = {connector.name for connector in spec.connectors}
+    return go.model_copy(update={"connections": [one for one in go.connections if one.connector in there]})
 
 
 def _promised(spec: AnySpec, segment: SegmentState | None) -> Instance | None:

@@ -14,6 +14,7 @@ from federation_member.experiments.model import ALIVE, Event, Experiment, Grant,
 from federation_member.orders.model import OrderState
 from federation_member.web.views import View
 from fedkit.protocol.segments import LOGIN, NodeInfo, PortalInfo
+from fedkit.topology import topdl
 
 
 class ExperimentView(View):
@@ -31,6 +32,7 @@ class ExperimentView(View):
     changed: datetime
     valid_until: datetime | None
     ends_soon: bool = Field(description="that it ends unless it is renewed; its log says so too")
+    extending: bool = Field(description="that more is being added to it; its log says what comes of that")
 
 
 class ExperimentList(View):
@@ -66,6 +68,12 @@ class MadeView(WholeView):
         description="of the experiment itself, two PEM blocks. Whoever has the first (Ed25519) may let others operate it; the "
         "second (X25519), which is kept nowhere else, opens what its lenders sealed"
     )
+
+
+class ExtensionView(WholeView):
+    """An experiment that is being extended."""
+
+    wanted: list[str] = Field(description="the nodes that it will have, if it can be extended so")
 
 
 class SegmentLogin(View):
@@ -157,6 +165,14 @@ def whole_view(whole: Whole) -> WholeView:
     return WholeView(**_fields(whole.experiment), segments=[_segment(segment) for segment in whole.segments])
 
 
+def extension_view(whole: Whole) -> ExtensionView:
+    """Show one whose extension has begun."""
+    extension = whole.experiment.extension
+    computers = () if extension is None else topdl.read(extension.description.encode()).computers
+    shown = whole_view(whole).model_dump() | {"wanted": [computer.name for computer in computers]}
+    return ExtensionView.model_validate(shown)
+
+
 def credentials_view(whole: Whole, grant: Grant | None) -> CredentialsView:
     """Show how its nodes are entered."""
     experiment = whole.experiment
@@ -198,6 +214,7 @@ def _fields(experiment: Experiment) -> dict[str, Any]:
         "created": experiment.created,
         "changed": experiment.changed,
         "valid_until": experiment.valid_until,
+        "extending": experiment.extension is not None,
         "ends_soon": experiment.warned and experiment.state in ALIVE,
     }
 

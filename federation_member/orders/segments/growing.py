@@ -19,7 +19,7 @@ from federation_member.orders.segments.wiring import read
 from federation_member.orders.ssh_keys import new_key
 from fedkit.errors import FedError
 from fedkit.protocol.lending import Offer
-from fedkit.protocol.segments import Refused, SegmentGo, SegmentSpec
+from fedkit.protocol.segments import ConnectorSpec, Refused, SegmentGo, SegmentSpec
 
 REASON_LIMIT, CODE_LIMIT = 512, 128
 
@@ -68,8 +68,8 @@ def _check_kept(spec: SegmentSpec, wanted: SegmentSpec) -> None:
 
 
 def _become(old: SegmentSpec, new: SegmentSpec, state: SegmentState) -> SegmentState:
-    before = {connector.name: connector for connector in old.connectors}
-    after = {connector.name: connector for connector in new.connectors}
+    before = {connector.name: _carries(connector) for connector in old.connectors}
+    after = {connector.name: _carries(connector) for connector in new.connectors}
     rewired = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
     stay = read(old.description).computers.keys() & read(new.description).computers.keys()
     told = {name for name in stay if node_config(old, name) != node_config(new, name)}
@@ -79,6 +79,11 @@ def _become(old: SegmentSpec, new: SegmentSpec, state: SegmentState) -> SegmentS
         connections={name: one for name, one in state.connections.items() if name in after},
         stale=sorted(told | (stay & set(state.stale))),
     ).turned((parts_of(old) - parts_of(new)) | rewired)
+
+
+def _carries(connector: ConnectorSpec) -> tuple[object, ...]:
+    """What makes its portal the one that it is; for whom it stands there is nothing that it is told."""
+    return connector.active, [(crossing.substrate, crossing.tag) for crossing in connector.crossings]
 
 
 def _refused(spec: SegmentSpec, code: str, reason: str) -> Refused:

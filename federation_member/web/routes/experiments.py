@@ -14,6 +14,8 @@ from federation_member.errors import NotYourProject
 from federation_member.experiments.errors import (
     HasEnded,
     NameTaken,
+    NotContained,
+    NotExtensible,
     NotGranted,
     NothingToRun,
     TooLarge,
@@ -21,6 +23,7 @@ from federation_member.experiments.errors import (
     UnusableMapping,
     UnusableParty,
 )
+from federation_member.experiments.extending import LargerDescription
 from federation_member.experiments.model import Moment, NewExperiment
 from federation_member.experiments.planning import NODES
 from federation_member.web.errors import TooManyStreams
@@ -29,6 +32,7 @@ from federation_member.web.experiment_views import (
     CredentialsView,
     ExperimentList,
     ExperimentLog,
+    ExtensionView,
     GrantList,
     GrantView,
     MadeView,
@@ -38,6 +42,7 @@ from federation_member.web.experiment_views import (
     credentials_view,
     event_view,
     experiment_view,
+    extension_view,
     grant_list,
     whole_view,
 )
@@ -56,6 +61,17 @@ from fedkit.topology.views import PartiesMeet
 
 CREDENTIALS_SIZE = 4096  # characters of what a header may hold
 SEEING = (UnknownExperiment, NotGranted, BadCredential)
+DESCRIBING = (
+    BadDescription,
+    BadService,
+    CannotPlace,
+    CannotSplit,
+    NothingToRun,
+    TooLarge,
+    UnusableMapping,
+    UnusableParty,
+    PartiesMeet,
+)
 
 routes = Routes("experiments")
 
@@ -132,19 +148,7 @@ class Renewal(BaseModel):
     "/experiments",
     status=201,
     makes=("experiment", "$response.body#/id"),
-    errors=(
-        BadDescription,
-        BadService,
-        CannotPlace,
-        CannotSplit,
-        NothingToRun,
-        TooLarge,
-        UnusableMapping,
-        UnusableParty,
-        PartiesMeet,
-        NotYourProject,
-        NameTaken,
-    ),
+    errors=(*DESCRIBING, NotYourProject, NameTaken),
 )
 async def create_experiment(call: Call[Services], body: NewExperiment) -> MadeView:
     """Split a description over testbeds and ask for every piece; nothing starts before all are promised.
@@ -238,6 +242,23 @@ async def revoke_experiment_grants(call: Call[Services], path: GrantPath) -> Gra
     Repeating is harmless.
     """
     return grant_list(await call.services.experiments.revoke(call.user, path.experiment, path.principal))
+
+
+@routes.add(
+    "POST",
+    "/experiments/{experiment}/extend",
+    status=202,
+    errors=(*SEEING, NotContained, NotExtensible, HasEnded, *DESCRIBING),
+)
+async def extend_experiment(
+    call: Call[Services], path: ExperimentPath, headers: CredentialHeader, body: LargerDescription
+) -> ExtensionView:
+    """Add to an active experiment what a larger description of the whole has more: nodes, links, testbeds.
+
+    What there is stays as it is; a description that would change it is refused, and the refusal names what. Everything is added or
+    nothing, in two steps as at the creation; the log and the events tell what comes of it.
+    """
+    return extension_view(await call.services.experiments.extend(call.user, path.experiment, body, headers.shown))
 
 
 @routes.add("POST", "/experiments/{experiment}/renew", errors=(*SEEING, HasEnded))

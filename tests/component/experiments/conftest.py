@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from federation_member.experiments import planning, service
+from federation_member.experiments import extending, planning, service
 from tests.support.federation import Federation
 
 
@@ -19,6 +19,6 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Federation:
     async def here(function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)
 
-    for module in (planning, service):
+    for module in (extending, planning, service):
         monkeypatch.setattr(module, "to_thread", here)
     return Federation(tmp_path, virtual=True)

@@ -100,6 +100,24 @@ async def test_its_key_is_kept_with_the_login_of_whoever_made_it(site: Site, tmp
     assert (await shell("experiment", "credentials", "exp")).status == 2
 
 
+async def test_a_larger_description_extends_it_and_another_one_does_not(site: Site, tmp_path: Path) -> None:
+    _member, url, token = site
+    shell = Shell(url, token, tmp_path)
+    program, mapped = tmp_path / "exp.ns", ("--map", "deter=site-a.test")
+    program.write_text(PROGRAM)
+    assert (await shell("experiment", "create", str(program), *mapped, "--follow")).status == 0
+    more = "set c [$ns node]\ntb-set-node-testbed $c deter\nset link1 [$ns duplex-link $b $c 100Mb 0ms DropTail]\n"
+    program.write_text(PROGRAM.replace("$ns rtproto", more + "$ns rtproto"))
+    refused = await shell("experiment", "extend", "exp", str(program), "--follow")
+    assert (refused.status, "b on link1: is not on it" in refused.err) == (2, True), refused.err
+    more = "set c [$ns node]\nset d [$ns node]\nset link1 [$ns duplex-link $c $d 100Mb 0ms DropTail]\n"
+    program.write_text(PROGRAM.replace("$ns rtproto", more + "$ns rtproto"))
+    done = await shell("experiment", "extend", "exp", str(program), "--place", "deter", "--follow", "-o", "json")
+    assert (done.status, done.data["extending"]) == (0, False), done.err
+    assert [node["name"] for part in done.data["segments"] for node in part["nodes"]] == ["a", "b", "c", "d"]
+    assert "what was added runs" in done.err
+
+
 async def test_errors_are_told_with_file_and_line(site: Site, tmp_path: Path) -> None:
     _member, url, token = site
     shell = Shell(url, token, tmp_path)

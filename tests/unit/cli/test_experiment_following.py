@@ -28,7 +28,9 @@ def log(number: int, state: str) -> str:
 
 def now(state: str) -> str:
     """The whole."""
-    return f"event: now\ndata: {json.dumps({'name': 'exp', 'state': state, 'reason': 'so it is'})}\n\n"
+    return (
+        f"event: now\ndata: {json.dumps({'name': 'exp', 'state': state, 'reason': 'so it is', 'extending': False})}\n\n"
+    )
 
 
 @contextmanager
