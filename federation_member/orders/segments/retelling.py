@@ -66,6 +66,9 @@ class Reteller:
         assert isinstance(lease.spec, SegmentSpec)
         assert lease.segment is not None
         host, port = way_to(node)
+        if host is None and node.state is LeaseState.RUNNING and node.tunnel is None:
+            log.warning("node_out_of_reach", lease=lease.id, node=name)  # and always will be
+            return True
         if node.state is not LeaseState.RUNNING or node.instance is None or host is None or port is None:
             return False
         script = node_script(replace(node_config(lease.spec, name), log=LOG))
