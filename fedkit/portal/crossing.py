@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from dataclasses import dataclass
 
 from fedkit.portal.frames import LARGEST, is_sound
+from fedkit.portal.loops import LoopGuard, State, is_beacon
 from fedkit.portal.planes.contract import Plane
 from fedkit.portal.tap import Tap
 
@@ -23,14 +25,16 @@ class Counts:
     in_frames: int = 0
     in_octets: int = 0
     dropped: int = 0  # the line was full, or there was none
+    looping: int = 0  # kept back while there was a second way between the two networks
     refused: int = 0  # frames of the peer that no kernel should see, or that it did not take
 
 
 class Crossing:
     """Reads its tap while it exists; without a plane, frames are lost at once, for they must wait nowhere."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, tag: int, tap: Tap) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, tag: int, tap: Tap, guard: LoopGuard) -> None:
         self._loop = loop
+        self.guard = guard
         self.tag = tag
         self.tap = tap
         self.plane: Plane | None = None
@@ -41,11 +45,26 @@ class Crossing:
     def use(self, plane: Plane | None, uso: bool) -> None:
         """Send by this plane from now on; `uso`: the peer's kernel takes UDP in super-frames."""
         if self.plane is not plane:
+            if self.plane is None:
+                self.guard.join()
             self.plane = plane
             self.tap.offloads(plane is not None and plane.superframes, uso)
 
+    def tick(self) -> None:
+        """Look for a second way between the two networks, now and then."""
+        if self.guard.tick(self._loop.time()) and self.plane is not None:
+            with contextlib.suppress(OSError):  # no room: the next one may have
+                os.write(self.tap.fd, self.guard.beacon)
+
     def deliver(self, record: memoryview) -> None:
         """A frame of the peer's side: let it out at this one."""
+        if is_beacon(record):
+            if self.guard.is_own(record):
+                self.guard.came_back(self._loop.time())
+                return
+        elif self.guard.state is not State.OPEN:
+            self.counts.looping += 1
+            return
         if not is_sound(record):
             self.counts.refused += 1
             return
@@ -70,6 +89,9 @@ class Crossing:
                 break
             if room is None or plane is None:
                 counts.dropped += 1
+                continue
+            if self.guard.state is not State.OPEN and not is_beacon(room):
+                counts.looping += 1
                 continue
             plane.commit(self.tag, size)
             octets += size

@@ -13,6 +13,7 @@ import asyncio
 import itertools
 import logging
 import random
+import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from fedkit.portal.crossing import Crossing
 from fedkit.portal.errors import NoTap, NotReached, UnusableConfig
 from fedkit.portal.gate import Gate, same_address
 from fedkit.portal.journal import Journal
+from fedkit.portal.loops import ID, LoopGuard
 from fedkit.portal.messages import Hello, endpoint
 from fedkit.portal.planes.contract import PlaneName
 from fedkit.portal.planes.datagrams import udp_socket
@@ -77,7 +79,7 @@ class Portal:
         loop = asyncio.get_running_loop()
         try:
             taps = network.make(self.config.crossing, self._journal)
-            self.switch = Switch([Crossing(loop, tag, tap) for tag, tap in taps.items()])
+            self.switch = Switch([Crossing(loop, tag, tap, self._guard()) for tag, tap in taps.items()])
             if not self.config.active:
                 await self._listen()
             if PlaneName.DATAGRAMS in self.config.planes:
@@ -116,6 +118,9 @@ class Portal:
         self._status.remove()
         self._journal.close()
 
+    def _guard(self) -> LoopGuard:
+        return LoopGuard(secrets.token_bytes(ID), self._chance)
+
     async def _listen(self) -> None:
         host = LOOPBACK if self.config.relay is not None else self.config.local or "0.0.0.0"  # noqa: S104 - the key decides
         self._server = await ssh.listen(host, self.config.port, self.host_key, lambda: Gate(self))
@@ -138,6 +143,7 @@ class Portal:
             for crossing in self.switch.crossings.values():
                 if crossing.broken:
                     raise NoTap(crossing.broken)
+                crossing.tick()
             self._status.write(self, now)
             await asyncio.sleep(TICK)
 

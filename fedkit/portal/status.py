@@ -52,7 +52,12 @@ class StatusFile:
             "congestion": own.conn.congestion if own is not None else "",
             "planes": self._planes(planes, own, now),
             "crossings": {
-                str(tag): {**asdict(one.counts), "plane": one.plane.name if one.plane is not None else None}
+                str(tag): {
+                    **asdict(one.counts),
+                    "plane": one.plane.name if one.plane is not None else None,
+                    "state": one.guard.state,
+                    "loops": one.guard.loops,
+                }
                 for tag, one in portal.switch.crossings.items()
             },
             "unknown_tags": portal.switch.unknown,
