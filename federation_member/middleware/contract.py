@@ -10,7 +10,7 @@ one; constructing it has no side effects.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -34,6 +34,8 @@ from fedkit.protocol.lending import (
     SnapshotSpec,
     VolumeSpec,
 )
+from fedkit.protocol.segments import Operation
+from fedkit.topology.shaping import Shape
 
 
 class MiddlewareError(FedError):
@@ -336,6 +338,93 @@ class GivesAddresses(Protocol):
     """The capability `addresses`: a machine has a public address from the start, so none gets a tunnel."""
 
     gives_addresses: bool
+
+
+@dataclass(frozen=True)
+class WireEnd:
+    """Where a node is on a wire; a portal has no address there."""
+
+    wire: str
+    address: str | None = None
+    shape: Shape = field(default_factory=Shape)
+
+
+@dataclass(frozen=True)
+class NodeRequest:
+    """One node. `routes` are destination (a prefix) and neighbour; `startup` is what its author wants to run in it.
+
+    With a `script` that alone decides about routes, forwarding and what is started. `way` is what the tunnel's server calls its port.
+    """
+
+    name: str
+    image: str
+    flavour: Flavour
+    way: str
+    ends: tuple[WireEnd, ...] = ()
+    routes: tuple[tuple[str, str], ...] = ()
+    forwards: bool = False
+    startup: str = ""
+    script: str = ""
+
+
+@dataclass(frozen=True)
+class PortalRequest:
+    """One portal: a node without addresses, of which nobody but its script is root; its tunnels are the segment's."""
+
+    name: str
+    image: str
+    flavour: Flavour
+    wires: tuple[str, ...]
+    script: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class SegmentRequest:
+    """A whole segment: `wires` are prefixes by name, `hosts` names by address. Every node can be entered with `ssh_keys`."""
+
+    account: Account
+    wires: Mapping[str, str]
+    nodes: tuple[NodeRequest, ...]
+    portals: tuple[PortalRequest, ...] = ()
+    hosts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    ssh_keys: tuple[str, ...] = ()
+    tunnel: TunnelAccess | None = None
+    trusted_ca: str | None = None
+
+
+@dataclass(frozen=True)
+class Printed:
+    """What a command printed, the end of it, and its exit status."""
+
+    text: str = ""
+    status: int = 0
+
+
+@runtime_checkable
+class HostsSegments(Protocol):
+    """The capability to run segments as a whole, faster than machine by machine. Where it is missing the member embeds them.
+
+    A segment is an instance like others: `get`, `delete` and `list_owned` know it, and its end is told by `changed`. Its
+    `instance.segment` tells how its nodes and portals are.
+    """
+
+    def hosts_segments(self) -> bool:
+        """Whether it can here."""
+
+    async def start_segment(self, key: str, request: SegmentRequest) -> Owned:
+        """Make the segment, or make the one under `key` so: portals come, go and change, nodes come.
+
+        A node that cannot be made is there and `failed`, with the reason, and hinders no other. After a failure of the whole
+        nothing is left under `key`, or `list_owned` names it. Raises a `MiddlewareError`.
+        """
+
+    async def operate(self, key: str, operation: Operation, node: str, command: str = "") -> Printed:
+        """Do that to a node; `command` belongs to `run`. Raises a `MiddlewareError` if it cannot be done."""
+
+
+def hosts_segments(middleware: Middleware | None) -> HostsSegments | None:
+    """The same middleware, if it runs segments as a whole."""
+    return middleware if isinstance(middleware, HostsSegments) and middleware.hosts_segments() else None
 
 
 def abilities(middleware: Middleware) -> frozenset[Ability]:

@@ -23,7 +23,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from federation_member.access.controller import Controller
-from federation_member.middleware.contract import Middleware, MiddlewareError, abilities
+from federation_member.middleware.contract import Middleware, MiddlewareError, abilities, hosts_segments
 from federation_member.orders import leases
 from federation_member.orders.borrowing import Borrowing
 from federation_member.orders.candidates import Directory, KnownMember, OwnMember, Snapshot
@@ -39,6 +39,7 @@ from federation_member.orders.progress import Progress
 from federation_member.orders.renewal import Renewal, first_due
 from federation_member.orders.scheduler import Scheduler, World
 from federation_member.orders.segments.embedder import Embedder
+from federation_member.orders.segments.hosted import Hosted
 from federation_member.orders.segments.operate import Operator
 from federation_member.orders.segments.plan import lent_kinds
 from federation_member.orders.segments.remote import Hands
@@ -94,16 +95,20 @@ class Engine:
         self._order_queue = WorkQueue("orders", self._look_at_order, clock, ORDER_WORKERS)
         self._news_queue = WorkQueue("news", self._look_at_news, clock, 1)
         self._tunnels = Tunnels(mesh, tunnel_server)
-        self.lending = Lending(mesh, self._tunnels, access, lambda: self._me, self._wake_lease, clock)
+        host = hosts_segments(middleware)
+        self.lending = Lending(
+            mesh, self._tunnels, access, lambda: self._me, self._wake_lease, clock, hosted=host is not None
+        )
         self._lease_queue: WorkQueue | None = None
         if middleware is not None:
             embedder = Embedder(db, self.lending, clock, hands)
-            keeper = Keeper(db, self.lending, self._tunnels, middleware, embedder, clock, worker)
+            hosted = None if host is None else Hosted(db, self.lending, self._tunnels, middleware, host, clock)
+            keeper = Keeper(db, self.lending, self._tunnels, middleware, embedder, hosted, clock, worker)
             self._lease_queue = WorkQueue("leases", keeper.look, clock, LEASE_WORKERS)
         self._access = access
         access.connect(lambda name: self._wake_lease(ACCOUNT + name, clock()))
         self._inspection = Inspection(db, access, middleware, lambda: self._me.offer)
-        self.operator = Operator(db, self.lending, self._inspection.printed, lambda: self._me.offer, hands)
+        self.operator = Operator(db, self.lending, self._inspection.printed, lambda: self._me.offer, hands, host)
         self.lenders = Lenders(db, mesh, self.lending, self._inspection, self.operator, clock)
         self.store = OrderStore(clock, self._order_changed)
         self.progress = Progress(self.store, self.lenders, clock, self._wake_renewal)

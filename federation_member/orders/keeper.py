@@ -43,6 +43,7 @@ from federation_member.orders import lease_uses, leases
 from federation_member.orders.leases import ENDED, LIVE, Lease
 from federation_member.orders.lending import Lending
 from federation_member.orders.segments.embedder import Embedder
+from federation_member.orders.segments.hosted import Hosted
 from federation_member.orders.store import REASON_LENGTH
 from federation_member.orders.tunnels import Tunnels
 from federation_member.orders.wishes import fulfil
@@ -87,6 +88,7 @@ class Keeper:
         tunnels: Tunnels,
         middleware: Middleware,
         segments: Embedder,
+        hosted: Hosted | None,
         clock: Clock,
         worker: str,
     ) -> None:
@@ -95,6 +97,7 @@ class Keeper:
         self._tunnels = tunnels
         self._middleware = middleware
         self._segments = segments
+        self._hosted = hosted
         self._accounts = LocalAccounts(db, middleware)
         self._clock = clock
         self._worker = worker
@@ -163,7 +166,8 @@ class Keeper:
 
     async def _act(self, lease: Lease) -> datetime | None:
         if lease.segment is not None and lease.state not in ENDED:
-            return await self._segments.look(lease)
+            looks = self._hosted if lease.segment.hosted and self._hosted is not None else self._segments
+            return await looks.look(lease)
         if lease.state is LeaseState.ACCEPTED:
             return await self._create(lease)
         if lease.state is LeaseState.RUNNING:

@@ -97,7 +97,7 @@ class Lease:
             reason=self.reason[:REASON_LENGTH],
             expires=self.expires,
             instance=self.instance,
-            tunnels=list(self.tunnels),
+            tunnels=list(self.tunnels) if self.segment is None else [],
             allocation=None if self.handed is None else self.handed.allocation,
             certificates=[] if self.handed is None else list(self.handed.certificates),
             credentials=[] if self.handed is None else list(self.handed.credentials),

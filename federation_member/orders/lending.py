@@ -32,7 +32,8 @@ from federation_member.orders.model import NOUNS
 from federation_member.orders.room import NO_ROOM, TurnedAway
 from federation_member.orders.segments.growing import grown
 from federation_member.orders.segments.plan import check as check_segment
-from federation_member.orders.segments.state import SegmentState, first_info, gone
+from federation_member.orders.segments.state import SegmentState, gone, promised
+from federation_member.orders.segments.ways import ways
 from federation_member.orders.store import REASON_LENGTH
 from federation_member.orders.tables import lease_tombstones
 from federation_member.orders.tunnels import SPARE, Tunnels
@@ -49,7 +50,6 @@ from fedkit.protocol.lending import (
     AnySpec,
     ComputeSpec,
     Flavour,
-    Instance,
     LeaseChange,
     LeaseChanged,
     LeaseCreate,
@@ -80,7 +80,10 @@ class Lending:
         me: Callable[[], KnownMember],
         wake: Callable[[str, datetime], None],
         clock: Clock,
+        *,
+        hosted: bool = False,
     ) -> None:
+        self._hosted = hosted
         self._mesh = mesh
         self._tunnels = tunnels
         self._access = access
@@ -129,7 +132,7 @@ class Lending:
             changed=now,
             expires=expires,
             due=now,
-            instance=_promised(body.spec, segment),
+            instance=promised(body.spec, segment),
             tunnel=self._tunnel(body.spec, expires),
             tunnels=(),
             handed=self._access.handed(grant, None),
@@ -166,7 +169,7 @@ class Lending:
             return None
         try:
             check_segment(body.spec, self._lent(tx.conn, body.lease_id))
-            return SegmentState.begin(body.spec)
+            return SegmentState.begin(body.spec, hosted=self._hosted)
         except FedError as error:
             self._access.release(tx, body.lease_id, error.code, error.message)
             grants.forget(tx.conn, body.lease_id)
@@ -221,7 +224,7 @@ class Lending:
         if lease.state not in LIVE:
             raise NotRunning(f"The segment is {lease.state.value}; there is nothing to start.")
         spec, segment = grown(lease.spec, lease.segment, go, self._lent(tx.conn, lease.id))
-        segment = gone(spec, segment, go if spec is go.spec else _within(spec, go))
+        segment = gone(spec, segment, go)
         if segment == lease.segment:
             return lease.view()
         here = borrower.fedid == self._mesh.me.fedid
@@ -298,7 +301,7 @@ class Lending:
     def made(self, tx: Tx, lease: Lease, **changes: Any) -> Lease:
         """The instance runs and, where it needs one, has its tunnel: tell. The machine has its key, so we forget it."""
         tunnel = changes.pop("tunnel", lease.tunnel)
-        if tunnel is not None:
+        if tunnel is not None and lease.segment is None:  # whose portals may still come, and need it
             tunnel = replace(tunnel, private_key="")
         instance = changes.get("instance", lease.instance)
         grant = grants.load(tx.conn, lease.id)
@@ -410,10 +413,9 @@ class Lending:
         return chosen
 
     def _tunnel(self, spec: AnySpec, expires: datetime) -> TunnelLease | None:
-        """Machines have tunnels, unless here they have public addresses."""
-        if not isinstance(spec, ComputeSpec) or Ability.ADDRESSES in self._me().offer.abilities:
-            return None
-        return self._tunnels.begin(expires)
+        """Machines have tunnels, unless here they have public addresses; and hosted segments, which consist of machines."""
+        has = isinstance(spec, ComputeSpec) or (self._hosted and isinstance(spec, SegmentSpec) and ways(spec))
+        return self._tunnels.begin(expires) if has and Ability.ADDRESSES not in self._me().offer.abilities else None
 
     def _renew(self, tx: Tx, lease: Lease, borrower: Peer, expires: datetime, fresh: Sequence[Credential]) -> Lease:
         """Let a lease last as long as its grant; where that ends, say why."""
@@ -439,6 +441,8 @@ class Lending:
 
     def _with_tunnel(self, tx: Tx, borrower: Peer, lease_id: str) -> tuple[Lease, TunnelLease]:
         lease = borrowed(leases.load(tx.conn, lease_id, lock=True), borrower)
+        if lease.segment is not None:
+            raise NoTunnel("The nodes of a segment have one port each, and no more.")
         if lease.state is not LeaseState.RUNNING:
             raise UnknownLease(f"The lease is {lease.state.value}; tunnels need a running machine.")
         if lease.tunnel is not None:
@@ -479,21 +483,6 @@ def running(lease: Lease | None, borrower: Peer) -> Lease:
     if lease.state is not LeaseState.RUNNING:
         raise NotRunning(f"The lease is {lease.state.value}; only what runs can be changed or looked at.")
     return lease
-
-
-def _within(spec: SegmentSpec, go: SegmentGo) -> SegmentGo:
-    """What is said of connectors that there are: one who wants others besides is told that they were refused."""
-    if go.spec is None:
-        return go
-    there = {connector.name for connector in spec.connectors}
-    return go.model_copy(update={"connections": [one for one in go.connections if one.connector in there]})
-
-
-def _promised(spec: AnySpec, segment: SegmentState | None) -> Instance | None:
-    """What is told of a segment before anything of it runs."""
-    if segment is None or not isinstance(spec, SegmentSpec):
-        return None
-    return Instance(name=spec.name, segment=first_info(spec, segment))
 
 
 def _read(credentials: Sequence[str]) -> tuple[Credential, ...]:

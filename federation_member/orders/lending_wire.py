@@ -130,7 +130,9 @@ class LendingWire:
             return
         tunnel = replace(lease.tunnel, revision=max(granted.revision, 1))
         tunnels = tuple(granted.tunnels)
-        if lease.state is LeaseState.ACCEPTED and lease.instance is not None:  # it only waited for this
+        if lease.segment is not None and lease.state in LIVE:  # it tells of it by its nodes
+            self._lending.change(tx, lease, tell=False, tunnel=tunnel, tunnels=tunnels, due=self._lending.now())
+        elif lease.state is LeaseState.ACCEPTED and lease.instance is not None:  # it only waited for this
             self._lending.made(tx, lease, tunnel=tunnel, tunnels=tunnels)
         elif lease.state in LIVE:
             tell = tunnels != lease.tunnels

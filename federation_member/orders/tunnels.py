@@ -1,4 +1,4 @@
-"""The lender's side of a machine's tunnels: its right at the reverse tunnel server follows its lease.
+"""The lender's side of a machine's tunnels, or those of a hosted segment: its right at the reverse tunnel server follows its lease.
 
     lease accepted ── tunnel.grant (same transaction) ──► server: key, ports, ssh port reserved
     granted, tunnel.changed ──► ports of the lease, told to its borrower
@@ -16,10 +16,12 @@ import structlog
 
 from federation_member.middleware.contract import TunnelAccess
 from federation_member.orders.leases import Lease, TunnelLease
+from federation_member.orders.segments.ways import ways
 from federation_member.orders.ssh_keys import new_key, public_half
 from fedkit.mesh.api import Mesh, Peer
 from fedkit.protocol import Empty
 from fedkit.protocol.lending import ComputeSpec
+from fedkit.protocol.segments import SegmentSpec
 from fedkit.protocol.tunnel import Grant, Reserve, Revoke, TunnelServer
 from fedkit.store import Tx
 
@@ -49,12 +51,14 @@ class Tunnels:
 
     def grant(self, tx: Tx, lease: Lease) -> None:
         """Have the server accept the machine's key."""
-        if lease.tunnel is not None and isinstance(lease.spec, ComputeSpec):
+        if lease.tunnel is not None and isinstance(lease.spec, ComputeSpec | SegmentSpec):
+            names = ["ssh"] if isinstance(lease.spec, ComputeSpec) else ways(lease.spec)
             body = Grant(
                 lease_id=lease.id,
                 public_key=lease.tunnel.public_key,
-                ports=lease.spec.tunnel_ports,
+                ports=lease.spec.tunnel_ports if isinstance(lease.spec, ComputeSpec) else len(names),
                 expires=lease.tunnel.expires,
+                reserve=names,
             )
             self._mesh.enqueue(tx, lease.tunnel.server, "tunnel.grant", body)
 

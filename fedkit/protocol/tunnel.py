@@ -23,6 +23,8 @@ from pydantic import Field
 from fedkit.protocol import Body
 from fedkit.protocol.lending import Name, SshKey, Tunnel, Uuid
 
+PORTS_LIMIT = 1024  # of one lease: a segment of an experiment has a port for every node
+
 
 class TunnelServer(Body):
     """Where machines dial, and what they must find there."""
@@ -38,9 +40,9 @@ class Grant(Body):
 
     lease_id: Uuid
     public_key: SshKey
-    ports: int = Field(ge=1, le=64)
+    ports: int = Field(ge=1, le=PORTS_LIMIT)
     expires: datetime
-    reserve: list[Name] = Field(default_factory=lambda: ["ssh"], max_length=64)
+    reserve: list[Name] = Field(default_factory=lambda: ["ssh"], max_length=PORTS_LIMIT)
 
 
 class Granted(Body):
@@ -49,7 +51,7 @@ class Granted(Body):
     lease_id: Uuid
     revision: int
     expires: datetime
-    tunnels: list[Tunnel] = Field(max_length=64)
+    tunnels: list[Tunnel] = Field(max_length=PORTS_LIMIT)
 
 
 class Revoke(Body):

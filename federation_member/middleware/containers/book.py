@@ -20,6 +20,17 @@ RECORD = "record.json"
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
+class Part(BaseModel):
+    """A node, portal or gate of a segment."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    number: int
+    address: str
+    host_key: str
+    digest: str  # of what it was made from
+
+
 class Record(BaseModel):
     """One instance. `number` is small and unique among those that exist; names and ids outside derive from it."""
 
@@ -34,7 +45,14 @@ class Record(BaseModel):
     account: str | None = None  # that it runs for; none: it was made before there were accounts
     carries_frames: bool = False  # a machine that may administer its network
     verbatim: bool = False  # a network for such machines
+    parts: dict[str, Part] = {}  # of a segment
     complete: bool = False  # it once ran; without this it was never handed out
+
+    @property
+    def addresses(self) -> list[str]:
+        """All that it has in the intranet."""
+        own = [self.instance.address] if self.instance.address else []
+        return own + [part.address for part in self.parts.values()]
 
 
 class Book:

@@ -54,14 +54,23 @@ class Fence:
 
     async def admit(self, port: str, mac: str, address: IPv4Address) -> None:
         """Let a machine speak from these addresses."""
+        await self.admit_all([(port, mac, address)])
+
+    async def admit_all(self, machines: Iterable[Admitted]) -> None:
+        """Let many speak, at once."""
         async with self._turn:
-            await self._write(self._known | {port: (mac, address)})
+            await self._write(self._known | {port: (mac, address) for port, mac, address in machines})
+
+    async def forget_all(self, ports: Iterable[str]) -> None:
+        """Let many speak no more."""
+        async with self._turn:
+            gone = set(ports)
+            if not gone.isdisjoint(self._known):
+                await self._write({port: known for port, known in self._known.items() if port not in gone})
 
     async def forget(self, port: str) -> None:
         """Let it speak no more; nothing there is success."""
-        async with self._turn:
-            if port in self._known:
-                await self._write({other: known for other, known in self._known.items() if other != port})
+        await self.forget_all([port])
 
     async def _write(self, known: dict[str, tuple[str, IPv4Address]]) -> None:
         hardware = ", ".join(f'"{port}" . {mac}' for port, (mac, _) in known.items())

@@ -42,9 +42,13 @@ class Joining:
 
     def first_address(self) -> str:
         """A free address in the intranet."""
-        taken = {IPv4Address(record.instance.address) for record in self._book if record.instance.address}
-        gateway = {self._config.gateway} if self._config.gateway else set()
-        return str(network.free_address(self._config.pool or self._config.subnet, taken | self._host | gateway))
+        return str(self.first_addresses(1)[0])
+
+    def first_addresses(self, number: int) -> list[IPv4Address]:
+        """As many free addresses in the intranet; raises `NoCapacity`."""
+        taken = {IPv4Address(address) for record in self._book for address in record.addresses} | self._host
+        taken |= {self._config.gateway} if self._config.gateway else set()
+        return network.free_addresses(self._config.pool or self._config.subnet, taken, number)
 
     def join(self, request: ComputeRequest) -> Joined:
         """Its address in each of its networks.

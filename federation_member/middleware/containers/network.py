@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from itertools import islice
 from pathlib import Path
 
 from federation_member.middleware.contract import MiddlewareError, NoCapacity, Unavailable, UnusableSpec
@@ -97,11 +98,18 @@ def address_in(network: IPv4Network, wanted: str | None, taken: Set[IPv4Address]
 
 def free_address(pool: IPv4Network, taken: Iterable[IPv4Address]) -> IPv4Address:
     """The lowest address of `pool` that nobody has."""
+    return free_addresses(pool, taken, 1)[0]
+
+
+def free_addresses(pool: IPv4Network, taken: Iterable[IPv4Address], number: int) -> list[IPv4Address]:
+    """The lowest addresses of `pool` that nobody has."""
     used = set(taken)
-    address = next((address for address in pool.hosts() if address not in used), None)
-    if address is None:
-        raise NoCapacity(f"No address is free in {pool}.")
-    return address
+    found = list(islice((address for address in pool.hosts() if address not in used), number))
+    if len(found) < number:
+        raise NoCapacity(
+            f"No address is free in {pool}." if number == 1 else f"{len(found)} addresses are free in {pool}."
+        )
+    return found
 
 
 def batches(plugs: list[Plug]) -> tuple[str, str]:
@@ -143,6 +151,15 @@ async def remove_link(name: str) -> None:
         except MiddlewareError:
             if await _exists(name):  # otherwise it went with its machine meanwhile
                 raise
+
+
+async def remove_links(names: Iterable[str]) -> None:
+    """Remove many at once; those that are not there, or go meanwhile, are none."""
+    there = {
+        line.split(":")[1].partition("@")[0].strip() for line in (await _run("-o", "link", "show"))[1].splitlines()
+    }
+    for name in there.intersection(names):
+        await remove_link(name)
 
 
 async def check_bridge(name: str) -> None:

@@ -22,6 +22,20 @@ CAPABILITIES = [
     *("CAP_NET_BIND_SERVICE", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETUID", "CAP_SYS_CHROOT"),
 ]
 NETWORK_CAPABILITIES = ["CAP_NET_ADMIN", "CAP_NET_RAW"]
+CAPABILITY_NUMBERS = {  # linux/capability.h
+    "CAP_CHOWN": 0,
+    "CAP_DAC_OVERRIDE": 1,
+    "CAP_FOWNER": 3,
+    "CAP_FSETID": 4,
+    "CAP_KILL": 5,
+    "CAP_SETGID": 6,
+    "CAP_SETUID": 7,
+    "CAP_NET_BIND_SERVICE": 10,
+    "CAP_NET_ADMIN": 12,
+    "CAP_NET_RAW": 13,
+    "CAP_SYS_CHROOT": 18,
+    "CAP_SETFCAP": 31,
+}
 MASKED = [
     f"/proc/{name}"
     for name in (
@@ -92,7 +106,7 @@ def config(
         if network is None
         else [path for path in READ_ONLY if path != "/proc/sys"] + BUT_NETWORK,
         "rootfsPropagation": "private",
-        "seccomp": _seccomp(one_id=ids.only_one),
+        "seccomp": seccomp(one_id=ids.only_one),
     }
     if cgroup is not None:
         linux |= {"cgroupsPath": cgroup, "resources": _resources(processes, memory_bytes, vcpu, network)}
@@ -110,9 +124,9 @@ def config(
             "noNewPrivileges": True,
             "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), capabilities),
             "rlimits": [
-                _rlimit("RLIMIT_NOFILE", OPEN_FILES),
-                _rlimit("RLIMIT_NPROC", processes),
-                _rlimit("RLIMIT_CORE", 0),
+                rlimit("RLIMIT_NOFILE", OPEN_FILES),
+                rlimit("RLIMIT_NPROC", processes),
+                rlimit("RLIMIT_CORE", 0),
             ],
             "oomScoreAdj": 500,
         },
@@ -167,13 +181,15 @@ def _resources(processes: int, memory_bytes: int, vcpu: int, network: Network | 
     }
 
 
-def _rlimit(name: str, value: int) -> dict[str, Any]:
+def rlimit(name: str, value: int) -> dict[str, Any]:
+    """A limit, as low as it is for ourselves if that is lower."""
     hard = resource.getrlimit(getattr(resource, name))[1]
     value = value if hard == resource.RLIM_INFINITY else min(value, hard)
     return {"type": name, "soft": value, "hard": value}
 
 
-def _seccomp(*, one_id: bool) -> dict[str, Any]:
+def seccomp(*, one_id: bool) -> dict[str, Any]:
+    """Which system calls are refused."""
     rules: list[dict[str, Any]] = [
         {"names": REFUSED_CALLS, "action": "SCMP_ACT_ERRNO", "errnoRet": EPERM},
         # Its flags are behind a pointer, out of a filter's sight; ENOSYS makes the C library use clone instead.

@@ -15,7 +15,7 @@ import os
 import select
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,16 +167,17 @@ class Runtime:
             if (self._notes / key).exists():
                 await self._runc("delete", "--force", key, lock=lock.fileno())
         if self.cgroups is not None:
-            await self.cgroups.remove(_group(group, key))
+            await self.cgroups.remove(group_of(group, key))
         if (folder / BUNDLE).exists():
             shutil.rmtree(folder / BUNDLE)
 
-    def _mount_point(self, machine: Launch) -> Path:
-        """Where the launcher mounts, in its own mount namespace: any folder of the host that nothing of the launch lies in.
+    def mount_point(self, folder: Path, images: Iterable[Path]) -> Path:
+        """Where a launcher mounts, in its own mount namespace: any folder of the host that nothing of the launch lies in.
 
         Not below our own folders: the machine's root, which has no rights there, must be able to look it up.
         """
-        used = {*machine.folder.parents, *self._notes.parents, machine.image, *machine.image.parents}
+        used = {*folder.parents, *self._notes.parents}
+        used |= {path for image in images for path in (image, *image.parents)}
         free = next((path for path in MOUNT_POINTS if path.is_dir() and path not in used), None)
         if free is None:
             raise Unavailable(
@@ -185,13 +186,13 @@ class Runtime:
         return free
 
     def _config(self, machine: Launch) -> dict[str, object]:
-        work = self._mount_point(machine)
+        work = self.mount_point(machine.folder, [machine.image])
         return oci.config(
             root=f"{work}/root",
             hostname=machine.hostname,
             ids=machine.ids,
             processes=machine.processes,
-            cgroup=f"/{_group(machine.group, machine.key)}" if self.cgroups else None,
+            cgroup=f"/{group_of(machine.group, machine.key)}" if self.cgroups else None,
             memory_bytes=machine.ram_bytes + machine.disk_bytes,  # its disk is memory too
             vcpu=machine.vcpu,
             network=oci.Network(f"{work}/user", f"{work}/devices/tun") if machine.carries_frames else None,
@@ -203,7 +204,7 @@ class Runtime:
         return {
             "name": PREFIX + machine.key,
             "lock": str(machine.folder / LOCK),
-            "work": str(self._mount_point(machine)),
+            "work": str(self.mount_point(machine.folder, [machine.image])),
             "base": str(machine.image),
             "first_id": machine.ids.first,
             "ids": RANGE,
@@ -263,7 +264,7 @@ class Runtime:
         return output.decode()
 
 
-def _group(of_account: str | None, key: str) -> str:
+def group_of(of_account: str | None, key: str) -> str:
     """Where a machine's control group is, below the root of each hierarchy."""
     return PREFIX + key if of_account is None else f"{of_account}/{PREFIX}{key}"
 

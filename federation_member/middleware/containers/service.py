@@ -28,6 +28,7 @@ from federation_member.middleware.containers.ids import IdSpace
 from federation_member.middleware.containers.joining import NETWORK, Joining, identity, outside_names
 from federation_member.middleware.containers.runtime import TUN, Launch, Runtime
 from federation_member.middleware.containers.seed import Machine, seed
+from federation_member.middleware.containers.segments import SEGMENT, Segments, identities
 from federation_member.middleware.contract import (
     Account,
     AccountSpec,
@@ -37,7 +38,9 @@ from federation_member.middleware.contract import (
     NoCapacity,
     Owned,
     PlainRequest,
+    Printed,
     Quota,
+    SegmentRequest,
     Status,
     Unavailable,
     UnknownFlavour,
@@ -48,6 +51,7 @@ from federation_member.middleware.inside.files import ACCOUNT
 from federation_member.middleware.inside.host_key import HostKey
 from federation_member.middleware.user_data import UserData, parse
 from fedkit.protocol.lending import Amounts, Flavour, Image, Instance, NetworkSpec, Power
+from fedkit.protocol.segments import Operation
 
 log = structlog.get_logger()
 COMPUTE = "compute"
@@ -83,6 +87,9 @@ class ContainersMiddleware:
         self._joining = Joining(config, self._book)
         name = hashlib.sha256(bytes(config.state)).hexdigest()[:8]
         self._fence = Fence(f"fedmesh-containers-{name}", network.FENCED_PORT)
+        self._segments = Segments(
+            config, self._book, self._joining, self._fence, self._ids, self._runtime, self._has_news
+        )
         self._changed: Callable[[str], None] = lambda key: None
         self._lock_file: IO[bytes] | None = None
 
@@ -108,12 +115,15 @@ class ContainersMiddleware:
         for record in self._book:
             if record.kind == NETWORK:
                 await network.ensure_bridge(network.bridge_name(record.number), verbatim=record.verbatim)
-        carriers = [record for record in self._book if record.carries_frames]
-        if carriers:
-            await self._fence.raise_around(map(identity, carriers))
+        fenced = [identity(record) for record in self._book if record.carries_frames]
+        fenced += [one for record in self._book if record.kind == SEGMENT for one in identities(record)]
+        if fenced:
+            await self._fence.raise_around(fenced)
+        self._segments.look_around()
 
     async def stop(self) -> None:
         """Let go; machines stay."""
+        self._segments.stop()
         self._runtime.stop()
         if self._lock_file is not None:
             self._lock_file.close()
@@ -137,7 +147,7 @@ class ContainersMiddleware:
         self._accounts.check(request.account.name)
         async with self._lock(key):
             with _as_ours(f"{key} cannot be made"):
-                return self._owned(await self._made(key, request))
+                return await self._owned(await self._made(key, request))
 
     async def _made(self, key: str, request: InstanceRequest) -> Record:
         record = self._book.get(key)
@@ -152,7 +162,7 @@ class ContainersMiddleware:
     async def get(self, key: str) -> Owned | None:
         """What is there under `key`."""
         record = self._book.get(key)
-        return self._owned(record) if record else None
+        return await self._owned(record) if record else None
 
     async def delete(self, key: str) -> None:
         """End it and forget it."""
@@ -162,7 +172,7 @@ class ContainersMiddleware:
 
     async def list_owned(self) -> list[Owned]:
         """All that is in the book."""
-        return [self._owned(record) for record in self._book]
+        return [await self._owned(record) for record in self._book]
 
     async def set_power(self, key: str, power: Power) -> Owned:
         """Pause a machine, or let it go on. Its disk lives as long as its processes, so it cannot be stopped."""
@@ -174,7 +184,7 @@ class ContainersMiddleware:
                 raise UnusableSpec("A container's disk lives only as long as it runs; pause the machine instead.")
             with _as_ours(f"{key} cannot be {power}"):
                 await (self._runtime.pause(key) if power is Power.PAUSED else self._runtime.resume(key))
-            return self._owned(record)
+            return await self._owned(record)
 
     async def console(self, key: str) -> str:
         """What the machine, and its user's script, wrote at its start."""
@@ -184,10 +194,46 @@ class ContainersMiddleware:
         finally:
             os.close(root)
 
+    def hosts_segments(self) -> bool:
+        """Where machines can carry frames."""
+        return not self._ids.of_machine(0).only_one and (self._ids.separate or os.access(TUN, os.R_OK | os.W_OK))
+
+    async def start_segment(self, key: str, request: SegmentRequest) -> Owned:
+        """Make a segment, or make one that runs as it is wanted now."""
+        check_key(key)
+        self._accounts.check(request.account.name)
+        async with self._lock(key):
+            with _as_ours(f"{key} cannot be made"):
+                return await self._owned(await self._started(key, request))
+
+    async def _started(self, key: str, request: SegmentRequest) -> Record:
+        record = self._book.get(key)
+        group = self._accounts.group(request.account.name)
+        if record is not None and record.complete:
+            return await self._segments.adapt(record, request, group)
+        try:
+            for image in {part.image for part in request.nodes} | {part.image for part in request.portals}:
+                self._check_image(image)
+            record = await self._segments.make(key, request, group)
+        except BaseException:  # cancelled, too
+            await self._remove(key)
+            raise
+        record = record.model_copy(update={"complete": True})
+        self._book.put(record)
+        log.info("instance_made", key=key, kind=record.kind)
+        return record
+
+    async def operate(self, key: str, operation: Operation, node: str, command: str = "") -> Printed:
+        """Do something to a node of a segment."""
+        record = self._book.get(key)
+        if record is None or record.kind != SEGMENT:
+            raise MiddlewareError(f"No segment {key} runs here.")
+        return await self._segments.operate(record, operation, node, command)
+
     async def quota(self, account: Account) -> Quota:
         """The limits are all accounts' together, so one may have what the others leave."""
         self._accounts.check(account.name)
-        machines = [record for record in self._book if record.kind == COMPUTE]
+        machines = [record for record in self._book for _ in record.addresses]
         networks = [record for record in self._book if record.kind == NETWORK]
         mine = [record for record in machines if record.account == account.name]
         mine_networks = [record for record in networks if record.account == account.name]
@@ -255,9 +301,9 @@ class ContainersMiddleware:
 
     def _new_machine(self, key: str, request: ComputeRequest) -> Record:
         """Choose number and addresses; no await in here, so nobody else can choose the same."""
-        others = [record for record in self._book if record.kind == COMPUTE]
-        if len(others) >= self._config.limits.machines:
-            raise NoCapacity(f"{len(others)} machines run here; there is no room for more.")
+        others = sum(len(record.addresses) for record in self._book)
+        if others >= self._config.limits.machines:
+            raise NoCapacity(f"{others} machines run here; there is no room for more.")
         address = self._joining.first_address()
         return Record(
             key=key,
@@ -363,6 +409,9 @@ class ContainersMiddleware:
 
     async def _unmake(self, record: Record) -> None:
         """Remove what there is of an instance, except its record."""
+        if record.kind == SEGMENT:
+            await self._segments.unmake(record, self._accounts.group(str(record.account)))
+            return
         if record.kind == NETWORK:
             await network.remove_link(network.bridge_name(record.number))
             return
@@ -372,7 +421,9 @@ class ContainersMiddleware:
         if record.carries_frames:
             await self._fence.forget(identity(record)[0])
 
-    def _owned(self, record: Record) -> Owned:
+    async def _owned(self, record: Record) -> Owned:
+        if record.kind == SEGMENT:
+            return await self._segments.owned(record)
         status, reason = Status.RUNNING, ""
         if not record.complete:
             status, reason = Status.CREATING, "Not finished; create it again to go on, or delete it."
@@ -383,6 +434,9 @@ class ContainersMiddleware:
             power = Power.PAUSED if self._runtime.is_paused(record.key) else Power.RUNNING
             instance = instance.model_copy(update={"power": power})
         return Owned(record.key, record.kind, status, instance, reason)
+
+    def _has_news(self, key: str) -> None:
+        self._changed(key)
 
     def _ended(self, key: str) -> None:
         log.info("machine_ended", key=key)

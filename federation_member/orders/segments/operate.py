@@ -11,12 +11,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
 from federation_member.errors import Cannot, NotRunning
 from federation_member.middleware.console import OCTETS, last_of
+from federation_member.middleware.contract import HostsSegments
 from federation_member.orders import leases, wishes
 from federation_member.orders.leases import LIVE, Lease
 from federation_member.orders.lending import Lending, borrowed
@@ -41,6 +42,7 @@ REBOOT = f"""[ "$(readlink /proc/self/ns/pid)" = "{FIRST_PID_NAMESPACE}" ] || {{
 (sleep 1; reboot || reboot -f) </dev/null >/dev/null 2>&1 &"""
 
 Answer = str | Said | FedError
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,14 @@ class Operator:
         console: Callable[[str], Awaitable[str]],
         offer: Callable[[], Offer],
         hands: Hands,
+        host: HostsSegments | None = None,
     ) -> None:
         self._db = db
         self._lending = lending
         self._console = console
         self._offer = offer
         self._hands = hands
+        self._host = host
         self._places = asyncio.Semaphore(AT_ONCE)
 
     def serve(self, mesh: Mesh) -> None:
@@ -78,7 +82,10 @@ class Operator:
 
     async def operate(self, borrower: Peer, body: Operate) -> Operated:
         """Do it to each of the nodes; raises `UnknownLease`, `NotRunning` or `Cannot` where that holds for all of them."""
-        nodes = await self._db.read(lambda conn: _nodes(conn, borrower, body.lease_id))
+        lease = await self._db.read(lambda conn: _segment_of(conn, borrower, body.lease_id))
+        if lease.segment is not None and lease.segment.hosted and self._host is not None:
+            return await self._at_host(self._host, lease, body)
+        nodes = await self._db.read(lambda conn: _nodes(conn, lease))
         names = body.nodes or list(nodes.machines)
         failed = {name: _why_not(nodes.machines.get(name)) for name in names}
         able = {name: nodes.machines[name] for name, problem in failed.items() if not problem}
@@ -93,6 +100,29 @@ class Operator:
         command = REBOOT if body.operation is Operation.REBOOT else body.command
         done = await _each(able, partial(self._run, nodes.key, command), failed)
         return _rebooted(done) if body.operation is Operation.REBOOT else done
+
+    # Where the middleware runs segments as a whole
+
+    async def _at_host(self, host: HostsSegments, lease: Lease, body: Operate) -> Operated:
+        info = lease.instance.segment if lease.instance is not None else None
+        there = {node.name: lease for node in info.nodes} if info is not None else {}
+        names = body.nodes or list(there)
+        failed = {name: _why_not(None) for name in names if name not in there}
+        able = {name: name for name in names if name in there}
+        if len(able) > OPERATED_LIMIT:
+            raise Cannot(f"At most {OPERATED_LIMIT} nodes are asked at once; name fewer.")
+
+        async def ask(name: str) -> Answer:
+            try:
+                async with asyncio.timeout(RUN_LIMIT), self._places:
+                    printed = await host.operate(lease.id, body.operation, name, body.command)
+            except FedError as error:
+                return error
+            except TimeoutError:
+                return Cannot(f"It took longer than {RUN_LIMIT:g} s, and was not waited for.")
+            return Said(printed.text, printed.status) if body.operation is Operation.RUN else printed.text
+
+        return await _each(able, ask, failed)
 
     # Power
 
@@ -135,7 +165,7 @@ class Operator:
 
 
 async def _each(
-    machines: Mapping[str, Lease], ask: Callable[[Lease], Coroutine[Any, Any, Answer]], failed: dict[str, str]
+    machines: Mapping[str, T], ask: Callable[[T], Coroutine[Any, Any, Answer]], failed: dict[str, str]
 ) -> Operated:
     """Ask all at the same time; what they say has to fit one answer together."""
     share = OCTETS // max(len(machines) + len(failed), 1) - NAME_SIZE
@@ -162,19 +192,24 @@ def _rebooted(done: Operated) -> Operated:
     return Operated(output=output, failed=done.failed | refused)
 
 
-def _nodes(conn: Connection, borrower: Peer, lease_id: str) -> Nodes:
-    """The machines of somebody's segment that have not ended; raises `UnknownLease`, `NotRunning` or `Cannot`."""
+def _segment_of(conn: Connection, borrower: Peer, lease_id: str) -> Lease:
+    """Somebody's segment that has nodes; raises `UnknownLease`, `NotRunning` or `Cannot`."""
     lease = borrowed(leases.load(conn, lease_id), borrower)
     if lease.segment is None:
         raise Cannot("Nodes of segments alone can be operated so.")
     if lease.state not in LIVE or not lease.segment.started:
         raise NotRunning(f"The segment is {lease.state.value} and has no nodes.")
+    return lease
+
+
+def _nodes(conn: Connection, lease: Lease) -> Nodes:
+    """The machines of a segment that have not ended."""
     machines = {
         child.part.removeprefix(NODE): child
-        for child in leases.children(conn, lease_id).values()
+        for child in leases.children(conn, lease.id).values()
         if child.state in LIVE and child.part.startswith(NODE)
     }
-    return Nodes(machines, lease.segment.control)
+    return Nodes(machines, "" if lease.segment is None else lease.segment.control)
 
 
 def _why_not(lease: Lease | None) -> str:

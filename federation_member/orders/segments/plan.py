@@ -22,7 +22,7 @@ from federation_member.orders.segments.state import SegmentState
 from federation_member.orders.segments.wiring import Wiring, read
 from fedkit.node.script import NodeConfig, node_script
 from fedkit.portal.script import PortalConfig, portal_script
-from fedkit.protocol.lending import ComputeSpec, NetworkSpec, Offer
+from fedkit.protocol.lending import ComputeSpec, Flavour, NetworkSpec, Offer
 from fedkit.protocol.segments import Connection, ConnectorSpec, SegmentSpec
 from fedkit.topology.model import Computer, FailureAction
 
@@ -79,17 +79,6 @@ def portal_part(connector: str) -> str:
     return f"portal/{connector}"
 
 
-def node_config(spec: SegmentSpec, name: str) -> NodeConfig:
-    """What a computer is told of the whole, but for what its author wants it to run."""
-    return NodeConfig(
-        name,
-        {host.ip4: host.names for host in spec.hosts},
-        [(route.destination, route.via) for route in spec.routes.get(name, ())],
-        apart=[(ban.address, ban.network) for ban in spec.apart.get(name, ())],
-        forwards=bool(spec.routes) and len(read(spec.description).plugs[name]) > 1,
-    )
-
-
 class _Planner:
     def __init__(self, spec: SegmentSpec, state: SegmentState) -> None:
         self.spec = spec
@@ -106,19 +95,18 @@ class _Planner:
             make = partial(self._node, computer)
             yield Child(self.state.child_id(part), part, uses, make, computer.failure_action)
         for connector in self.spec.connectors:
-            connection = self.state.connections.get(connector.name)
-            if connection is not None and _is_known(connector, connection):
+            config = portal_config(connector, self.state)
+            if config is not None:
                 part = portal_part(connector.name)
                 uses = tuple(self.ids[crossing.substrate] for crossing in connector.crossings)
                 child_id = self.state.child_id(part, connector.name)
-                yield Child(child_id, part, uses, partial(self._portal, connector, connection))
+                yield Child(child_id, part, uses, partial(self._portal, connector, config))
 
     def _network(self, name: str, prefix: str, _offer: Offer) -> NetworkSpec:
         return NetworkSpec(name=_label(name), cidr=prefix, verbatim=True)  # a portal may join it at any time
 
     def _node(self, computer: Computer, offer: Offer) -> ComputeSpec:
         plugs = self.wiring.plugs[computer.name]
-        script = replace(node_config(self.spec, computer.name), startup=computer.startup or "")
         return _machine(
             name=_label(computer.name),
             image=_image(offer, computer.osid),
@@ -127,26 +115,56 @@ class _Planner:
             addresses={self.ids[plug.substrate]: plug.address for plug in plugs},
             carries_frames=bool(plugs),  # whoever experiments with a network administers it
             ssh_keys=[*self.spec.ssh_keys, *self.state.entrants],
-            user_data=node_script(script),
+            user_data=script_of(self.spec, computer),
         )
 
-    def _portal(self, connector: ConnectorSpec, connection: Connection, offer: Offer) -> ComputeSpec:
-        script = PortalConfig(
-            tags=tuple(crossing.tag for crossing in connector.crossings),
-            private_key=self.state.keys[connector.name],
-            peer_key=connection.peer_key,
-            host=connection.host,
-            port=connection.port,
-            host_key=connection.host_key,
-        )
+    def _portal(self, connector: ConnectorSpec, config: PortalConfig, offer: Offer) -> ComputeSpec:
         return _machine(
             name=_label(connector.name),
             image=_portal_image(offer),
             flavour=_flavour(offer, None),
             networks=[self.ids[crossing.substrate] for crossing in connector.crossings],
             carries_frames=True,
-            user_data=portal_script(script),
+            user_data=portal_script(config),
         )
+
+
+def node_config(spec: SegmentSpec, name: str) -> NodeConfig:
+    """What a computer is told of the whole, but for what its author wants it to run."""
+    return NodeConfig(
+        name,
+        {host.ip4: host.names for host in spec.hosts},
+        [(route.destination, route.via) for route in spec.routes.get(name, ())],
+        apart=[(ban.address, ban.network) for ban in spec.apart.get(name, ())],
+        forwards=bool(spec.routes) and len(read(spec.description).plugs[name]) > 1,
+    )
+
+
+def script_of(spec: SegmentSpec, computer: Computer) -> str:
+    """What a node is told to do when it comes up."""
+    return node_script(replace(node_config(spec, computer.name), startup=computer.startup or ""))
+
+
+def portal_config(connector: ConnectorSpec, state: SegmentState) -> PortalConfig | None:
+    """What a portal is told; None as long as not all of it is known."""
+    connection = state.connections.get(connector.name)
+    if connection is None or not _is_known(connector, connection):
+        return None
+    return PortalConfig(
+        tags=tuple(crossing.tag for crossing in connector.crossings),
+        private_key=state.keys[connector.name],
+        peer_key=connection.peer_key,
+        host=connection.host,
+        port=connection.port,
+        host_key=connection.host_key,
+    )
+
+
+def chosen(offer: Offer, computer: Computer | None) -> tuple[str, Flavour]:
+    """Image and flavour of a node, or (None) of a portal; raises `UnusableSegment`."""
+    image = _portal_image(offer) if computer is None else _image(offer, computer.osid)
+    name = _flavour(offer, None if computer is None else computer.hardware)
+    return image, next(flavour for flavour in offer.flavours if flavour.name == name)
 
 
 def _is_known(connector: ConnectorSpec, connection: Connection) -> bool:

@@ -23,6 +23,7 @@ from federation_member.orders.segments.errors import UnusableSegment
 from federation_member.orders.ssh_keys import new_key, public_half
 from federation_member.usage.model import Sizes
 from fedkit.identity.sealing import seal
+from fedkit.protocol.lending import Instance, Spec
 from fedkit.protocol.segments import (
     LOGIN,
     Connection,
@@ -66,11 +67,14 @@ class SegmentState:
     stale: list[str] = field(default_factory=list)
     """Nodes that have not been told yet what the change means for them."""
 
+    hosted: bool = False
+    """Whether its lender's middleware runs it as a whole; else it is embedded by leases."""
+
     @classmethod
-    def begin(cls, spec: SegmentSpec) -> Self:
+    def begin(cls, spec: SegmentSpec, *, hosted: bool = False) -> Self:
         """Of a segment that is accepted; its portals have keys from the start. Raises `UnusableKey`."""
         keys = {connector.name: new_key() for connector in spec.connectors}
-        begun = cls(str(uuid.uuid4()), keys, control=new_key())
+        begun = cls(str(uuid.uuid4()), keys, control=new_key(), hosted=hosted)
         if spec.seal_to is None:
             return begun
         login = new_key()
@@ -117,6 +121,13 @@ def first_info(spec: SegmentSpec, state: SegmentState) -> SegmentInfo:
     """What is told at once: the portals' public keys, and the credentials."""
     portals = [yet_to_come(connector.name, state) for connector in spec.connectors]
     return SegmentInfo(version=spec.version, portals=portals, credentials=state.credentials)
+
+
+def promised(spec: Spec, segment: SegmentState | None) -> Instance | None:
+    """What is told of a segment before anything of it runs; nothing of other kinds."""
+    if segment is None or not isinstance(spec, SegmentSpec):
+        return None
+    return Instance(name=spec.name, segment=first_info(spec, segment))
 
 
 def yet_to_come(connector: str, state: SegmentState) -> PortalInfo:

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from federation_member.orders.segments.errors import UnusableSegment
 from fedkit.protocol.segments import ConnectorSpec, NodeName, WireName
 from fedkit.topology import topdl
-from fedkit.topology.model import Computer, Interface
+from fedkit.topology.model import Computer, Interface, Substrate
 
 KEPT = 8  # descriptions
 INTERFACES_LIMIT = 32  # of one machine, as a lender takes it
@@ -39,6 +39,7 @@ class Wiring:
     computers: Mapping[str, Computer]
     plugs: Mapping[str, tuple[Plug, ...]]
     networks: Mapping[str, str]  # prefixes
+    substrates: Mapping[str, Substrate]
 
     def check(self, connectors: Iterable[ConnectorSpec]) -> None:
         """Raise `UnusableSegment` for a crossing of what is not there, or a name that stands for two."""
@@ -57,7 +58,8 @@ class Wiring:
 @lru_cache(maxsize=KEPT)
 def read(description: str) -> Wiring:
     """Read a piece's topdl; raises `BadDescription` or `UnusableSegment`."""
-    computers = {computer.name: computer for computer in topdl.read(description.encode(), "segment").computers}
+    topology = topdl.read(description.encode(), "segment")
+    computers = {computer.name: computer for computer in topology.computers}
     plugs: dict[str, tuple[Plug, ...]] = {}
     networks: dict[str, str] = {}
     for name, computer in computers.items():
@@ -68,7 +70,7 @@ def read(description: str) -> Wiring:
         if len({plug.substrate for plug in found}) < len(found):
             raise UnusableSegment(f"{name} is twice on one substrate; a machine joins a network once.")
         plugs[name] = tuple(found)
-    return Wiring(computers, plugs, networks)
+    return Wiring(computers, plugs, networks, {one.name: one for one in topology.substrates})
 
 
 def _plug(name: str, interface: Interface, networks: dict[str, str]) -> Plug:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from federation_member.middleware.containers import ContainersMiddleware
 from federation_member.orders import leases
-from federation_member.orders.leases import Lease
 from federation_member.orders.model import Order, OrderState
-from fedkit.protocol.lending import LeaseChange
+from fedkit.protocol.lending import Instance, LeaseChange
 from fedkit.protocol.segments import Route, SegmentGo
 from tests.component.middleware.contract import PUBLIC_KEY, eventually
 from tests.component.middleware.machines import prints, run
@@ -26,30 +26,46 @@ ROUTES = {
 ASK = "until ping -c 1 -w 1 right; do sleep 1; done; echo reached >/tmp/reached"
 
 
+@pytest.fixture(params=["hosted", "embedded"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How the segment is made: by the middleware as a whole, or by leases of machines and networks."""
+    if (lacking := lacks_to_carry()) is not None:
+        pytest.skip(lacking)
+    if request.param == "embedded":
+        monkeypatch.setattr(ContainersMiddleware, "hosts_segments", lambda _self: False)
+    return str(request.param)
+
+
 async def _is(member: Member, order: Order, state: OrderState) -> bool:
     return (await member.order(order.id)).state is state
 
 
-async def started(a: Member, order: Order) -> dict[str, Lease]:
-    """Start a segment and wait until it runs; its parts."""
+async def started(a: Member, order: Order) -> dict[str, Instance]:
+    """Start a segment and wait until it runs; its nodes."""
     change = LeaseChange(lease_id=str(order.lease_id), segment=SegmentGo())
     await a.db.run(lambda tx: a.orders.engine.lenders.go(tx, a.peer, change))
     await eventually(lambda: _is(a, order, OrderState.FULFILLED), MAKING)
-    found = await a.db.read(lambda conn: leases.children(conn, str(order.lease_id)))
-    return {child.part: child for child in found.values()}
+    instance = (await a.order(order.id)).instance
+    assert instance is not None
+    assert instance.segment is not None
+    return {
+        node.name: Instance(name=node.name, address=node.address, user=node.user, host_keys=node.host_keys)
+        for node in instance.segment.nodes
+    }
 
 
-async def test_the_ends_reach_one_another_through_the_one_between(site: ContainersSite, tmp_path: Path) -> None:
-    if (lacking := lacks_to_carry()) is not None:
-        pytest.skip(lacking)
+async def test_the_ends_reach_one_another_through_the_one_between(
+    site: ContainersSite, tmp_path: Path, way: str
+) -> None:
     async with Federation(tmp_path) as world:
         a = await world.add("a", lends=rule("all", "*/*/*", account="tests"), real=site.middleware)
         nodes = {"left": {"startup": ASK}}
         spec = piece(("left", "middle"), ("middle", "right"), nodes=nodes, routes=ROUTES, ssh_keys=[PUBLIC_KEY])
         (order,) = await a.orders.create(USER, ordered(spec), None)
         order = await a.until(order.id, OrderState.PENDING, lambda order: order.instance is not None)
-        left = (await started(a, order))["node/left"].instance
-        assert left is not None
+        left = (await started(a, order))["left"]
+        parts = await a.db.read(lambda conn: leases.children(conn, str(order.lease_id)))
+        assert bool(parts) is (way == "embedded")
         await eventually(lambda: prints(left, "cat /tmp/reached", "reached"), MAKING)
         assert "right" in await run(left, "cat /etc/hosts")
         await a.orders.delete(USER, order.id)

@@ -1,0 +1,182 @@
+"""The member's end of a host program: starts it, asks it, watches it, ends it.
+
+Whoever holds the segment's lock file is at work on it; the program's control socket is there when it is done, and a connection to it
+tells who it is (SO_PEERCRED), so what is ended is never another process of the same number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from federation_member.middleware.containers.nodes.host import CONTROL
+from federation_member.middleware.contract import MiddlewareError
+
+PROJECT = Path(__file__).parents[4]
+BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from federation_member.middleware.containers.nodes.host import run; run()"
+LOCK = "lock"
+LAUNCH_TIMEOUT, NODE_TIMEOUT = 30.0, 1.0  # seconds, for a segment and for each of its nodes, under heavy load
+ASK_TIMEOUT = 60.0  # seconds
+ANSWER_LIMIT = 16 * 1024 * 1024  # octets
+CREDENTIALS = struct.Struct("3i")  # struct ucred
+Looks = dict[str, tuple[str, str]]  # name to status and reason
+
+
+async def launch(plan: dict[str, Any], folder: Path) -> Looks:
+    """Start the program and wait until all nodes are made; raises `MiddlewareError`."""
+    (folder / LOCK).touch()
+    (folder / CONTROL).unlink(missing_ok=True)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", "-c", BOOT, str(PROJECT), str(os.getpid())),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        limit=ANSWER_LIMIT,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(LAUNCH_TIMEOUT + NODE_TIMEOUT * len(plan["nodes"])):
+            process.stdin.write(json.dumps(plan).encode() + b"\n")
+            await process.stdin.drain()
+            line = await process.stdout.readline()
+            if not line:
+                said = (await process.stderr.read()).decode(errors="replace").strip()
+                raise MiddlewareError(f"The segment cannot be started: {said[-400:] or 'no reason was given'}")
+            process.stdin.write(b"stay\n")
+            await process.stdin.drain()
+            await process.wait()
+    except TimeoutError as error:
+        raise MiddlewareError("The segment was not started in time.") from error
+    except ConnectionError as error:
+        raise MiddlewareError("The segment's program ended while it started.") from error
+    finally:
+        process.stdin.close()  # what was not told to stay goes
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return _looks(json.loads(line))
+
+
+async def ask(folder: Path, **request: Any) -> dict[str, Any]:
+    """One request and its answer; raises `MiddlewareError`. Whoever is cancelled wants it no longer."""
+    try:
+        reader, writer = await asyncio.open_unix_connection(sock=_dial(folder), limit=ANSWER_LIMIT)
+    except OSError as error:
+        raise MiddlewareError("The segment ended.") from error
+    try:
+        writer.write(json.dumps(request).encode() + b"\n")
+        line = await reader.readline()
+        answer: dict[str, Any] = json.loads(line) if line else {"problem": "The segment ended."}
+    except (ConnectionError, ValueError) as error:
+        raise MiddlewareError(f"The segment's program does not answer: {error}.") from error
+    finally:
+        writer.transport.abort()
+    if "problem" in answer:
+        raise MiddlewareError(str(answer["problem"]))
+    return answer
+
+
+async def look(folder: Path) -> Looks:
+    """How every node is; raises `MiddlewareError`."""
+    async with asyncio.timeout(ASK_TIMEOUT):
+        return _looks(await ask(folder, do="look"))
+
+
+def _looks(answer: dict[str, Any]) -> Looks:
+    return {name: (status, reason) for name, (status, reason) in answer["nodes"].items()}
+
+
+def end(folder: Path) -> None:
+    """End the program and all nodes, or wait until one that is half made has ended; nothing there is success."""
+    handle = handle_of(folder)
+    if handle is not None:
+        try:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            select.select([handle], [], [])
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(handle)
+    with (folder / LOCK).open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    (folder / CONTROL).unlink(missing_ok=True)
+
+
+def handle_of(folder: Path) -> int | None:
+    """A pidfd of the program, for the caller to close; None if it does not run."""
+    try:
+        connection = _dial(folder)
+    except OSError:
+        return None
+    with connection:
+        number = CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))[0]
+        try:
+            handle = os.pidfd_open(number)
+        except ProcessLookupError:
+            return None
+        if select.select([connection], [], [], 0)[0]:  # it has ended, so the number may be another's
+            os.close(handle)
+            return None
+        return handle
+
+
+class Watch:
+    """Calls `news` whenever something changes in a segment, and once when it has ended."""
+
+    def __init__(self, folder: Path, news: Callable[[], None]) -> None:
+        self._news = news
+        self.alive = True
+        try:
+            self._connection = _dial(folder)
+            self._connection.sendall(b'{"do": "watch"}\n')
+        except OSError:
+            self.alive = False
+            return
+        self._connection.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._connection, self._heard)
+
+    def _heard(self) -> None:
+        try:
+            is_over = not self._connection.recv(4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            is_over = True
+        if is_over:
+            self.close()
+        self._news()
+
+    def close(self) -> None:
+        """Watch no longer."""
+        if self.alive:
+            self.alive = False
+            asyncio.get_running_loop().remove_reader(self._connection)
+            self._connection.close()
+
+
+def _dial(folder: Path) -> socket.socket:
+    """Connect to a program; the way over a descriptor is shorter than a path may be long."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    place = os.open(folder, os.O_PATH)
+    try:
+        connection.settimeout(ASK_TIMEOUT)
+        connection.connect(f"/proc/self/fd/{place}/{CONTROL}")
+    except BaseException:
+        connection.close()
+        raise
+    finally:
+        os.close(place)
+    connection.setblocking(True)
+    return connection

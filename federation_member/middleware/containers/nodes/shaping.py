@@ -1,0 +1,97 @@
+"""Rates, delays and losses at the outer ends of nodes' interfaces, where no node can change them.
+
+    back (to the node)     leaves the outer end: its own queue, and what is dropped on the way out
+    to (from the node)     enters at the outer end: passes an intermediate device (ifb) with a queue of its own
+
+A rate is a token bucket (tc-tbf(8)). Delay needs netem (tc-netem(8)), which not every kernel has: where it is missing a node with a
+delay is refused, and loss is the packet filter's (nft, `numgen random`), which every kernel has that the fence needs.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable
+from typing import Any
+
+NO_DELAY = (
+    "The kernel of this testbed cannot delay frames (it has no netem); leave the delays out, or map the node elsewhere."
+)
+PACKET = 1514  # octets on the wire
+QUEUE = 100  # packets that wait, where the description does not say
+BURST = (
+    0.01  # seconds at full rate that may pass at once; at least as much as passes between two ticks of a slow kernel
+)
+SMALLEST_BURST = 4 * PACKET
+PARTS = 1_000_000  # of which so many are lost
+
+Way = tuple[float | None, float, float]  # kb/s, ms, share lost
+
+
+def has_netem() -> bool:
+    """Whether the kernel can delay; tried on `lo` of the present network namespace."""
+    queue = ["dev", "lo", "root", "netem", "delay", "1ms"]
+    if subprocess.run(["tc", "qdisc", "add", *queue], capture_output=True, check=False).returncode:
+        return False
+    subprocess.run(["tc", "qdisc", "delete", "dev", "lo", "root"], capture_output=True, check=False)
+    return True
+
+
+def problem_of(node: dict[str, Any], *, netem: bool) -> str:
+    """Why a node cannot be as it is described; empty if it can."""
+    ways = (way for plug in node["plugs"] if plug["shape"] for way in (plug["shape"]["to"], plug["shape"]["back"]))
+    return NO_DELAY if not netem and any(way[1] for way in ways) else ""
+
+
+class Commands:
+    """Lines for `ip`, `tc` and `nft`, in this order, once the interfaces are there."""
+
+    def __init__(self, *, netem: bool) -> None:
+        self._netem = netem
+        self.ip: list[str] = []
+        self.tc: list[str] = []
+        self.nft: list[str] = []
+
+    def add(self, plugs: Iterable[dict[str, Any]]) -> None:
+        """What is to be done for these."""
+        for plug in plugs:
+            if plug["shape"]:
+                self._shape(plug["outside"], plug["shape"])
+
+    def _shape(self, device: str, shape: dict[str, Any]) -> None:
+        self._queue(device, shape["back"], shape["queue"])
+        if self._needs_queue(shape["to"]):
+            between = f"i{device}"
+            self.ip += [f"link add {between} up type ifb"]
+            self._queue(between, shape["to"], shape["queue"])
+            match = "protocol all u32 match u32 0 0 action mirred egress redirect"
+            self.tc += [
+                f"qdisc add dev {device} ingress",
+                f"filter add dev {device} parent ffff: {match} dev {between}",
+            ]
+        if not self._netem:
+            self._drops(device, {"ingress": shape["to"][2], "egress": shape["back"][2]})
+
+    def _needs_queue(self, way: Way) -> bool:
+        rate, delay, loss = way
+        return bool(rate or delay or (loss and self._netem))
+
+    def _queue(self, device: str, way: Way, queue: int | None) -> None:
+        rate, delay, loss = way
+        limit = queue or QUEUE
+        if self._netem and (delay or loss):
+            speed = f" rate {rate:.0f}kbit" if rate else ""
+            self.tc.append(f"qdisc add dev {device} root netem limit {limit} delay {delay:g}ms loss {loss:%}{speed}")
+        elif rate:
+            burst = max(int(rate * 1000 / 8 * BURST), SMALLEST_BURST)
+            size = f"burst {burst} limit {limit * PACKET + burst}"
+            self.tc.append(f"qdisc add dev {device} root tbf rate {rate:.0f}kbit {size}")
+
+    def _drops(self, device: str, losses: dict[str, float]) -> None:
+        table = f"netdev {device}"
+        rules = {hook: round(loss * PARTS) for hook, loss in losses.items() if loss}
+        if not rules:
+            return
+        self.nft += [f"add table {table}", f"delete table {table}", f"add table {table}"]
+        for hook, parts in rules.items():
+            self.nft.append(f'add chain {table} {hook} {{ type filter hook {hook} device "{device}" priority 0; }}')
+            self.nft.append(f"add rule {table} {hook} numgen random mod {PARTS} < {parts} drop")

@@ -1,0 +1,259 @@
+"""Makes a segment true at its lender where the middleware runs segments as a whole (the capability `HostsSegments`).
+
+    accepted ── started ──► start_segment, again at every change ── all nodes settled ──► running
+        │                        └─ a node fails whose loss is fatal, or the whole ──► failing
+        └─ failing, releasing ──► delete ──► failed, released
+
+Level-triggered: what is wanted follows from the lease alone, and the middleware makes it so. One tunnel serves the whole: every node
+and every portal that waits for its peer has a port of the segment's own lease, by a name that follows from its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from federation_member.access import grants
+from federation_member.errors import Why
+from federation_member.middleware.contract import (
+    Account,
+    HostsSegments,
+    Middleware,
+    MiddlewareError,
+    NodeRequest,
+    Owned,
+    PortalRequest,
+    SegmentRequest,
+    Status,
+    Unavailable,
+    WireEnd,
+)
+from federation_member.orders import leases
+from federation_member.orders.leases import ENDED, LIVE, Lease
+from federation_member.orders.lending import Lending
+from federation_member.orders.segments.plan import chosen, portal_config, script_of
+from federation_member.orders.segments.state import SegmentState, yet_to_come
+from federation_member.orders.segments.ways import way_to
+from federation_member.orders.segments.wiring import Wiring, read
+from federation_member.orders.tunnels import Tunnels
+from federation_member.usage.model import Sizes
+from fedkit.clock import Clock
+from fedkit.errors import FedError
+from fedkit.mesh.errors import MeshError
+from fedkit.portal.script import portal_script
+from fedkit.protocol.lending import Flavour, Instance, LeaseState, Offer, Tunnel
+from fedkit.protocol.segments import NodeInfo, NodeStatus, PortalInfo, SegmentInfo, SegmentSpec
+from fedkit.store import Database, Tx
+from fedkit.topology.shaping import shape_of
+
+log = structlog.get_logger()
+
+PATIENCE = timedelta(seconds=60)  # how long a middleware or tunnel server may be unavailable before a segment fails
+SOON = timedelta(seconds=0.5)  # until what was unavailable is tried again
+LOOK_EVERY = timedelta(seconds=30)  # at one that runs, should no news of it come
+MAKING_LIMIT, ENDING_LIMIT = timedelta(minutes=10), timedelta(minutes=3)  # of one call
+
+
+class Hosted:
+    """Looks at leases of segments."""
+
+    def __init__(
+        self,
+        db: Database,
+        lending: Lending,
+        tunnels: Tunnels,
+        middleware: Middleware,
+        host: HostsSegments,
+        clock: Clock,
+    ) -> None:
+        self._db = db
+        self._lending = lending
+        self._tunnels = tunnels
+        self._middleware = middleware
+        self._host = host
+        self._clock = clock
+
+    async def look(self, lease: Lease) -> datetime | None:
+        """Do what the segment needs now; return when to look again."""
+        assert lease.segment is not None
+        if lease.state not in LIVE:
+            return await self._end(lease)
+        if not lease.segment.started:
+            return lease.expires
+        if lease.tunnel is not None and lease.tunnel.revision == 0:
+            return await self._wait(lease, "the tunnel server does not answer, so nobody could reach the nodes")
+        try:
+            async with asyncio.timeout(MAKING_LIMIT.total_seconds()):
+                owned = await self._host.start_segment(lease.id, await self._request(lease))
+        except (Unavailable, MeshError) as error:
+            return await self._wait(lease, error.message)
+        except FedError as error:
+            return await self._fail(lease, error.code, error.message)
+        except TimeoutError:
+            return await self._fail(lease, Why.MIDDLEWARE_TIMEOUT, f"not made within {MAKING_LIMIT}")
+        return await self._db.run(lambda tx: self._made(tx, lease.id, owned))
+
+    async def _request(self, lease: Lease) -> SegmentRequest:
+        offer, grant = await self._db.read(
+            lambda conn: (self._lending.offer_to(conn, lease), grants.load(conn, lease.id))
+        )
+        access = await self._tunnels.access(lease)
+        account = Account(lease.account, None if grant is None else grant.account.certificate)
+        request = wanted(lease, offer)
+        return replace(request, account=account, tunnel=access, trusted_ca=None if grant is None else grant.authority)
+
+    def _made(self, tx: Tx, lease_id: str, owned: Owned) -> datetime | None:
+        """Tell what came of it, if that is news."""
+        lease = self._lending.locked(tx, lease_id)
+        now = self._clock()
+        if lease is None or lease.state not in LIVE or lease.segment is None or lease.instance is None:
+            return None if lease is None else now
+        if owned.status is Status.FAILED:
+            return self._failing(tx, lease, Why.LEASE_LOST, owned.reason or "the segment ended at its lender").due
+        if owned.status is Status.CREATING or owned.instance.segment is None:
+            return now + SOON
+        assert isinstance(lease.spec, SegmentSpec)
+        wiring = read(lease.spec.description)
+        info = _told(lease.spec, lease.segment, owned.instance.segment, lease.tunnels)
+        if failed := next((node for node in info.nodes if _is_fatal(node, wiring)), None):
+            return self._failing(tx, lease, MiddlewareError.code, f"{failed.name}: {failed.reason}").due
+        instance = Instance(name=lease.instance.name, user=owned.instance.user, segment=info)
+        offer = self._lending.offer_to(tx.conn, lease)
+        segment = replace(lease.segment, sizes=_sizes(info, wiring, offer))
+        again = min(now + LOOK_EVERY, lease.expires)
+        if lease.state is LeaseState.ACCEPTED:
+            self._lending.made(tx, lease, instance=instance, segment=segment)
+        elif (instance, segment) != (lease.instance, lease.segment):
+            self._lending.change(tx, lease, instance=instance, segment=segment, due=again)
+        elif lease.due is None or lease.due <= now:
+            leases.save(tx, lease, now, quiet=True, due=again)
+        return again
+
+    async def _end(self, lease: Lease) -> datetime | None:
+        try:
+            async with asyncio.timeout(ENDING_LIMIT.total_seconds()):
+                await self._middleware.delete(lease.id)
+        except (FedError, TimeoutError) as error:
+            log.warning("segment_not_deleted", lease=lease.id, reason=str(error))
+            return self._clock() + timedelta(seconds=5)
+        return await self._db.run(lambda tx: self._ended(tx, lease.id))
+
+    def _ended(self, tx: Tx, lease_id: str) -> datetime | None:
+        lease = self._lending.locked(tx, lease_id)
+        if lease is None or lease.state in ENDED:
+            return None
+        return self._lending.end(tx, lease).due
+
+    async def _wait(self, lease: Lease, reason: str) -> datetime | None:
+        if self._clock() - lease.changed < PATIENCE or lease.state is LeaseState.RUNNING:
+            log.warning("segment_waits", lease=lease.id, reason=reason)
+            return self._clock() + SOON
+        return await self._fail(lease, Unavailable.code, reason)
+
+    async def _fail(self, lease: Lease, code: str, reason: str) -> datetime | None:
+        def write(tx: Tx) -> datetime | None:
+            fresh = self._lending.locked(tx, lease.id)
+            if fresh is None or fresh.state not in LIVE:
+                return None if fresh is None else self._clock()
+            return self._failing(tx, fresh, code, reason).due
+
+        return await self._db.run(write)
+
+    def _failing(self, tx: Tx, lease: Lease, code: str, reason: str) -> Lease:
+        log.warning("segment_failed", lease=lease.id, code=code, reason=reason)
+        return self._lending.change(tx, lease, state=LeaseState.FAILING, code=code, reason=reason, due=self._clock())
+
+
+def wanted(lease: Lease, offer: Offer) -> SegmentRequest:
+    """What the middleware is asked for; raises `UnusableSegment`."""
+    spec, state = lease.spec, lease.segment
+    assert isinstance(spec, SegmentSpec)
+    assert state is not None
+    wiring = read(spec.description)
+    return SegmentRequest(
+        account=Account(lease.account),
+        wires=wiring.networks,
+        nodes=tuple(_nodes(spec, wiring, offer)),
+        portals=tuple(_portals(spec, state, offer)),
+        hosts={host.ip4: tuple(host.names) for host in spec.hosts},
+        ssh_keys=(*spec.ssh_keys, *state.entrants),
+    )
+
+
+def _nodes(spec: SegmentSpec, wiring: Wiring, offer: Offer) -> Iterator[NodeRequest]:
+    for name, computer in wiring.computers.items():
+        plugs = wiring.plugs[name]
+        shapes = [shape_of(interface, wiring.substrates) for interface in computer.interfaces]
+        image, flavour = chosen(offer, computer)
+        yield NodeRequest(
+            name=name,
+            image=image,
+            flavour=flavour,
+            way=way_to(name),
+            ends=tuple(WireEnd(plug.substrate, plug.address, shape) for plug, shape in zip(plugs, shapes, strict=True)),
+            routes=tuple((route.destination, route.via) for route in spec.routes.get(name, ())),
+            forwards=bool(spec.routes) and len(plugs) > 1,
+            startup=computer.startup or "",
+            script=script_of(spec, computer) if spec.apart.get(name) else "",
+        )
+
+
+def _portals(spec: SegmentSpec, state: SegmentState, offer: Offer) -> Iterator[PortalRequest]:
+    for connector in spec.connectors:
+        config = portal_config(connector, state)
+        if config is not None:
+            image, flavour = chosen(offer, None)
+            wires = tuple(crossing.substrate for crossing in connector.crossings)
+            script = portal_script(replace(config, tunnel=way_to(connector.name)))
+            yield PortalRequest(connector.name, image, flavour, wires, script)
+
+
+def _told(spec: SegmentSpec, state: SegmentState, made: SegmentInfo, tunnels: tuple[Tunnel, ...]) -> SegmentInfo:
+    """What the middleware says, with the ports and keys that only the lender knows."""
+    ports = {tunnel.name: tunnel for tunnel in tunnels}
+    portals = {portal.connector: portal for portal in made.portals}
+    return SegmentInfo(
+        nodes=[_reached(node, ports) for node in made.nodes],
+        portals=[
+            _joined(portals[one.name], ports, state, is_active=one.active)
+            if one.name in portals
+            else yet_to_come(one.name, state)
+            for one in spec.connectors
+        ],
+        credentials=state.credentials,
+    )
+
+
+def _reached(node: NodeInfo, ports: Mapping[str, Tunnel]) -> NodeInfo:
+    port = ports.get(way_to(node.name))
+    return node if port is None else node.model_copy(update={"host": port.host, "port": port.port})
+
+
+def _joined(portal: PortalInfo, ports: Mapping[str, Tunnel], state: SegmentState, *, is_active: bool) -> PortalInfo:
+    port = None if is_active else ports.get(way_to(portal.connector))
+    reached = {} if port is None else {"host": port.address or port.host, "port": port.port}
+    is_up = is_active or (port is not None and port.up)
+    joined = portal.status is NodeStatus.RUNNING and is_up
+    return portal.model_copy(update={"public_key": state.public_key(portal.connector), "joined": joined} | reached)
+
+
+def _is_fatal(node: NodeInfo, wiring: Wiring) -> bool:
+    computer = wiring.computers.get(node.name)
+    return node.status is NodeStatus.FAILED and computer is not None and computer.failure_action == "fatal"
+
+
+def _sizes(info: SegmentInfo, wiring: Wiring, offer: Offer) -> Sizes:
+    """What its nodes hold together; a stopped one holds its disk alone, and of the portals nobody is told."""
+    held: list[tuple[NodeStatus, Flavour]] = [
+        (node.status, chosen(offer, wiring.computers[node.name])[1])
+        for node in info.nodes
+        if node.name in wiring.computers and node.status in (NodeStatus.RUNNING, NodeStatus.STOPPED)
+    ]
+    running = [flavour for status, flavour in held if status is NodeStatus.RUNNING]
+    return Sizes(
+        sum(one.vcpu for one in running), sum(one.ram_mb for one in running), sum(one.disk_gb for _, one in held)
+    )

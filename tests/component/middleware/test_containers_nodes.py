@@ -1,0 +1,265 @@
+"""Segments that the `containers` kind runs as a whole: nodes, their networks, what may be done to them, and what is left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import asyncssh
+import pytest
+
+from federation_member.middleware.containers import ContainersMiddleware
+from federation_member.middleware.containers.nodes import client
+from federation_member.middleware.contract import (
+    HostsSegments,
+    MiddlewareError,
+    NodeRequest,
+    Owned,
+    PortalRequest,
+    SegmentRequest,
+    Status,
+    UnusableSpec,
+    WireEnd,
+)
+from fedkit.protocol.lending import Instance
+from fedkit.protocol.segments import NodeInfo, NodeStatus, Operation
+from fedkit.topology.shaping import Shape, Way
+from tests.component.middleware.contract import PUBLIC_KEY, eventually, new_key, running
+from tests.component.middleware.machines import login, run
+from tests.component.middleware.place import ContainersSite, lacks_to_carry
+
+WIRES = {"left": "10.1.1.0/24", "right": "10.1.2.0/24"}
+NAMES = {"10.1.1.2": ["a"], "10.1.1.3": ["b"], "10.1.2.3": ["b-right"], "10.1.2.4": ["C(1)"]}
+
+
+@pytest.fixture(autouse=True)
+def able() -> None:
+    """Where machines cannot carry frames there are no segments either."""
+    if (lacking := lacks_to_carry()) is not None:
+        pytest.skip(lacking)
+
+
+def node(site: ContainersSite, name: str, *ends: WireEnd, **more: Any) -> NodeRequest:
+    """A small node."""
+    return NodeRequest(name, site.image, site.flavour, f"w{len(name)}", ends, **more)
+
+
+def row(site: ContainersSite, shape: Shape | None = None, **more: Any) -> SegmentRequest:
+    """a, b and C(1) in a row, of which b forwards."""
+    nodes = (
+        node(site, "a", WireEnd("left", "10.1.1.2", shape or Shape()), routes=(("10.1.2.0/24", "10.1.1.3"),), **more),
+        replace(
+            node(site, "b", WireEnd("left", "10.1.1.3"), WireEnd("right", "10.1.2.3"), forwards=True), way="middle"
+        ),
+        node(site, "C(1)", WireEnd("right", "10.1.2.4"), routes=(("10.1.1.0/24", "10.1.2.3"),)),
+    )
+    return SegmentRequest(site.account, WIRES, nodes, hosts=NAMES, ssh_keys=(PUBLIC_KEY,))
+
+
+@pytest.fixture
+async def here(site: ContainersSite) -> AsyncIterator[ContainersMiddleware]:
+    """The middleware, after which nothing is left."""
+    async with running(site) as middleware:
+        assert isinstance(middleware, ContainersMiddleware)
+        assert isinstance(middleware, HostsSegments)
+        yield middleware
+        for owned in await middleware.list_owned():
+            await middleware.delete(owned.key)
+    assert await site.leftovers() == []
+
+
+def nodes_of(owned: Owned) -> dict[str, NodeInfo]:
+    """How its nodes are."""
+    assert owned.status is Status.RUNNING, owned.reason
+    assert owned.instance.segment is not None
+    return {one.name: one for one in owned.instance.segment.nodes}
+
+
+def entrance(info: NodeInfo) -> Instance:
+    """A node as a machine that can be entered."""
+    return Instance(name=info.name, address=info.address, user=info.user, host_keys=info.host_keys)
+
+
+async def at(middleware: ContainersMiddleware, key: str, name: str, command: str) -> str:
+    """What a command prints in a node."""
+    return (await middleware.operate(key, Operation.RUN, name, command)).text.strip()
+
+
+async def is_now(middleware: ContainersMiddleware, key: str, name: str, status: NodeStatus) -> bool:
+    """Whether a node is so."""
+    owned = await middleware.get(key)
+    return owned is not None and nodes_of(owned)[name].status is status
+
+
+async def test_the_ends_reach_one_another_by_name(here: ContainersMiddleware, site: ContainersSite) -> None:
+    key, request = new_key(), row(site, startup="echo hello; pwd")
+    owned = await here.start_segment(key, request)
+    assert {name: one.status for name, one in nodes_of(owned).items()} == dict.fromkeys(
+        ("a", "b", "C(1)"), NodeStatus.RUNNING
+    )
+    assert "0% packet loss" in await at(here, key, "a", "ping -c 1 -w 20 'C(1)'")
+    assert await at(here, key, "a", "traceroute -n -w 3 -q 1 -m 4 'C(1)' | sed -n 2,3p | awk '{print $2}'") == (
+        "10.1.1.3\n10.1.2.4"
+    )
+    assert await at(here, key, "C(1)", "hostname; cat /etc/hostname; id -u") == "C(1)\nC(1)\n0"
+    assert (await here.operate(key, Operation.CONSOLE, "a")).text == "node a\nstarting: echo hello; pwd\nhello\n/\n"
+    assert await here.start_segment(key, request) == owned == await here.get(key)
+    assert await here.list_owned() == [owned]
+
+
+async def test_users_enter_and_nobody_else(here: ContainersMiddleware, site: ContainersSite) -> None:
+    owned = await here.start_segment(new_key(), row(site))
+    inside = entrance(nodes_of(owned)["a"])
+    assert await run(inside, "hostname") == "a"
+    assert await run(inside, "id -un; pwd; touch mine && echo wrote", user="fed") == "fed\n/home/fed\nwrote"
+    with pytest.raises(asyncssh.PermissionDenied):
+        async with login(inside, asyncssh.generate_private_key("ssh-ed25519")):
+            pass
+
+
+async def test_it_outlives_the_member(site: ContainersSite) -> None:
+    async with running(site) as middleware:
+        assert isinstance(middleware, HostsSegments)
+        key = new_key()
+        owned = await middleware.start_segment(key, row(site))
+    died: list[str] = []
+    async with running(site, died.append) as middleware:
+        assert await middleware.get(key) == owned
+        handle = client.handle_of(site.state / "instances" / key)
+        assert handle is not None
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        await asyncio.to_thread(select.select, [handle], [], [])
+        os.close(handle)
+        await eventually(lambda: key in died)
+        found = await middleware.get(key)
+        assert found is not None
+        assert found.status is Status.FAILED
+        await middleware.delete(key)
+        assert await middleware.list_owned() == []
+    assert await site.leftovers() == []
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.05, 0.1, 0.2, 0.4])
+async def test_what_is_given_up_half_way_leaves_nothing(site: ContainersSite, moment: float) -> None:
+    async with running(site) as middleware:
+        assert isinstance(middleware, HostsSegments)
+        try:
+            async with asyncio.timeout(moment):
+                await middleware.start_segment(key := new_key(), row(site))
+        except TimeoutError:
+            assert await middleware.list_owned() == []
+        else:
+            await middleware.delete(key)
+    assert await site.leftovers() == []
+
+
+async def test_nodes_are_stopped_started_and_rebooted_with_their_disks(
+    here: ContainersMiddleware, site: ContainersSite
+) -> None:
+    key = new_key()
+    await here.start_segment(key, row(site))
+    await at(here, key, "b", "echo kept >/root/file")
+    await here.operate(key, Operation.STOP, "b")
+    assert await is_now(here, key, "b", NodeStatus.STOPPED)
+    with pytest.raises(MiddlewareError, match="stopped"):
+        await here.operate(key, Operation.RUN, "b", "true")
+    assert "100% packet loss" in await at(here, key, "a", "ping -c 1 -w 1 'C(1)'")
+    await here.operate(key, Operation.START, "b")
+    assert await at(here, key, "b", "cat /root/file") == "kept"
+    await here.operate(key, Operation.REBOOT, "b")
+    assert await at(here, key, "b", "cat /root/file") == "kept"
+    assert "0% packet loss" in await at(here, key, "a", "ping -c 1 -w 20 'C(1)'")
+
+
+async def test_a_command_has_a_status_and_hinders_nobody(here: ContainersMiddleware, site: ContainersSite) -> None:
+    key = new_key()
+    await here.start_segment(key, row(site))
+    slow = asyncio.create_task(here.operate(key, Operation.RUN, "a", "sleep 600"))
+    printed = await here.operate(key, Operation.RUN, "a", "echo out; echo err >&2; exit 7")
+    assert (printed.text, printed.status) == ("out\nerr\n", 7)
+    flood = await here.operate(key, Operation.RUN, "a", "yes | head -c 1000000; echo end")
+    assert flood.text.endswith("end\n")
+    assert len(flood.text) <= 64 * 1024
+    slow.cancel()
+    await asyncio.gather(slow, return_exceptions=True)
+    await eventually(lambda: _does_not_sleep(here, key))
+    with pytest.raises(UnusableSpec, match="no node"):
+        await here.operate(key, Operation.RUN, ".gate", "true")
+
+
+async def _does_not_sleep(here: ContainersMiddleware, key: str) -> bool:
+    return "sleep 600" not in await at(here, key, "a", "ps -o args | grep -v grep | grep -v awk")
+
+
+async def test_a_portal_comes_changes_and_goes(here: ContainersMiddleware, site: ContainersSite) -> None:
+    key, request = new_key(), row(site)
+    await here.start_segment(key, request)
+
+    async def joined(*portals: PortalRequest) -> list[str]:
+        owned = await here.start_segment(key, replace(request, portals=portals))
+        assert owned.instance.segment is not None
+        return [portal.connector for portal in owned.instance.segment.portals if portal.status is NodeStatus.RUNNING]
+
+    script = "#!/bin/sh\nip address add 10.1.1.77/24 dev eth1 && ip address add 10.1.2.77/24 dev eth2\n"
+    portal = PortalRequest("p", site.image, site.flavour, ("left", "right"), script)
+    assert await joined(portal) == ["p"]
+    assert "0% packet loss" in await at(here, key, "a", "ping -c 3 -w 20 10.1.1.77")
+    assert await joined(replace(portal, script=script.replace("77", "78"))) == ["p"]
+    assert "0% packet loss" in await at(here, key, "C(1)", "ping -c 3 -w 20 10.1.2.78")
+    assert "100% packet loss" in await at(here, key, "a", "ping -c 1 -w 1 10.1.1.77")
+    assert await joined() == []
+
+
+async def test_nodes_are_fenced_in(here: ContainersMiddleware, site: ContainersSite) -> None:
+    key = new_key()
+    owned = await here.start_segment(key, row(site))
+    for forbidden in (
+        "mount -t tmpfs tmpfs /mnt",
+        "unshare -n true",
+        "unshare -U true",
+        "mknod /root/disk b 8 0",
+        "echo 1 >/proc/sys/kernel/sysrq",
+        "echo c >/proc/sysrq-trigger",
+        "nsenter -t 1 -n true",
+        "chroot /proc/1/root mount -t proc proc /mnt",
+        "cat /dev/kmsg",
+    ):
+        printed = await here.operate(key, Operation.RUN, "a", forbidden)
+        assert printed.status != 0, f"{forbidden}: {printed.text}"
+    assert await at(here, key, "a", "grep -E 'NoNewPrivs|Seccomp:' /proc/self/status | awk '{print $2}'") == "1\n2"
+    assert int((await at(here, key, "a", "cat /proc/self/uid_map")).split()[1]) > 0 or not site_has_ids()
+    assert "import sys" not in await at(here, key, "a", "ps -o args")  # the host program's own line
+    others = nodes_of(owned)["b"].address
+    assert "100% packet loss" in await at(here, key, "a", f"ping -c 1 -w 1 {others}")  # strangers in the intranet
+
+
+def site_has_ids() -> bool:
+    """Whether nodes have ids of their own."""
+    return os.geteuid() == 0
+
+
+async def test_rates_are_set_and_losses_happen(here: ContainersMiddleware, site: ContainersSite) -> None:
+    key = new_key()
+    ways = Way(2000, 0, 0.25), Way(3000, 0, 0.5)
+    await here.start_segment(key, row(site, Shape(*ways)))
+    said = await at(here, key, "a", "ping -c 200 -i 0.01 -w 60 10.1.1.3 | grep received")
+    received = int(said.split()[3])
+    assert 30 <= received <= 120  # 75 are expected: 0.75 * 0.5; the chance of more or less is below 1e-9
+
+
+async def test_a_delay_is_refused_where_the_kernel_has_none(here: ContainersMiddleware, site: ContainersSite) -> None:
+    key = new_key()
+    owned = await here.start_segment(key, row(site, Shape(Way(None, 20, 0), Way(None, 20, 0))))
+    a = nodes_of(owned)["a"]
+    if a.status is NodeStatus.RUNNING:
+        text = await at(here, key, "a", "ping -c 1 -w 20 10.1.1.3 | grep round-trip")
+        assert float(text.split("= ")[1].split("/")[0]) >= 40
+    else:
+        assert a.status is NodeStatus.FAILED
+        assert "netem" in a.reason
+        assert await is_now(here, key, "b", NodeStatus.RUNNING)
