@@ -18,10 +18,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from fedkit.node.archive import archive
+from fedkit.topology.model import Topology
 
 FOLDERS = ["etc", "home", "root", "opt", "mnt", "proc", "sys", "dev", "usr", "var/lib", "var/cache", "run", "tmp"]
 LINKS = ("bin", "sbin", "lib", "lib64")
@@ -167,30 +169,39 @@ def switched(*addresses: str) -> Iterator[Sequence[Node]]:
         first = nodes[0]
         first.run("ip", "link", "add", "eth0", "type", "bridge")
         for number, other in enumerate(nodes[1:]):
-            end = ["eth0", "netns", str(other.pid)]
-            # the names of processes are those of this namespace
-            subprocess.run(
-                [
-                    "nsenter",
-                    "-t",
-                    str(first.pid),
-                    "-n",
-                    "ip",
-                    "link",
-                    "add",
-                    f"port{number}",
-                    "type",
-                    "veth",
-                    "peer",
-                    *end,
-                ],
-                check=True,
-            )
-            first.run("ip", "link", "set", f"port{number}", "master", "eth0", "up")
+            plug(first, "eth0", f"port{number}", other, "eth0")
         for each, address in zip(nodes, addresses, strict=True):
             each.run("ip", "address", "add", f"{address}/24", "dev", "eth0")
             each.run("ip", "link", "set", "eth0", "up")
         yield nodes
+
+
+@contextmanager
+def wired(topology: Topology) -> Iterator[dict[str, Node]]:
+    """The machines of a topology, by name, on its links and LANs: a bridge each, in a namespace of their own."""
+    with ExitStack() as stack:
+        switch = stack.enter_context(node())
+        bridges = {substrate.name: f"br{number}" for number, substrate in enumerate(topology.substrates)}
+        for bridge in bridges.values():
+            switch.run("ip", "link", "add", bridge, "type", "bridge")
+            switch.run("ip", "link", "set", bridge, "up")
+        nodes = {computer.name: stack.enter_context(node()) for computer in topology.computers}
+        ports = count()
+        for computer in topology.computers:
+            for number, interface in enumerate(computer.interfaces):
+                device, each = f"eth{number}", nodes[computer.name]
+                plug(switch, bridges[interface.substrates[0]], f"port{next(ports)}", each, device)
+                each.run("ip", "address", "add", f"{interface.ip4}/{interface.netmask}", "dev", device)
+                each.run("ip", "link", "set", device, "up")
+        yield nodes
+
+
+def plug(switch: Node, bridge: str, port: str, other: Node, device: str) -> None:
+    """Put another machine on a bridge; its process is known by the number that it has here."""
+    inside = ["nsenter", "-t", str(switch.pid), "-n", "ip", "link"]
+    made = [*inside, "add", port, "type", "veth", "peer", device, "netns", str(other.pid)]
+    subprocess.run(made, check=True, timeout=PATIENCE)
+    subprocess.run([*inside, "set", port, "master", bridge, "up"], check=True, timeout=PATIENCE)
 
 
 def until(what: Any, says: str) -> None:
