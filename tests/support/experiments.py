@@ -34,7 +34,7 @@ from tests.support.policies import EVERYTHING
 from tests.support.segments import wired
 from tests.support.virtual_time import Crash, InlineDatabase
 
-PATIENCE = 600.0  # seconds of virtual time
+PATIENCE = 1200.0  # seconds of virtual time
 PASSIVE = "HOST=''\n"
 
 
@@ -100,9 +100,11 @@ def _waits(request: Any) -> bool:
 
 
 @asynccontextmanager
-async def sites(world: Federation, *names: str, **lends: str) -> AsyncIterator[list[Member]]:
+async def sites(
+    world: Federation, *names: str, tunnels: FakeTunnelServer | None = None, **lends: str
+) -> AsyncIterator[list[Member]]:
     """Members whose machines have tunnels; `lends` are policies by name."""
-    tunnels = FakeTunnelServer(world)
+    tunnels = tunnels or FakeTunnelServer(world)
     await tunnels.start()
     try:
         members = [

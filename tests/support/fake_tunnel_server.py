@@ -83,8 +83,16 @@ class FakeTunnelServer:
 
     async def come_up(self, lease_id: str, name: str) -> None:
         """A machine dials in and opens a tunnel."""
+        self.rights[lease_id].up.add(name)
+        await self._tell(lease_id)
+
+    async def go_down(self, lease_id: str, name: str) -> None:
+        """A machine loses its tunnel."""
+        self.rights[lease_id].up.discard(name)
+        await self._tell(lease_id)
+
+    async def _tell(self, lease_id: str) -> None:
         right = self.rights[lease_id]
-        right.up.add(name)
         granted = self._granted(lease_id)
         await self._db.run(lambda tx: self.mesh.enqueue(tx, right.controller, "tunnel.changed", granted))
 

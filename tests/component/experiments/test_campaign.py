@@ -8,6 +8,7 @@ is under way what the clouds hold, what the lenders' books hold and what the hom
 from __future__ import annotations
 
 import asyncio
+from itertools import product
 
 import pytest
 
@@ -68,13 +69,12 @@ def comes_back(operation: str) -> bool:
     return operation == "access"
 
 
-@pytest.mark.parametrize("victim", TESTBEDS)
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("operation", OPERATIONS)
+FAULTS = sorted(set(product(OPERATIONS, WAYS, TESTBEDS)) - {("access", "hangs", "h")})  # asking oneself does not hang
+
+
+@pytest.mark.parametrize(("operation", "way", "victim"), FAULTS)
 @in_virtual_time
 async def test_whatever_goes_wrong(world: Federation, operation: str, way: str, victim: str) -> None:
-    if (operation, way, victim) == ("access", "hangs", "h"):
-        pytest.skip("asking oneself is a transaction, which does not hang")
     async with sites(world, *TESTBEDS) as members:
         home, culprit = members[0], members[TESTBEDS.index(victim)]
         fault = Fault(world, culprit, operation, way)
