@@ -1,4 +1,4 @@
-"""What the operator of a site sees in a browser of what the site decided: an allow as a picture, and what a deny missed."""
+"""What people do at a site in a browser: its operator sees what was decided and why, a researcher runs an experiment."""
 
 from __future__ import annotations
 
@@ -9,16 +9,28 @@ from typing import Any
 import pytest
 
 from deploy.lab.client import Lab
-from deploy.lab.person import Person, until
+from deploy.lab.person import Person, machines_at, until
 from deploy.lab.topology import API_PORT
 from tests.lab.policies import fedid, policy
 from tests.lab.windows import window
 from tests.support.browser import Browser, installed, open_browser
+from tests.unit.topology.test_sub_experiment import SEED
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(not installed(), reason="needs chromium and chromedriver")]
 HOME, LENDER = "site-a", "site-b"
 RULE = {"name": "proj1-small", "who": ["site-a/proj1/*"], "may": ["compute"], "flavours": ["small"]}
 WISH = ("--image", "debian", "--flavour", "small", "--location", f"{LENDER}.test")
+PATIENCE = 180.0  # seconds
+WRITE = """
+  const field = document.querySelector(arguments[0]);
+  field.value = arguments[1];
+  field.dispatchEvent(new Event("input", { bubbles: true }));
+"""
+CHOOSE = """
+  const select = document.querySelector(`[data-testbed="${arguments[0]}"]`);
+  select.value = arguments[1];
+  select.dispatchEvent(new Event("change", { bubbles: true }));
+"""
 BOXES = "return [...document.querySelectorAll('dialog[open] .box')].map((box) => box.textContent)"
 
 
@@ -40,6 +52,61 @@ def test_the_operator_of_a_site_sees_why_it_lent_and_why_not(lab: Lab) -> None:
         finally:
             dora.delete(lent)
             emil.delete(denied)
+
+
+def test_a_researcher_runs_an_experiment_over_two_sites(lab: Lab) -> None:
+    password = secrets.token_urlsafe()
+    rita = Person(lab, HOME, "rita")
+    rita.account("password", "--password-stdin", text=password)
+    try:
+        asyncio.run(_experiment(lab, password))
+    finally:
+        rita.fed_status("experiment", "terminate", "seed", "--follow")
+    for site in (HOME, LENDER):
+        until(lambda site=site: machines_at(lab, site) == [], f"{site} holds nothing", PATIENCE)  # type: ignore[misc]
+
+
+async def _experiment(lab: Lab, password: str) -> None:
+    """The seed's example: wrong at first, then seen, made, watched and ended, without anything but the page."""
+    async with window(lab, HOME, lab.plan.site(HOME).lan, API_PORT) as address, open_browser() as browser:
+        await browser.open(f"http://{address}/#experiments/new")
+        await browser.type("[name=user]", "rita")
+        await browser.type("[name=password]", password)
+        await browser.click("#sign-in-form button")
+        await _write(browser, "#describe-text", SEED.replace("$a $b 100Mb", "$a $x 100Mb"))
+        assert "Line 18" in await browser.text("#describe-problems .bad")
+        await _write(browser, "#describe-text", SEED)
+        await browser.find("#describe-preview svg")
+        for testbed, site in (("deter", HOME), ("ucb", LENDER)):
+            await browser.run(CHOOSE, testbed, f"{site}.test")
+        await browser.type("#describe-form [name=name]", "seed")
+        await browser.click("#describe-form .make")
+        await _patiently(browser, "return document.getElementById('one-state')?.textContent === 'active'")
+        await browser.find(".spot[data-node=e][data-status=running]")
+        await _patiently(browser, "return document.querySelectorAll('.gate.joined').length === 2")
+        await browser.click(".spot[data-node=a]")
+        assert "ssh -p" in await browser.text("#one-node")
+        await _write(browser, "#one-run input", "hostname; ping -c 1 -w 20 e")
+        await browser.click("#one-run button")
+        await _patiently(
+            browser, "return document.getElementById('one-node-output').textContent.includes(' 0% packet loss')"
+        )
+        await browser.click("#one-terminate")
+        await browser.accept_alert()
+        await _patiently(browser, "return document.getElementById('one-state').textContent === 'terminated'")
+        assert await browser.console() == []
+
+
+async def _write(browser: Browser, css: str, text: str) -> None:
+    await browser.find(css)
+    await browser.run(WRITE, css, text)
+
+
+async def _patiently(browser: Browser, script: str) -> None:
+    """Wait until something is so in the page that real machines take their time for."""
+    async with asyncio.timeout(PATIENCE):
+        while not await browser.run(script):  # noqa: ASYNC110  the page tells nobody
+            await asyncio.sleep(0.2)
 
 
 async def _look(lab: Lab, password: str) -> None:
