@@ -95,9 +95,8 @@ class View:
     def _experiment(self, experiment: Experiment) -> Experiment:
         assert self.parties is not None
         parties = {name: party for name, party in experiment.parties.items() if name in self.parties}
-        if self._tells(experiment, experiment.about):
-            return replace(experiment, parties=parties)
-        return replace(experiment, parties=parties, code="", reason=UNTOLD, about=None)
+        seen = replace(experiment, parties=parties, extension=None)
+        return seen if self._tells(experiment, experiment.about) else replace(seen, code="", reason=UNTOLD, about=None)
 
     def _shared(self, segment: Segment, sides: Sides, text: str) -> Segment:
         order = None if segment.order is None else self._shared_order(segment.order, sides, text)

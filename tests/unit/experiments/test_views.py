@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from federation_member.experiments.model import Event, Experiment, NewExperiment, Party, Segment, State, Whole
+from federation_member.experiments.model import (
+    Event,
+    Experiment,
+    Extension,
+    NewExperiment,
+    Party,
+    Segment,
+    State,
+    Whole,
+)
 from federation_member.experiments.planning import plan
 from federation_member.experiments.views import UNTOLD, View, sides_of
-from federation_member.orders.model import OrderState, User, new_order
+from federation_member.orders.model import Order, OrderState, User, new_order
 from federation_member.web.experiment_views import event_view, whole_view
 from fedkit.protocol.lending import Instance
 from fedkit.protocol.segments import NodeInfo, NodeStatus, PortalInfo, SegmentInfo
@@ -88,6 +97,9 @@ def experiment_of(topology: Topology) -> Experiment:
         warned=False,
         events=1,
         parties=PARTIES,
+        extension=Extension(
+            description=EVERYBODY, routing=None, services=(EVERYBODY,), specs={}, before={}, added=(), since=NOW
+        ),
     )
 
 
@@ -142,3 +154,23 @@ def test_a_line_is_told_if_it_is_about_nobody_else(went: list[State], data: st.D
     steps = [state for n, state in enumerate(went) if n == 0 or went[n - 1] is not state]
     shown = [line.state for n, line in enumerate(told) if n == 0 or told[n - 1].state is not line.state]
     assert shown == steps
+
+
+def test_whoever_adds_a_field_decides_who_sees_it() -> None:
+    """A view leaves out these fields, or makes them anew, or has looked at them: a new one belongs into `views.py` and then here."""
+    experiment = (
+        "id name owner state code reason fedid description routing services portals created changed valid_until"
+    )
+    order = (
+        "id owner type state reason spec location batch valid_from valid_until lease_seconds created changed revision"
+    )
+    order += " member member_fedid lease_id lease_expires instance tunnels code handle wishes rules used_by"
+    assert {one.name for one in fields(Experiment)} == {
+        *experiment.split(),
+        "warned",
+        "events",
+        "parties",
+        "about",
+        "extension",
+    }
+    assert {one.name for one in fields(Order)} == set(order.split())
