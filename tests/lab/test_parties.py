@@ -57,7 +57,7 @@ class Duel:
 
     def pings(self, node: str, *options: str, seconds: int = 3) -> bool:
         """Whether a node has an answer within some seconds."""
-        said = self.at(node, f"ping -n -q -c 1 -w {seconds} {' '.join(options)} 2>&1; true")
+        said = self.at(node, f"ping -n -q -c 1 -w {seconds} -W {seconds} {' '.join(options)} 2>&1; true")
         return " 0% packet loss" in said
 
     def heard(self, node: str) -> str:
@@ -143,6 +143,11 @@ def test_neither_reaches_the_other_by_routes_and_addresses_of_its_own(
     duel.at(node, f"ip address add {there}.2/32 dev lo")
     assert not duel.pings(node, f"-I {there}.2 {here}.1")
     duel.at(node, f"ip address del {there}.2/32 dev lo")
+    far = duel.nodes[other]["address"]  # in the intranet of the site that lends to both
+    assert not duel.pings(node, far)
+    gateway = "$(ip route | sed -n 's/^default via \\([0-9.]*\\) .*/\\1/p')"
+    duel.at(node, f"ip route replace {far} via {gateway}")
+    assert not duel.pings(node, far)
     assert duel.heard(other) == before
     assert duel.pings(node, "router", seconds=20)
 
