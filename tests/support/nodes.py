@@ -43,7 +43,7 @@ set -e
 mount --make-rprivate /
 mount --bind "$1" "$1"
 cd "$1"
-mount --rbind -o ro /usr usr
+[ -d usr/bin ] || mount --rbind -o ro /usr usr
 mount -t proc proc proc
 mount -t tmpfs -o mode=755 dev dev
 for device in $2; do : >dev/$device; mount --bind /dev/$device dev/$device; done
@@ -118,7 +118,7 @@ def tree(root: Path) -> Tree:
     found = {}
     for folder, names, files in os.walk(root):
         if Path(folder) == root:
-            names[:] = [name for name in names if name not in ("usr", "proc", "dev", "sys")]
+            names[:] = [name for name in names if name not in ("usr", "proc", "dev", "sys")]  # mounts, or never written
         for name in (*names, *files):
             path = Path(folder, name)
             info = path.lstat()
@@ -132,7 +132,8 @@ def make_root(root: Path) -> None:
     for folder in FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
     for name in LINKS:
-        (root / name).symlink_to(f"usr/{name}")
+        if not (root / name).is_symlink():
+            (root / name).symlink_to(f"usr/{name}")
     for name, text in FILES.items():
         (root / "etc" / name).write_text(text)
     (root / "etc/shadow").chmod(0o640)
@@ -144,11 +145,14 @@ def make_root(root: Path) -> None:
 
 
 @contextmanager
-def node() -> Iterator[Node]:
-    """One machine without a network."""
+def node(base: Path | None = None) -> Iterator[Node]:
+    """One machine without a network; with a copy of `base` if that is given, else with this machine's /usr."""
     with tempfile.TemporaryDirectory(prefix="node-") as folder:
         root = Path(folder)
-        make_root(root)
+        if base is None:
+            make_root(root)
+        else:
+            shutil.copytree(base, root, symlinks=True, dirs_exist_ok=True)
         argv = ["unshare", "-m", "-n", "-p", "-u", "-i", "--fork", "--kill-child", "sh", "-c", BEGIN, "sh", folder]
         with subprocess.Popen([*argv, " ".join(DEVICES)], stdout=subprocess.PIPE, text=True) as process:
             try:
