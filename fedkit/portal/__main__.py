@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("verb", nargs="?", choices=["run", "status", "undo"], default="run")
     told = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(message)s")
+    os.environ.setdefault("LOGNAME", "root")  # asyncssh wants a name, and at boot, without accounts, there is none
     status = 0
     try:
         config = load(told.config)

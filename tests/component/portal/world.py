@@ -156,9 +156,10 @@ class World:
         path.write_text("\n".join(lines) + "\n")
         return path
 
-    def start(self, side: str, path: Path) -> subprocess.Popen[bytes]:
-        """Run a portal."""
-        return self.spawn(f"portal-{side}", sys.executable, "-m", "fedkit.portal", str(path), log=f"portal-{side}.log")
+    def start(self, side: str, path: Path, *program: str) -> subprocess.Popen[bytes]:
+        """Run a portal; `program` is how, if not from the sources."""
+        program = program or (sys.executable, "-m", "fedkit.portal")
+        return self.spawn(f"portal-{side}", *program, str(path), log=f"portal-{side}.log")
 
     def spawn(self, name: str, *command: str, log: str = "other.log") -> subprocess.Popen[bytes]:
         """Run a program there until the world ends."""

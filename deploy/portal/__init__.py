@@ -1,0 +1,1 @@
+"""The portal's program as one file that a bare machine can unpack and run."""
