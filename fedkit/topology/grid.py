@@ -109,5 +109,5 @@ def _length(wire: Wire, cells: Sequence[tuple[int, int]]) -> float:
     ends: list[Cell] = [cells[member] for member in wire.members] + list(wire.pins)
     columns, rows = [end[0] for end in ends], [end[1] for end in ends]
     wide, high = max(columns) - min(columns), max(rows) - min(rows)
-    runs_through = len(ends) == 2 and min(wide, high) == 0 and max(wide, high) > 1
+    runs_through = not wire.pins and len(ends) == 2 and min(wide, high) == 0 and max(wide, high) > 1
     return wide + high + (THROUGH if runs_through else 0)

@@ -76,7 +76,12 @@ onMade((made) => {
 $("experiment-ended").addEventListener("change", draw);
 $("open-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  const { id, credential } = event.target.elements;
-  if (credential.value.trim()) keepCredential(id.value.trim(), credential.value.trim());
-  location.hash = `#experiments/${id.value.trim()}`;
+  const { id, credential, keep } = Object.fromEntries(new FormData(event.target));
+  const [wanted, text] = [id.trim(), credential.trim()];
+  attempt(async () => {
+    if (text && keep) await call("POST", "/credentials", { text });
+    if (text) keepCredential(wanted, text);
+    event.target.reset();
+    location.hash = `#experiments/${wanted}`;
+  });
 });

@@ -154,10 +154,15 @@ async def test_who_was_granted_one_opens_it_by_its_id(page: Page) -> None:
     await browser.click("#open-form button")
     assert "experiments.unknown" in await browser.text("#notice")
     await page.go("#experiments")
+    await browser.type("#open-form [name=id]", made.id)
     await page.write("#open-form [name=credential]", grant.credential)
+    await browser.click("#open-form [name=keep]")
     await browser.click("#open-form button")
     await browser.until(STATE, State.ACTIVE)
     assert await count(browser, "#one-secrets button") == 0
+    assert await browser.run("return document.getElementById('one-grant').hidden")
+    await browser.open(f"{page.url}/#experiments/{made.id}")  # nothing but what the member keeps
+    await browser.until(STATE, State.ACTIVE)
 
 
 async def test_keys_and_grants_become_files_and_a_grant_is_revoked(page: Page, tmp_path: Path) -> None:
