@@ -6,9 +6,11 @@ python3 kit.pyz apply        with the Python of any Debian since 12, and no pack
 from __future__ import annotations
 
 import io
+import sys
 import zipfile
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from pathlib import Path
 
 PACKAGE = "fedkit/node/kit"
 PARENTS = ("fedkit", "fedkit/node")
@@ -40,3 +42,7 @@ def _sources(folder: Traversable, prefix: str = "") -> list[tuple[str, str]]:
         elif entry.name.endswith(".py"):
             found.append((f"{prefix}{entry.name}", entry.read_text()))
     return found
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_bytes(archive())
