@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Sequence
@@ -12,19 +13,21 @@ from typing import Any
 import pytest
 
 from federation_member.experiments.errors import NotGranted, UnusableParty
+from federation_member.experiments.extending import LargerDescription
 from federation_member.experiments.model import NewExperiment, State, Whole
 from federation_member.experiments.views import UNTOLD
 from federation_member.orders.model import User
 from federation_member.web.experiment_views import credentials_view, event_view, whole_view
 from fedkit.protocol.lending import ComputeSpec
 from fedkit.protocol.segments import Operation, SegmentSpec
+from fedkit.topology import topdl
 from fedkit.topology.json_form import topology_as_json
 from fedkit.topology.picture import draw
 from fedkit.topology.services import BadService
 from fedkit.topology.views import PartiesMeet
 from tests.support.experiments import line, sites, until
 from tests.support.federation import USER, Federation, Member, in_virtual_time
-from tests.support.segments import KEY
+from tests.support.segments import KEY, wired
 
 BOB = User("project", "bob")
 PLACES = ("site/attack", "hall", "site/defend")
@@ -197,3 +200,28 @@ async def test_computers_without_a_testbed_are_shared(world: Federation) -> None
         new = line("", "", nodes=nodes, parties={"red": {"testbeds": ["a.test"]}})
         made, _grant, _key = await h.experiments.create(USER, new)
         assert [segment.testbed for segment in made.segments] == ["a.test", "h.test"]
+
+
+@in_virtual_time
+async def test_what_is_added_belongs_to_whose_testbed_it_is_at(world: Federation) -> None:
+    async with granted(world, "attacker") as (h, _a, wanted, credential):
+        places = {name: {"testbed": place} for name, place in zip(("n0", "n1", "n2"), PLACES, strict=True)}
+        places["n1"] |= {"startup": "ping n0 n2 10.1.1.2 10.1.2.3"}
+        larger = wired(("n0", "n1"), ("n1", "n2", "n3"), **places, n3={"testbed": "site/defend"})
+        body = LargerDescription(description=topdl.write(larger).decode())
+        with pytest.raises(NotGranted):
+            await h.experiments.extend(BOB, wanted, body, [credential])
+        await h.experiments.extend(USER, wanted, body)
+        for _ in range(600):
+            text = await shown_to(h, BOB, wanted, credential)
+            assert told(text, (*SECRETS["defender"], "n3")) == []
+            whole = await h.experiments.get(USER, wanted)
+            if whole.experiment.extension is None and whole.experiment.state is State.ACTIVE:
+                break
+            await asyncio.sleep(0.5)
+        names = {place: [host.names[0] for host in spec(whole, place).hosts] for place in PLACES}
+        assert names == {"site/attack": ["n0", "n1"], "hall": [], "site/defend": ["n1", "n2", "n3"]}
+        joined = wired(("n0", "n1", "n4"), ("n1", "n2", "n3"), **places, n3=places["n2"], n4=places["n2"])
+        body = LargerDescription(description=topdl.write(joined).decode())
+        with pytest.raises(PartiesMeet):
+            await h.experiments.extend(USER, wanted, body)
