@@ -176,19 +176,19 @@ async def eventually(what: Callable[[], bool | Awaitable[bool]], patience: float
             await asyncio.sleep(0.02)
 
 
-async def crash(site: Site, operation: str, key: str, moment: str) -> bool:
+async def crash(site: Site, operation: str, key: str, moment: str, request: object = None) -> bool:
     """Let another process do `operation` and be killed with -9 (see crasher.py); False if it was done before that."""
     arguments = [sys.executable, "-m", "tests.component.middleware.crasher", operation, key, moment]
     process = await asyncio.create_subprocess_exec(*arguments, stdin=asyncio.subprocess.PIPE)
-    await process.communicate(dump(site, operation))
+    await process.communicate(dump(site, operation, request))
     assert process.returncode in (0, -9)
     return process.returncode == -9
 
 
-def dump(site: Site, operation: str) -> bytes:
+def dump(site: Site, operation: str, request: object = None) -> bytes:
     """What the crasher needs, as pickle: both sides are ours."""
     requests = {"create": compute(site), "ensure_account": MADE}
-    return pickle.dumps((site.kind, site.options, requests.get(operation)))
+    return pickle.dumps((site.kind, site.options, request or requests.get(operation)))
 
 
 class MiddlewareContract:

@@ -46,6 +46,8 @@ async def main(operation: str, key: str, moment: str) -> None:
     match operation:
         case "create":
             await middleware.create(key, request)
+        case "start_segment":
+            await middleware.start_segment(key, request)
         case "ensure_account":
             await middleware.ensure_account(request)
         case _:

@@ -29,7 +29,7 @@ from federation_member.middleware.contract import (
 from fedkit.protocol.lending import Instance
 from fedkit.protocol.segments import NodeInfo, NodeStatus, Operation
 from fedkit.topology.shaping import Shape, Way
-from tests.component.middleware.contract import PUBLIC_KEY, eventually, new_key, running
+from tests.component.middleware.contract import PUBLIC_KEY, crash, eventually, new_key, running
 from tests.component.middleware.machines import login, run
 from tests.component.middleware.place import ContainersSite, lacks_to_carry
 
@@ -155,6 +155,20 @@ async def test_what_is_given_up_half_way_leaves_nothing(site: ContainersSite, mo
             assert await middleware.list_owned() == []
         else:
             await middleware.delete(key)
+    assert await site.leftovers() == []
+
+
+@pytest.mark.parametrize("moment", ["0.02s", "0.05s", "0.1s", "0.15s", "0.3s", "40", "90", "140"])
+async def test_a_member_that_is_killed_half_way_is_followed_by_one_that_finds_all(
+    site: ContainersSite, moment: str
+) -> None:
+    key, request = new_key(), row(site)
+    await crash(site, "start_segment", key, moment, request)
+    async with running(site) as middleware:
+        assert isinstance(middleware, HostsSegments)
+        assert {owned.key for owned in await middleware.list_owned()} <= {key}
+        assert set(nodes_of(await middleware.start_segment(key, request))) == {"a", "b", "C(1)"}
+        await middleware.delete(key)
     assert await site.leftovers() == []
 
 
