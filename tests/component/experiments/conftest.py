@@ -13,12 +13,17 @@ from tests.support.federation import Federation
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Federation:
-    """An empty federation in virtual time, where no thread may be."""
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would be done in a thread is done at once: no thread may be where time is virtual."""
 
     async def here(function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)
 
     for module in (extending, planning, service):
         monkeypatch.setattr(module, "to_thread", here)
+
+
+@pytest.fixture
+def world(tmp_path: Path, no_threads: None) -> Federation:
+    """An empty federation in virtual time."""
     return Federation(tmp_path, virtual=True)
