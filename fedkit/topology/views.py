@@ -243,7 +243,7 @@ def reach_of(topology: Topology, sides: Sides) -> Reach:
     for computer in topology.computers:
         name, party = computer.name, sides.of(computer.testbed)
         routes[name] = tuple(ways[party].get(name, ()) if party else _of_shared(name, common, ways))
-    return Reach(routes, _bans(topology, sides, routes, common, ways))
+    return Reach(routes, _bans(topology, sides, routes, ways))
 
 
 def _of_shared(name: str, common: Routes, ways: Mapping[str, Routes]) -> Iterator[NextHop]:
@@ -255,7 +255,7 @@ def _of_shared(name: str, common: Routes, ways: Mapping[str, Routes]) -> Iterato
 
 
 def _bans(
-    topology: Topology, sides: Sides, routes: Routes, common: Routes, ways: Mapping[str, Routes]
+    topology: Topology, sides: Sides, routes: Routes, ways: Mapping[str, Routes]
 ) -> Mapping[str, tuple[Ban, ...]]:
     """At each shared computer's ends on a party's substrate: the networks of others, and what is reached over theirs."""
     on = sides.of_substrates(topology)
@@ -267,10 +267,9 @@ def _bans(
     found: dict[str, list[Ban]] = {}
     for computer in topology.computers:
         if sides.of(computer.testbed) is None:
-            free = {hop.destination for hop in common.get(computer.name, ())}
             for interface in (one for one in computer.interfaces if one.ip4):
                 for party in frozenset().union(*(on[name] for name in interface.substrates)):
-                    mine = free | {hop.destination for hop in ways[party].get(computer.name, ())}
+                    mine = {hop.destination for hop in ways[party].get(computer.name, ())}
                     over = [
                         IPv4Network(hop.destination) for hop in routes[computer.name] if hop.destination not in mine
                     ]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from fedkit.topology import topdl
@@ -169,7 +169,14 @@ def _net(ip: str) -> str:
     return ip.rpartition(".")[0]
 
 
+BEYOND_THE_OTHER = [["node0", "node1"], ["node1", "node2"], ["node2", "node3", "node4"], ["node4", "node5"]]
+BEYOND_EITHER = [["node0", "node2", "node4"], ["node3", "node2", "node4"], ["node4", "node5"]]
+AT = ["one/attack", "hall", "hall", "one/defend", *["hall"] * 4]
+
+
 @given(wires, places)
+@example(BEYOND_THE_OTHER, AT)
+@example(BEYOND_EITHER, AT)
 def test_whatever_a_party_sends_nothing_of_it_or_of_an_answer_comes_to_the_other(
     on: list[list[str]], at: list[str]
 ) -> None:
