@@ -2,27 +2,39 @@
 
 One experiment over the three sites of a lab, LANs in a ring, with everything on the way: description, orders, mesh, tunnels, portals.
 From `fed experiment create` until it is active, and from `terminate` until no site holds anything of it. Its parts are told by
-its own log: how long the slowest segment took of it.
+its own log: how long the slowest segment took of it. Then its nodes alone, as the middleware makes them.
 
-The reference in the same run is Mininet (Debian's package `mininet`, Linux bridges) with the same hosts and LANs on one machine and
-nothing else: no root file systems, no ssh, no users, no firewalls. It runs in namespaces of its own.
+The reference in the same run is Mininet (Debian's packages `mininet` and `bridge-utils`) with the same hosts and LANs on one machine
+and nothing else: no rates, no root file systems, no ssh, no users, no firewalls. It runs in namespaces of its own. Processor time
+is that of everything that was started, whoever else is busy on the machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
+from deploy.image.build import build
+from deploy.lab.cgroups import groups as lab_groups
 from deploy.lab.client import Lab
 from deploy.lab.person import Person, machines_at, until
 from deploy.lab.topology import Plan
+from federation_member.middleware.contract import HostsSegments, NodeRequest, SegmentRequest, WireEnd
+from fedkit.topology.shaping import Shape, Way
+from tests.component.middleware.contract import new_key, running
+from tests.component.middleware.place import ContainersSite, network_namespace
 
 SITES = 3
 LAN = 10  # nodes of one
@@ -31,6 +43,7 @@ FILE = "/run/fedlab/tmp/bench.ns"
 NAME = "bench"
 MININET = Path(__file__).with_name("mininet_reference.py")
 NAMESPACES = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+HIERARCHY = Path("/sys/fs/cgroup/cpuacct")  # of version 1; with version 2 the time of what runs apart is not told
 NAMES = ("a", "b", "c")  # of the testbeds
 
 Row = dict[str, float]
@@ -52,25 +65,93 @@ def program(nodes: int, sites: int) -> str:
     return "\n".join([*lines, "$ns rtproto Static", "$ns run", ""])
 
 
-def busy() -> float:
-    """Seconds of processor time that this machine has spent, whoever did."""
-    figures = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
-    return sum(figures[:3] + figures[5:7]) / os.sysconf("SC_CLK_TCK")
+class Meter:
+    """Processor time of a control group and all below; none where the kernel does not count it."""
+
+    def __init__(self, groups: Sequence[Path]) -> None:
+        legacy = [(group / "cpuacct.usage", 1e9) for group in groups]
+        unified = [(group / "cpu.stat", 1e6) for group in groups]
+        self._found = next(((file, unit) for file, unit in legacy + unified if file.exists()), None)
+
+    def read(self) -> float:
+        """Seconds until now."""
+        if self._found is None:
+            return float("nan")
+        file, unit = self._found
+        return int(file.read_text().replace("usage_usec", "").split()[0]) / unit
+
+
+def apart(command: Sequence[str], question: str, environment: dict[str, str]) -> Row:
+    """Run a program in control groups of its own; what it answers, and the processor time of all that it started."""
+    groups = [root / f"fedmesh-bench-{os.getpid()}" for root in (HIERARCHY,) if root.is_dir()]
+    for group in groups:
+        group.mkdir()
+    join = "".join(f"echo 0 >{group}/cgroup.procs; " for group in groups)
+    meter = Meter(groups)
+    try:
+        done = subprocess.run(
+            ["sh", "-c", f'{join}exec "$@"', "sh", *command],
+            input=question,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
+        )
+        if done.returncode:
+            raise SystemExit(f"{' '.join(command)}: {done.stderr.strip()[-500:]}")
+        row: Row = json.loads(done.stdout.splitlines()[-1])
+        return {"cpu": meter.read() - row.pop("before", 0.0)} | row
+    finally:
+        for group in groups:
+            until(lambda group=group: _is_removed(group), f"{group} is empty", PATIENCE)  # type: ignore[misc]
+
+
+def _is_removed(group: Path) -> bool:
+    with suppress(OSError):
+        group.rmdir()
+    return not group.exists()
 
 
 def of_mininet(nodes: int) -> Row:
-    """The same hosts and LANs by Mininet."""
+    """The same hosts and LANs by Mininet (packages mininet and bridge-utils)."""
     question = json.dumps({"hosts": nodes, "lans": lans(nodes)})
     command = f"mount -t sysfs sysfs /sys && exec /usr/bin/python3 -I {MININET}"
-    path = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-    before = busy()
-    done = subprocess.run(
-        [*NAMESPACES, "sh", "-c", command], input=question, capture_output=True, text=True, check=False, env=path
-    )
-    if done.returncode:
-        raise SystemExit(f"Mininet (Debian packages mininet, bridge-utils): {done.stderr.strip()[-500:]}")
-    row: Row = json.loads(done.stdout.splitlines()[-1])
-    return row | {"busy": busy() - before}
+    return apart([*NAMESPACES, "sh", "-c", command], question, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+
+
+def of_nodes(nodes: int) -> Row:
+    """The same hosts and LANs by the middleware alone, as one segment, without the federation around it."""
+    return apart([sys.executable, "-m", "tests.benchmarks.experiments", "--alone", str(nodes)], "", dict(os.environ))
+
+
+async def alone(nodes: int, site: ContainersSite) -> Row:
+    """One segment's life."""
+    wires = {f"lan{number}": f"10.{1 + number // 250}.{number % 250}.0/24" for number in range(len(lans(nodes)))}
+    ends: dict[int, list[WireEnd]] = {number: [] for number in range(nodes)}
+    for (wire, prefix), members in zip(wires.items(), lans(nodes), strict=True):
+        for place, member in enumerate(members, start=2):
+            ends[member].append(WireEnd(wire, str(IPv4Network(prefix)[place]), Shape(Way(100_000.0), Way(100_000.0))))
+    made = tuple(NodeRequest(f"n{n}", site.image, site.flavour, f"w{n}", tuple(on)) for n, on in ends.items())
+    meter = Meter([HIERARCHY / f"fedmesh-bench-{os.getppid()}"])
+    async with running(site) as middleware:
+        assert isinstance(middleware, HostsSegments)
+        before, began = meter.read(), time.perf_counter()
+        await middleware.start_segment(key := new_key(), SegmentRequest(site.account, wires, made))
+        up = time.perf_counter() - began
+        began = time.perf_counter()
+        await middleware.delete(key)
+        row = {"before": before, "up": up, "down": time.perf_counter() - began}
+    if left := await site.leftovers():
+        raise SystemExit(f"left: {left}")
+    return row
+
+
+def run_alone(nodes: int) -> None:
+    """As a program of its own."""
+    with tempfile.TemporaryDirectory() as folder, network_namespace():
+        subprocess.run(["ip", "address", "add", "10.99.0.1/16", "dev", "br0"], check=True)
+        extra = {"limits": {"machines": 1000}, "subnet": "10.99.0.0/16", "gateway": "10.99.0.1"}
+        print(json.dumps(asyncio.run(alone(nodes, ContainersSite(build(), Path(folder) / "state", extra=extra)))))
 
 
 def of_ours(lab: Lab, person: Person, nodes: int) -> Row:
@@ -78,11 +159,11 @@ def of_ours(lab: Lab, person: Person, nodes: int) -> Row:
     sites = [site.name for site in lab.plan.sites]
     maps = [word for name, site in zip(NAMES, sites, strict=True) for word in ("--map", f"{name}={site}.test")]
     person.write(FILE, program(nodes, len(sites)))
-    before, began = busy(), time.perf_counter()
+    meter = Meter(lab_groups(lab.name))
+    before, began = meter.read(), time.perf_counter()
     follow = ("--follow", "--timeout", str(PATIENCE))
     person.fed("experiment", "create", FILE, *maps, "--name", NAME, *follow, patience=PATIENCE)
     up = time.perf_counter() - began
-    spent = busy() - before
     told = person.ask("experiment", "log", NAME)
     began = time.perf_counter()
     person.fed("experiment", "terminate", NAME, "--follow", patience=PATIENCE)
@@ -90,12 +171,12 @@ def of_ours(lab: Lab, person: Person, nodes: int) -> Row:
     for site in sites:
         until(lambda site=site: machines_at(lab, site) == [], f"{site} holds nothing", PATIENCE)  # type: ignore[misc]
     gone = time.perf_counter() - began
-    return {"up": up, "down": down, "gone": gone, "busy": spent, **parts_of(told)}
+    return {"up": up, "down": down, "gone": gone, "cpu": meter.read() - before, **parts_of(told)}
 
 
 def parts_of(told: list[dict[str, Any]]) -> Row:
     """When what happened, in seconds since the first line of its log."""
-    times = [(datetime.fromisoformat(str(one["time"])), str(one.get("state"))) for one in told]
+    times = [(datetime.fromisoformat(str(one["at"])), str(one.get("state"))) for one in told]
     start = times[0][0]
     first: dict[str, float] = {}
     for at, state in times:
@@ -108,8 +189,9 @@ def rows(nodes: int, rounds: int) -> Iterator[tuple[str, Row]]:
     with Lab.up(f"bench-{os.getpid()}", Plan(SITES)) as lab:
         person = Person(lab, lab.plan.sites[0].name, "bench")
         for _ in range(rounds):
-            yield f"{nodes} nodes, {SITES} sites", of_ours(lab, person, nodes)
-            yield f"Mininet, {nodes} hosts", of_mininet(nodes)
+            yield f"experiment, {SITES} sites", of_ours(lab, person, nodes)
+            yield "its nodes alone", of_nodes(nodes)
+            yield "reference: Mininet", of_mininet(nodes)
 
 
 def main() -> None:
@@ -117,20 +199,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--alone", type=int, help="the middleware alone, with so many nodes (used by itself)")
     parser.add_argument("-o", choices=["table", "json"], default="table")
     arguments = parser.parse_args()
+    if arguments.alone:
+        run_alone(arguments.alone)
+        return
     found = list(rows(arguments.nodes, arguments.rounds))
     if arguments.o == "json":
         print(json.dumps([{"what": what, **row} for what, row in found]))
         return
-    print(f"{'seconds':28}{'up':>8}{'down':>8}{'gone':>8}{'cpu':>8}{'up, ms/node':>14}{'cpu, ms/node':>14}")
+    print(f"{arguments.nodes} nodes, seconds")
+    print(f"{'':24}{'up':>8}{'down':>8}{'gone':>8}{'cpu':>8}{'up, ms/node':>14}{'cpu, ms/node':>14}")
     for what, row in found:
-        share = row["up"] / arguments.nodes * 1e3, row["busy"] / arguments.nodes * 1e3
-        figures = f"{row['up']:8.1f}{row['down']:8.1f}{row.get('gone', row['down']):8.1f}{row['busy']:8.1f}"
-        print(f"{what:28}{figures}{share[0]:14.1f}{share[1]:14.1f}")
+        shares = "".join(f"{row[one] / arguments.nodes * 1e3:14.1f}" for one in ("up", "cpu"))
         print(
-            *(f"    {name[4:]:24}{seconds:8.2f}" for name, seconds in row.items() if name.startswith("log:")), sep="\n"
+            f"{what:24}{row['up']:8.1f}{row['down']:8.1f}{row.get('gone', row['down']):8.1f}{row['cpu']:8.1f}{shares}"
         )
+        print(*(f"    {name[4:]:20}{since:8.2f}" for name, since in row.items() if name.startswith("log:")), sep="\n")
 
 
 if __name__ == "__main__":
