@@ -226,8 +226,8 @@ def _segment(segment: Segment) -> SegmentPart:
         order=segment.order_id,
         member=None if order is None else order.member,
         state=None if order is None else order.state,
-        code="" if order is None else order.code,
-        reason="" if order is None else order.reason,
+        code=segment.code or ("" if order is None else order.code),
+        reason=segment.reason or ("" if order is None else order.reason),
         nodes=info.nodes,
         portals=info.portals,
     )
