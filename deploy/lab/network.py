@@ -135,7 +135,7 @@ def firewall(site: Site, *, fetches: bool = False) -> str:
     inward = f"tcp dport {{ {S2S_PORT}, {TUNNEL_PORT}, {TUNNELLED} }}"
     rules = {
         "from_internet": "" if site.closed else f'\t\toifname "dmz" ct status dnat {inward} accept',
-        # By public address also from the site's own machines, which dial where everybody dials.
+        # By public address also from the site's own machines and member, which dial where everybody dials.
         "forwarded": "" if site.closed else f"\t\tip daddr {site.public} {inward} dnat ip to {site.dmz}",
         "to_internet": "\n".join(f"\t\tip saddr {rule} accept" for rule in _outward(site, fetches=fetches)),
     }
@@ -145,6 +145,7 @@ def firewall(site: Site, *, fetches: bool = False) -> str:
 
 
 def _outward(site: Site, *, fetches: bool) -> list[str]:
-    rules = [f"{site.lan} tcp dport {{ 80, 443 }}"] if fetches else []
-    # A portal dials another site's portal by its tunnel; a closed site's machines dial the tunnel server of another site.
-    return [*rules, f"{site.machines} tcp dport {TUNNELS if site.closed else TUNNELLED}"]
+    rules = [f"{site.lan} udp dport 53", *([f"{site.lan} tcp dport {{ 80, 443 }}"] if fetches else [])]
+    # A portal dials another site's portal by its tunnel; a closed site's machines dial the tunnel server of another site, where its
+    # member enters the nodes of experiments.
+    return [*rules, f"{{ {site.lan}, {site.machines} }} tcp dport {TUNNELS if site.closed else TUNNELLED}"]

@@ -67,6 +67,8 @@ def test_the_seeds_experiment_looks_like_a_local_one(lab: Lab, person: Person) -
         assert banner == "SSH-2.0"
         key = person.at(nodes["a"], "ssh-keyscan -T 10 -t ed25519 e 2>/dev/null").split()[-1]
         assert key in nodes["e"]["host_keys"][0]
+        told = person.fed("experiment", "operate", shown["id"], "run", "--node", "a", "--node", "e", "--", "hostname")
+        assert sorted(told.splitlines()) == ["a: a", "e: e"]
         for name in "abcd":
             assert person.at(nodes[name], "ping -c 1 e >/dev/null; grep -w e /etc/hosts").split()[0] == "10.1.2.4"
     for site in (HOME, LENDER):

@@ -58,5 +58,15 @@ def spans_two_kinds(lab: Lab, person: Person) -> None:
         until(lambda: pinged(person, nodes["a"], "e", f"-s {WHOLE}"), "whole frames pass", PATIENCE)
         assert person.at(nodes["a"], "nc -w 5 e 22 </dev/null | head -c 7; true") == "SSH-2.0"
         until(lambda: "e is up" in person.at(nodes["e"], "cat /tmp/federate"), "its command has run", PATIENCE)
+        booted = _boot_of_e(person)
+        person.fed("experiment", "operate", "seed", "reboot", "e")
+        until(lambda: _boot_of_e(person) not in ("", booted), "e has started anew", PATIENCE)
+        until(lambda: pinged(person, nodes["a"], "e"), "a pings e again", PATIENCE)
     for site in (HOME, LENDER):
         until(lambda site=site: machines_at(lab, site) == [], f"{site} holds nothing", PATIENCE)  # type: ignore[misc]
+
+
+def _boot_of_e(person: Person) -> str:
+    """What is different after each start; empty while it cannot be asked."""
+    command = ("run", "--node", "e", "--", "cat", "/proc/sys/kernel/random/boot_id")
+    return person.fed_status("experiment", "operate", "seed", *command).stdout

@@ -14,7 +14,8 @@ from tests.lab.scan import scan
 
 pytestmark = pytest.mark.lab
 ALLOWED_IN = {S2S_PORT, TUNNEL_PORT, *range(TUNNEL_PORTS[0], TUNNEL_PORTS[1] + 1)}
-INTERESTING = [*range(1, 1025), *range(2000, 2300), *range(5000, 5400), *range(7900, 8200), *range(19990, 20110)]
+INTERESTING = [*range(1, 1025), *range(2000, 2300), *range(5000, 5400), *range(7900, 8200)]
+INTERESTING += range(TUNNEL_PORTS[0] - 10, TUNNEL_PORTS[1] + 11)
 
 
 def test_from_the_internet_only_xmpp_and_tunnel_ports_answer(servers: Lab) -> None:
