@@ -15,7 +15,7 @@ from tests.lab.order_steps import HOME, LENDER
 from tests.unit.topology.test_sub_experiment import SEED
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
-PLACES = ("--map", f"deter={HOME}.test", "--map", f"ucb={LENDER}.test")
+CLOSED = "site-c"
 FILE = "/run/fedlab/tmp/seed.ns"
 PATIENCE = 120.0
 WAY = ["10.1.1.3", "10.1.3.2", "10.1.2.4"]  # b, then c beyond the portals, then e
@@ -28,13 +28,16 @@ def person(lab: Lab) -> Person:
 
 
 @contextmanager
-def experiment(person: Person, description: str = SEED, *, patience: float = PATIENCE) -> Iterator[dict[str, Any]]:
+def experiment(
+    person: Person, description: str = SEED, *, deter: str = HOME, ucb: str = LENDER, patience: float = PATIENCE
+) -> Iterator[dict[str, Any]]:
     """An experiment that is active; terminated in the end, after which no site holds anything of it."""
     name = "seed"
     person.write(FILE, description)
     try:
         follow = ("--name", name, "--ssh-key", person.public_key, "--follow", "--timeout", str(patience))
-        person.fed("experiment", "create", FILE, *PLACES, *follow, patience=patience)
+        places = ("--map", f"deter={deter}.test", "--map", f"ucb={ucb}.test")
+        person.fed("experiment", "create", FILE, *places, *follow, patience=patience)
         shown = person.ask("experiment", "show", name)
         assert shown["state"] == "active"
         yield shown
@@ -73,6 +76,15 @@ def test_the_seeds_experiment_looks_like_a_local_one(lab: Lab, person: Person) -
             assert person.at(nodes[name], "ping -c 1 e >/dev/null; grep -w e /etc/hosts").split()[0] == "10.1.2.4"
     for site in (HOME, LENDER):
         until(lambda site=site: machines_at(lab, site) == [], f"{site} holds nothing", PATIENCE)  # type: ignore[misc]
+
+
+def test_a_site_that_lets_nothing_in_is_part_of_it_by_the_tunnel_server_of_another(lab: Lab, person: Person) -> None:
+    with experiment(person, deter=CLOSED, ucb=HOME) as shown:
+        nodes = nodes_of(shown)
+        until(lambda: pinged(person, nodes["a"], "e"), "a pings e", PATIENCE)
+        told = person.fed("experiment", "operate", shown["id"], "run", "--node", "a", "--", "hostname")
+        assert told.splitlines() == ["a: a"]
+    until(lambda: machines_at(lab, CLOSED) == [], f"{CLOSED} holds nothing", PATIENCE)
 
 
 def test_a_refusal_at_one_testbed_costs_nothing_anywhere(lab: Lab, person: Person) -> None:
