@@ -7,7 +7,8 @@
     keys ─────────────► keyed  ◄──────── keys, keyed           datagrams, if both have them
     ping, probes, … every tick, at both ends; each end picks the plane by which it sends
 
-Every `TICK` the owner calls `tick`. A session ends when its connection does, or when nothing at all has been heard for `DEAD`.
+Every `TICK` the owner calls `tick`. A session ends when its connection does, or when nothing at all has been heard for `DEAD`,
+or nothing by ssh for `STALE`.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from fedkit.portal.switch import Switch
 
 TICK = 0.25  # seconds
 DEAD = 3.0  # seconds without a sign of life
+STALE = 10.0  # seconds of silent ssh after which it is made anew, though datagrams still pass: keys travel by it
 QUIET = 1.5  # seconds after which ssh is not sent by, if there is another way
 PATIENCE = 3.0  # seconds for a ping
 MEANINGFUL = 200  # packets of which the part sent again tells something
@@ -142,7 +144,7 @@ class Session:
 
     def tick(self) -> None:
         """Ask, look, choose."""
-        if self.silent > DEAD:
+        if self.silent > DEAD or self.conn.silent_seconds > STALE:
             self.conn.abort()
             return
         if self.peer is None:

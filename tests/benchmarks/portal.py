@@ -31,6 +31,7 @@ from tests.component.portal.world import PORT, SIDES, WAN, World, eventually
 SECONDS = 2
 LONG = {"delay": 0.01, "mbps": 300.0, "queue": 0.05, "loss": 0.001}
 IPERF = 5201
+RULES = "add table inet block; add chain inet block input { type filter hook input priority 0; }; "
 
 
 @dataclass
@@ -126,6 +127,15 @@ def certificate(world: World, side: str) -> str:
     said = subprocess.run(["openssl", "x509", "-in", f"{world.folder}/{side}.crt", "-noout", "-fingerprint", "-sha256"],
                           check=True, capture_output=True, text=True)  # fmt: skip
     return said.stdout.strip().partition("=")[2]
+
+
+def two_addresses(world: World) -> list[int]:
+    """Ours; the partner has two addresses."""
+    world.at("portal-b", "ip", "address", "add", "192.0.2.12/24", "dev", "wan")
+    pids = [world.start("b", world.config("b")).pid]
+    pids.append(world.start("a", world.config("a", peer=[WAN["b"], "192.0.2.12"])).pid)
+    world.joined("superframes")
+    return pids
 
 
 def portals(*planes: str) -> Callable[[World], list[int]]:
@@ -262,19 +272,21 @@ def gaps() -> None:
     world = variant.world
     try:
         world.joined("datagrams")
-        rules = "add table inet block; add chain inet block input { type filter hook input priority 0; }; "
-        blocked = gap(
-            world, lambda: world.at("portal-b", "nft", rules + "add rule inet block input meta l4proto udp drop"), 8
-        )
-        world.at("portal-b", "nft", "delete", "table", "inet", "block")
+        rules = RULES + "add rule inet block input meta l4proto udp drop"
+        blocked = gap(world, lambda: world.at("portal-b", "nft", rules), 8)
         print(f"datagrams blocked: back by ssh after {blocked:.2f} s")
     finally:
         world.close()
-    variant = open_variant("super-frames", WAYS["super-frames"], long=False)
+    variant = open_variant("two addresses", two_addresses, long=False)
     world = variant.world
     try:
         reset = [gap(world, lambda: world.at("portal-a", "ss", "-K", "dport", "=", str(PORT)), 2) for _ in range(3)]
         print(f"ssh connection reset: back after {', '.join(f'{one * 1000:.0f}' for one in reset)} ms")
+        sport = world.at("portal-a", "ss", "-Htn", "state", "established", "dport", "=", str(PORT))
+        used = sport.split()[3].rpartition(":")[0]
+        rules = RULES + f"add rule inet block input ip daddr {used} drop"
+        cut = gap(world, lambda: world.at("portal-b", "nft", rules), 9)
+        print(f"one of two addresses cut off in silence: back by the other after {cut:.2f} s")
     finally:
         world.close()
 

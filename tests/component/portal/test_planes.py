@@ -154,7 +154,7 @@ def test_with_plain_openssh(world: World, side: str) -> None:
             "-o", f"UserKnownHostsFile={world.folder}/known", "-o", "Tunnel=ethernet", "-w", "3:3", "root@192.0.2.2",
         )  # fmt: skip
     eventually(world.pings, "a ping")
-    assert world.status(side)["plane"] == "classic"
+    eventually(lambda: world.status(side).get("plane") == "classic", "the status")
     passes(world, {name: frame for name, frame in FRAMES.items() if name != "lldp-group"})
 
 
@@ -185,6 +185,31 @@ def block_udp(world: World) -> None:
     """Let no datagram through."""
     rules = "add table inet block; add chain inet block input { type filter hook input priority 0; }; "
     world.at("portal-b", "nft", rules + "add rule inet block input meta l4proto udp drop")
+
+
+def test_a_way_that_is_cut_is_left_for_another(world: World) -> None:
+    """The partner has two addresses; no packet of one arrives any more, and nobody says so."""
+    world.at("portal-b", "ip", "address", "add", "192.0.2.12/24", "dev", "wan")
+    world.start("b", world.config("b"))
+    world.start("a", world.config("a", peer=["192.0.2.2", "192.0.2.12"]))
+    world.joined("superframes")
+    eventually(world.pings, "a ping")
+    rules = "add table inet cut; add chain inet cut input { type filter hook input priority 0; }; "
+    world.at("portal-b", "nft", rules + "add rule inet cut input ip daddr 192.0.2.2 drop")
+    eventually(world.pings, "a ping by the other address")
+    assert "192.0.2.12" in world.at("portal-b", "ss", "-Htn", "state", "established", "sport", "=", "2022")
+
+
+def test_a_rate_is_kept_by_the_kernel(world: World) -> None:
+    for side in SIDES:
+        path = world.config(side)
+        path.write_text(path.read_text() + "rate_kbps = 8000\n")
+        world.start(side, path)
+    world.joined("superframes")
+    eventually(world.pings, "a ping")
+    assert "rate 8Mbit" in world.at("portal-a", "tc", "qdisc", "show", "dev", "tap3")
+    data = bytes(2_000_000)
+    assert received(world, data) == data
 
 
 def test_killed_and_started_again(world: World) -> None:
