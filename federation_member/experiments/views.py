@@ -60,7 +60,7 @@ class View:
         sides = sides_of(experiment.parties)
         text, services = _described(experiment.description, experiment.services, sides, self.parties)
         shown = (
-            segment if sides.of(segment.testbed) in self.parties else self._shared(segment, sides, text)
+            segment if sides.of(segment.testbed) in self.parties else _shared(segment, text)
             for segment in whole.segments
             if sides.of(segment.testbed) in {None, *self.parties}
         )
@@ -98,35 +98,6 @@ class View:
         seen = replace(experiment, parties=parties, extension=None)
         return seen if self._tells(experiment, experiment.about) else replace(seen, code="", reason=UNTOLD, about=None)
 
-    def _shared(self, segment: Segment, sides: Sides, text: str) -> Segment:
-        order = None if segment.order is None else self._shared_order(segment.order, sides, text)
-        return Segment(segment.number, segment.testbed, segment.order_id, None, None, order, code=segment.code)
-
-    def _shared_order(self, order: Order, sides: Sides, text: str) -> Order:
-        assert self.parties is not None
-        assert isinstance(order.spec, SegmentSpec)
-        peers = [one for one in order.spec.connectors if sides.of(one.peer) in {None, *self.parties}]
-        seen = _read(text)
-        connectors = [told for one in peers if (told := _connector(one, seen)) is not None]
-        spec = SegmentSpec(
-            name=order.spec.name,
-            testbed=order.spec.testbed,
-            description=_piece(seen, order.spec.testbed),
-            routing=order.spec.routing,
-            connectors=connectors,
-        )
-        return replace(
-            order,
-            reason="",
-            spec=spec,
-            lease_id=None,
-            instance=None if order.instance is None else _instance(order.instance, spec, seen),
-            tunnels=(),
-            handle=None,
-            wishes=NOTHING,
-            rules=None,
-        )
-
 
 @lru_cache(maxsize=KEPT)
 def _described(
@@ -141,6 +112,36 @@ def _described(
 @lru_cache(maxsize=KEPT)
 def _read(description: str) -> Topology:
     return topdl.read(description.encode())
+
+
+def _shared(segment: Segment, text: str) -> Segment:
+    """A shared piece, of which `text` describes what is seen."""
+    order = None if segment.order is None else _shared_order(segment.order, text)
+    return Segment(segment.number, segment.testbed, segment.order_id, None, None, order, code=segment.code)
+
+
+def _shared_order(order: Order, text: str) -> Order:
+    assert isinstance(order.spec, SegmentSpec)
+    seen = _read(text)
+    connectors = [told for one in order.spec.connectors if (told := _connector(one, seen)) is not None]
+    spec = SegmentSpec(
+        name=order.spec.name,
+        testbed=order.spec.testbed,
+        description=_piece(seen, order.spec.testbed),
+        routing=order.spec.routing,
+        connectors=connectors,
+    )
+    return replace(
+        order,
+        reason="",
+        spec=spec,
+        lease_id=None,
+        instance=None if order.instance is None else _instance(order.instance, spec, seen),
+        tunnels=(),
+        handle=None,
+        wishes=NOTHING,
+        rules=None,
+    )
 
 
 def _connector(connector: ConnectorSpec, seen: Topology) -> ConnectorSpec | None:

@@ -24,10 +24,10 @@ from federation_member.experiments.planning import plan
 from federation_member.experiments.views import UNTOLD, View, sides_of
 from federation_member.orders.model import Order, OrderState, User, new_order
 from federation_member.web.experiment_views import event_view, whole_view
-from fedkit.protocol.lending import Instance
+from fedkit.protocol.lending import Instance, Tunnel
 from fedkit.protocol.segments import NodeInfo, NodeStatus, PortalInfo, SegmentInfo
 from fedkit.topology import topdl
-from fedkit.topology.model import Topology
+from fedkit.topology.model import Attribute, Service, Topology
 from tests.support.segments import wired
 
 NODES = [f"node{number}" for number in range(7)]
@@ -55,7 +55,8 @@ def topologies(draw: st.DrawFn) -> Topology:
         kept = tuple(name for name, party in zip(members, parties, strict=True) if party in {None, one})
         on += [kept] if len(kept) > 1 else []
     told = {name: {"testbed": at[name]} for members in on for name in members}
-    return replace(wired(*on, **told), routing="Static")
+    hiding = Service("hide_hosts", ("hall",), attributes=(Attribute("hosts", "node4"),))
+    return replace(wired(*on, **told), routing="Static", services=(hiding,))
 
 
 def running(topology: Topology) -> Whole:
@@ -71,7 +72,8 @@ def running(topology: Topology) -> Whole:
         joined = [PortalInfo(connector=name, status=NodeStatus.RUNNING, joined=True, **talk) for name in portals]
         info = SegmentInfo(nodes=failed, portals=joined)
         order = new_order(f"order{number}", owner, piece.spec, NOW, batch="x")
-        order = replace(order, state=OrderState.FULFILLED, reason=EVERYBODY, instance=Instance(name="x", segment=info))
+        instance, tunnels = Instance(name="x", segment=info), (Tunnel(name="x", host=EVERYBODY, port=1, up=True),)
+        order = replace(order, state=OrderState.FULFILLED, reason=EVERYBODY, instance=instance, tunnels=tunnels)
         told = f"told {EVERYBODY}"
         segments.append(Segment(number, piece.spec.testbed, order.id, "lease", told, order, reason=EVERYBODY))
     return Whole(experiment_of(topology), tuple(segments))
@@ -89,7 +91,7 @@ def experiment_of(topology: Topology) -> Experiment:
         fedid="0" * 40,
         description=topdl.write(topology).decode(),
         routing="Static",
-        services=(),
+        services=("hide_hosts:hall::hosts=node4",) if topology.services else (),
         portals=1,
         created=NOW,
         changed=NOW,
@@ -109,6 +111,7 @@ def test_nothing_of_another_party_is_in_a_whole(topology: Topology, party: str) 
     their_wires = {name for computer in others for interface in computer.interfaces for name in interface.substrates}
     secret = {computer.name for computer in others} | {str(computer.testbed) for computer in others} | their_wires
     secret |= {str(i.ip4) for wire in their_wires for _, i in topology.ends[wire]}
+    secret |= {"node4"}  # at a shared testbed that hides it
     secret |= {f"{re.sub('[^a-z]', '-', str(computer.testbed))}tunnel0" for computer in others}
     seen = View(frozenset({party})).whole(running(topology))
     own = [segment for segment in seen.segments if SIDES.of(segment.testbed) == party]
@@ -129,7 +132,8 @@ def _quiet(segment: Segment) -> Segment:
     nodes = [node.model_copy(update={"reason": ""}) for node in info.nodes]
     portals = [portal.model_copy(update={"reason": ""}) for portal in info.portals]
     instance = Instance(name="x", segment=SegmentInfo(nodes=nodes, portals=portals))
-    return replace(segment, told=None, reason="", order=replace(segment.order, reason="", instance=instance))
+    order = replace(segment.order, reason="", instance=instance, tunnels=())
+    return replace(segment, told=None, reason="", order=order)
 
 
 @given(topologies())
@@ -149,6 +153,7 @@ def test_a_line_is_told_if_it_is_about_nobody_else(went: list[State], data: st.D
     for line in told:
         mine = line.about is not None and all(SIDES.of(place) == party for place in line.about)
         assert (line.reason, line.code) == ((EVERYBODY, "a.code") if mine else (UNTOLD, ""))
+        assert mine or line.number == 1 or went[line.number - 2] is not line.state
         assert event_view(line).number in range(1, len(lines) + 1)
     assert [line for line in lines if line.about == ()] == [line for line in told if line.about == ()]
     steps = [state for n, state in enumerate(went) if n == 0 or went[n - 1] is not state]
