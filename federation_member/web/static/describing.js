@@ -88,7 +88,7 @@ function attach(pairs) {
   $("describe-files").replaceChildren(...(pairs.length ? [`With it: ${Object.keys(files).join(", ")}`] : []));
 }
 
-const nameOf = (text) => text.replace(/[^A-Za-z0-9_.-]/g, "_").replace(/^[.-]+/, "").slice(0, 128) || NAME;
+export const nameOf = (text) => text.replace(/[^A-Za-z0-9_.-]/g, "_").replace(/^[.-]+/, "").slice(0, 128) || NAME;
 const labelOf = (text) => text.replace(/\.[^.]*$/, "").toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "").slice(0, 63);
 
 // ---- checking

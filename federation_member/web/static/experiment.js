@@ -4,7 +4,7 @@
 // there are nodes that it does not know.
 
 import { call, me } from "./api.js";
-import { computerShown } from "./describing.js";
+import { computerShown, nameOf } from "./describing.js";
 import { download } from "./download.js";
 import { $, attempt, element, notice, when } from "./page.js";
 import { drawPicture, keyOf, signOf } from "./picture.js";
@@ -16,7 +16,7 @@ const TABLE_LIMIT = 200; // nodes of one testbed that stand in its table
 
 const secrets = new Map(); // what was told once, when it was made: { credential, private_key }, by id
 const shown = new Map(); // credentials of others' experiments, by id
-let open = null; // { id, whole, computers, drawn, node, digest, stop }
+let open = null; // { id, whole, layout, computers, drawn, node, digest, stop }
 
 export function keepSecrets(made) {
   secrets.set(made.id, { credential: made.credential, private_key: made.private_key });
@@ -35,9 +35,9 @@ export function forgetExperiments() {
 export function leaveExperiment() {
   open?.stop.abort();
   open = null;
-  $("one-grant").open = $("one-renew").open = false;
+  $("one-grant").open = $("one-renew").open = $("one-extend").open = false;
   $("one-log").removeAttribute("aria-live");
-  for (const id of ["one-grants", "one-picture", "one-node", "one-log", "one-progress", "one-secrets", "one-said"]) $(id).replaceChildren();
+  for (const id of ["one-grants", "one-extend-problems", "one-picture", "one-node", "one-log", "one-progress", "one-secrets", "one-said"]) $(id).replaceChildren();
   $("one-title").textContent = $("one-reason").textContent = $("one-state").textContent = "";
   $("one-facts").replaceChildren();
 }
@@ -74,7 +74,7 @@ const ask = (method, part = "", body = undefined) => call(method, `/experiments/
 // ---- as it is now
 
 function now(whole) {
-  const first = !open.whole;
+  const before = open.whole;
   open.whole = whole;
   $("one-title").textContent = whole.name;
   $("one-state").textContent = whole.state;
@@ -87,9 +87,11 @@ function now(whole) {
   $("one-log").setAttribute("aria-live", "polite"); // what was there before is not news
   $("one-soon").hidden = !whole.ends_soon || ENDED.has(whole.state);
   for (const id of ["one-renew", "one-terminate", "one-credentials"]) $(id).hidden = ENDED.has(whole.state) || whole.state === "terminating";
+  $("one-extend").hidden = whole.state !== "active";
   $("one-grant").hidden = $("one-renew").hidden || whole.user !== me.user;
+  const grown = before && before.state !== "active" && whole.state === "active"; // it may have been extended
   const unknown = open.drawn && whole.segments.some((segment) => segment.nodes.some((node) => !open.drawn.names.has(node.name)));
-  if (first || unknown) draw(open);
+  if (!before || unknown || grown) draw(open);
   else condition();
   if (!ENDED.has(whole.state)) return;
   open.stop.abort(); // nothing comes any more
@@ -106,8 +108,10 @@ async function draw(mine) {
     const [layout, topology] = await Promise.all([ask("GET", "/layout"), ask("GET", "/topology")]);
     if (open !== mine) return;
     mine.computers = new Map(topology.computers.map((computer) => [computer.name, computer]));
-    mine.drawn = drawPicture($("one-picture"), layout, chooseNode);
-    if (mine.node) mine.drawn.choose(mine.node);
+    const same = JSON.stringify(layout) === mine.layout;
+    mine.layout = JSON.stringify(layout);
+    if (!same) mine.drawn = drawPicture($("one-picture"), layout, chooseNode);
+    if (!same && mine.node) mine.drawn.choose(mine.node);
     condition();
   });
 }
@@ -259,6 +263,26 @@ async function renew(form) {
   }, (text) => { if (text) said(text); });
 }
 
+// Whoever sees but a part of it is refused; what is wrong with the description is told line by line.
+async function extend(form) {
+  const chosen = [...form.elements.files.files];
+  const texts = await Promise.all(chosen.map((one) => one.text()));
+  const named = chosen.map((one, index) => [nameOf(one.name), texts[index]]);
+  const members = Object.fromEntries(form.elements.members.value.split("\n").map((line) => line.split("=").map((part) => part.trim())).filter(([testbed, member]) => testbed && member));
+  $("one-extend-problems").replaceChildren();
+  await attempt(async () => {
+    try {
+      const { wanted, ...whole } = await ask("POST", "/extend", { description: texts[0], file: named[0][0], files: Object.fromEntries(named.slice(1)), members });
+      now(whole);
+      said(`It is to have ${wanted.length} nodes; the log tells what comes of it.`);
+      form.reset();
+    } catch (error) {
+      $("one-extend-problems").replaceChildren(...(error.details?.errors ?? []).map((one) => element("li", {}, `${one.file}${one.line ? `, line ${one.line}` : ""}: ${one.message} `, element("code", { textContent: one.code }))));
+      throw error;
+    }
+  }, (text) => { if (text) said(text); });
+}
+
 async function grant(form) {
   const { principal, until, party } = form.elements;
   await attempt(async () => {
@@ -304,5 +328,6 @@ function submitted(form, action) {
 $("one-terminate").addEventListener("click", terminate);
 $("one-credentials").addEventListener("click", credentials);
 submitted($("one-renew-form"), renew);
+submitted($("one-extend-form"), extend);
 submitted($("one-grant-form"), grant);
 $("one-grant").addEventListener("toggle", () => attempt(grants, (text) => { if (text) said(text); }));

@@ -18,6 +18,7 @@ from tests.support.federation import Federation, Member
 
 pytestmark = pytest.mark.skipif(not installed(), reason="needs chromium and chromedriver")
 ULF = User("proj1", "ulf")
+GROWN = ("$ns rtproto", "set c [$ns node]\ntb-set-node-testbed $c deter\n$ns rtproto")
 EVIL = "<img/src=x/onerror=document.title='owned'>"
 WRITE = """
   const field = document.querySelector(arguments[0]);
@@ -192,6 +193,22 @@ async def test_keys_and_grants_become_files_and_a_grant_is_revoked(page: Page, t
 def _text(file: Path) -> str:
     """What is in a file, if it is there already."""
     return file.read_text() if file.exists() else ""
+
+
+async def test_it_is_extended_by_a_larger_description(page: Page, tmp_path: Path) -> None:
+    browser, larger = page.browser, tmp_path / "larger.ns"
+    await page.make()
+    await browser.until(STATE, State.ACTIVE)
+    await browser.click("#one-extend summary")
+    chosen = await browser.find("#one-extend [name=files]")
+    for program, nodes in ((PROGRAM.replace("set b [$ns node]", ""), 2), (PROGRAM.replace(*GROWN), 3)):
+        larger.write_text(program)
+        await browser.command(f"/element/{chosen}/value", {"text": str(larger)})
+        await browser.click("#one-extend button")
+        if nodes == 2:
+            assert "ns2.undefined" in await browser.text("#one-extend-problems li")
+    await browser.until("return document.querySelectorAll('.spot[data-status=running]').length === 3")
+    await browser.until(STATE, State.ACTIVE)
 
 
 async def test_what_parties_must_not_share_is_told_before_anything_is_made(page: Page) -> None:
