@@ -21,6 +21,7 @@ from typing import Any
 
 from fedkit.portal.config import CrossingConfig
 from fedkit.portal.errors import NoBridge
+from fedkit.portal.frames import MTU
 from fedkit.portal.journal import Entry, Journal
 from fedkit.portal.tap import Tap
 
@@ -54,7 +55,7 @@ def _make(crossing: CrossingConfig, journal: Journal) -> Tap:
     if _link(crossing.tap) is None:
         journal.note("tap", crossing.tap)
     tap = Tap(crossing.tap)
-    _ip("link", "set", crossing.tap, "addrgenmode", "none", "mtu", str(port["mtu"]), "txqueuelen", str(QUEUE))
+    _ip("link", "set", crossing.tap, "addrgenmode", "none", "mtu", str(min(port["mtu"], MTU)), "txqueuelen", str(QUEUE))
     journal.note(
         "port", crossing.interface, master=port.get("master", ""), up="UP" in port["flags"], addresses=_addresses(port)
     )

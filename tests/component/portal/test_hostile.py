@@ -165,3 +165,25 @@ async def test_a_server_with_another_key_is_not_the_partner(world: World) -> Non
     key = asyncssh.read_private_key(world.folder / "a")
     with inside(world.ns("portal-a")), pytest.raises(asyncssh.HostKeyNotVerifiable):
         await ssh.connect(WAN["b"], PORT, None, asyncssh.generate_private_key("ssh-ed25519"), key, asyncssh.SSHClient)
+
+
+async def test_ssh_changes_its_keys_in_the_middle(world: World) -> None:
+    """Whoever asks for it, no record is lost."""
+    async with partner(world) as owner:
+        channel = owner.channel
+        assert channel is not None
+        channel.send(HELLO)
+        for turn in range(200):
+            channel.send(join([(9, bytes(VNET.size) + NO_IP)] * 10))
+            if turn % 50 == 25:
+                channel._conn.start_key_exchange()
+            await asyncio.sleep(0.005)
+        for _ in range(600):
+            if world.status("b")["unknown_tags"] == 2000:
+                break
+            await asyncio.sleep(0.1)
+        assert world.status("b")["unknown_tags"] == 2000
+        heard = len(owner.heard)
+        await asyncio.sleep(1)
+        assert len(owner.heard) > heard  # pings of the portal
+        assert not owner.gone.is_set()

@@ -214,6 +214,7 @@ def test_a_rate_is_kept_by_the_kernel(world: World) -> None:
 
 def test_killed_and_started_again(world: World) -> None:
     """The bridge stays, the link comes back, and stopping leaves the machine as it was before the first start."""
+    world.at("portal-a", "ip", "address", "add", "10.99.0.1/24", "dev", "eth3")
     before = links(world)
     portals = join(world, "superframes")
     second = world.start("a", world.config("a", planes=["superframes"]))
