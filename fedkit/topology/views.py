@@ -229,16 +229,17 @@ class Reach:
     bans: Mapping[str, tuple[Ban, ...]]
 
 
-def reach_of(topology: Topology, sides: Sides) -> Reach:
-    """Routes as `routes_of` has them, but for each party over nothing that is another's.
+def reach_of(topology: Topology, sides: Sides, routed: Topology | None = None) -> Reach:
+    """Routes as `routes_of` has them, over the `routed` part (else all) of a topology, but for each party over nothing that is another's.
 
     A shared computer goes to what is shared over what is shared. Where that is impossible it may go over substrates of one party, but not
     if there is a choice between parties: then what is one's would pass the other.
     """
+    over = topology if routed is None else routed
     if not sides:
-        return Reach(routes_of(topology), {})
-    common = routes_of(within(topology, sides, ()))
-    ways = {party: routes_of(within(topology, sides, (party,))) for _testbed, party in sides.party_of}
+        return Reach(routes_of(over), {})
+    common = routes_of(within(over, sides, ()))
+    ways = {party: routes_of(within(over, sides, (party,))) for _testbed, party in sides.party_of}
     routes = {}
     for computer in topology.computers:
         name, party = computer.name, sides.of(computer.testbed)

@@ -217,6 +217,27 @@ def test_with_a_common_backbone_each_party_and_what_is_shared_reach_one_another(
             assert net.trace(far, ip, mine)[-1] == f"at {name}"
 
 
+def test_bans_are_on_wires_too_that_no_route_leads_over() -> None:
+    at = {"a": {"testbed": "two"}, "r": {"testbed": "hall"}, "d": {"testbed": "one/defend"}}
+    topology = replace(wired(("a", "r"), ("r", "d"), ("a", "r"), **at), routing="Static")
+    part = replace(
+        topology,
+        substrates=topology.substrates[:2],
+        elements=tuple(
+            replace(c, interfaces=tuple(i for i in c.interfaces if i.substrates != ("wire3",)))
+            for c in topology.computers
+        ),
+    )
+    reach = reach_of(topology, SIDES, part)
+    assert "10.1.3.0/24" not in {hop.destination for hops in reach.routes.values() for hop in hops}
+    assert {(ban.address, ban.network) for ban in reach.bans["r"]} == {
+        ("10.1.1.3", "10.1.2.0/24"),
+        ("10.1.2.2", "10.1.1.0/24"),
+        ("10.1.2.2", "10.1.3.0/24"),
+        ("10.1.3.3", "10.1.2.0/24"),
+    }
+
+
 def test_without_parties_routes_are_as_ever() -> None:
     topology = replace(wired(("a", "b"), ("b", "c")), routing="Static")
     reach = reach_of(topology, Sides())
