@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes this machine a node of an experiment (script.py says how); run as root, once or again. Above stand:
-# NAME, HOSTS (address names), APART (address network), ROUTES (destination neighbour), FORWARDS, STARTUP, LOG.
+# NAME, HOSTS (address names), APART (address network), SHAPES
+# (address|vital|queue out|queue in), ROUTES (destination neighbour), FORWARDS, STARTUP, LOG.
 
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 exec >"$LOG" 2>&1 </dev/null
@@ -23,6 +24,8 @@ patiently() {
     done
 }
 
+device_of() { ip -o -4 address show | grep -F " $1/" | sed 's/^[0-9]*: *\([^ ]*\) .*/\1/'; }
+
 # ban SIDE NETWORK DEVICE: drop what enters there and goes to, or says that it comes from, that network.
 ban() {
     said=$(ip rule add pref 1 iif "$3" "$1" "$2" type blackhole 2>&1) || case $said in *xists*) ;; *) return 1 ;; esac
@@ -34,7 +37,7 @@ keep_apart() {
     ip rule add pref 2 lookup local 2>/dev/null
     while read -r address network; do
         [ -n "$address" ] || continue
-        device=$(ip -o -4 address show | grep -F " $address/" | sed 's/^[0-9]*: *\([^ ]*\) .*/\1/')
+        device=$(device_of "$address")
         if [ -z "$device" ]; then
             missing="$missing $address"
         elif ! ban to "$network" "$device" || ! ban from "$network" "$device"; then
@@ -61,6 +64,33 @@ fi
 if [ -n "$FORWARDS" ]; then
     echo 1 >/proc/sys/net/ipv4/ip_forward || echo "this machine may not forward"
 fi
+
+has_device() { [ -n "$(device_of "$1")" ]; }
+
+# shape DEVICE OUT IN: what enters passes an intermediate device, because queues are on the way out alone.
+shape() {
+    [ -z "$2" ] || tc qdisc replace dev "$1" root $2 || return 1
+    [ -n "$3" ] || return 0
+    between="in-$1"
+    ip link show dev "$between" >/dev/null 2>&1 || ip link add "$between" type ifb || return 1
+    ip link set dev "$between" up && tc qdisc replace dev "$between" root $3 || return 1
+    tc qdisc del dev "$1" ingress 2>/dev/null
+    tc qdisc add dev "$1" ingress &&
+        tc filter add dev "$1" parent ffff: protocol all u32 match u32 0 0 action mirred egress redirect dev "$between"
+}
+
+# A rate that cannot be had is told; a link without its delay or loss is none.
+while IFS='|' read -r address vital out in; do
+    [ -n "$address" ] || continue
+    patiently has_device "$address"
+    device=$(device_of "$address")
+    if ! shape "$device" "$out" "$in"; then
+        echo "the link at $address is not as described ($out; $in): this machine cannot do that"
+        [ -z "$vital" ] || ip link set dev "$device" down
+    fi
+done <<END_OF_SHAPES
+$SHAPES
+END_OF_SHAPES
 
 # set_routes: succeed when all of them hold.
 set_routes() {

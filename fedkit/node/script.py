@@ -17,6 +17,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
+from fedkit.node.queues import words
+from fedkit.topology.shaping import Shape
+
 LOG = "/tmp/federate"  # noqa: S108  where experimenters look for it since DETER's first federation
 PLAIN_LIMIT = 16 * 1024  # octets above which a script is packed
 PROGRAM = files("fedkit.node") / "node.sh"
@@ -26,7 +29,8 @@ PROGRAM = files("fedkit.node") / "node.sh"
 class NodeConfig:
     """One machine. `hosts` are names by address, `routes` destination (a prefix) and neighbour.
 
-    `apart` are addresses of its own with networks: what enters there neither goes to that network nor comes from it.
+    `shapes` are those of its interfaces, by address. `apart` are addresses of its own with networks: what enters there neither goes to
+    that network nor comes from it.
     """
 
     name: str
@@ -35,6 +39,7 @@ class NodeConfig:
     apart: Sequence[tuple[str, str]] = ()
     forwards: bool = False
     startup: str = ""
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
     log: str = LOG
 
 
@@ -45,6 +50,7 @@ def node_script(config: NodeConfig) -> str:
         "HOSTS": "\n".join(f"{_word(ip)} {' '.join(map(_word, names))}" for ip, names in config.hosts.items()),
         "APART": "\n".join(f"{_word(address)} {_word(network)}" for address, network in config.apart),
         "ROUTES": "\n".join(f"{_word(destination)} {_word(via)}" for destination, via in config.routes),
+        "SHAPES": "\n".join(_shape(_word(address), shape) for address, shape in config.shapes.items() if shape),
         "FORWARDS": "yes" if config.forwards else "",
         "STARTUP": config.startup,
         "LOG": config.log,
@@ -52,6 +58,13 @@ def node_script(config: NodeConfig) -> str:
     settings = [f"{name}={shlex.quote(value)}" for name, value in said.items()]
     script = "\n".join(["#!/bin/sh", *settings, PROGRAM.read_text().removeprefix("#!/bin/sh\n")])
     return script if len(script.encode()) <= PLAIN_LIMIT else _packed(script)
+
+
+def _shape(address: str, shape: Shape) -> str:
+    """A line: the address, whether it is no link without this, and what is done to what leaves there and what enters there."""
+    ways = (shape.to, shape.back)
+    is_vital = any(way.delay or way.loss for way in ways)
+    return "|".join([address, "yes" * is_vital, *(words(way.rate, way.delay, way.loss, shape.queue) for way in ways)])
 
 
 def _packed(script: str) -> str:

@@ -20,14 +20,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from deploy.image.build import build
-from deploy.lab.cgroups import groups as lab_groups
 from deploy.lab.client import Lab
 from deploy.lab.person import Person, machines_at, until
 from deploy.lab.topology import Plan
@@ -43,7 +42,7 @@ FILE = "/run/fedlab/tmp/bench.ns"
 NAME = "bench"
 MININET = Path(__file__).with_name("mininet_reference.py")
 NAMESPACES = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
-HIERARCHY = Path("/sys/fs/cgroup/cpuacct")  # of version 1; with version 2 the time of what runs apart is not told
+HIERARCHY = Path("/sys/fs/cgroup/cpuacct")
 NAMES = ("a", "b", "c")  # of the testbeds
 
 Row = dict[str, float]
@@ -66,65 +65,69 @@ def program(nodes: int, sites: int) -> str:
 
 
 class Meter:
-    """Processor time of a control group and all below; none where the kernel does not count it."""
+    """Processor time of a control group and all below (cpuacct, of version 1); not told where there is none."""
 
-    def __init__(self, groups: Sequence[Path]) -> None:
-        legacy = [(group / "cpuacct.usage", 1e9) for group in groups]
-        unified = [(group / "cpu.stat", 1e6) for group in groups]
-        self._found = next(((file, unit) for file, unit in legacy + unified if file.exists()), None)
+    def __init__(self, name: str, above: Path = HIERARCHY) -> None:
+        self.group = above / name
+
+    @contextmanager
+    def joined(self) -> Iterator[Self]:
+        """Be in it, with all that is started meanwhile; it goes when all of that has ended."""
+        if not HIERARCHY.is_dir():
+            yield self
+            return
+        self.group.mkdir()
+        (self.group / "cgroup.procs").write_text(str(os.getpid()))
+        try:
+            yield self
+        finally:
+            (self.group.parent / "cgroup.procs").write_text(str(os.getpid()))
+            until(self._is_removed, f"{self.group} is empty", PATIENCE)
 
     def read(self) -> float:
         """Seconds until now."""
-        if self._found is None:
-            return float("nan")
-        file, unit = self._found
-        return int(file.read_text().replace("usage_usec", "").split()[0]) / unit
+        file = self.group / "cpuacct.usage"
+        return int(file.read_text()) / 1e9 if file.exists() else float("nan")
+
+    def _is_removed(self) -> bool:
+        with suppress(OSError):
+            self.group.rmdir()
+        return not self.group.exists()
 
 
-def apart(command: Sequence[str], question: str, environment: dict[str, str]) -> Row:
-    """Run a program in control groups of its own; what it answers, and the processor time of all that it started."""
-    groups = [root / f"fedmesh-bench-{os.getpid()}" for root in (HIERARCHY,) if root.is_dir()]
-    for group in groups:
-        group.mkdir()
-    join = "".join(f"echo 0 >{group}/cgroup.procs; " for group in groups)
-    meter = Meter(groups)
-    try:
-        done = subprocess.run(
-            ["sh", "-c", f'{join}exec "$@"', "sh", *command],
-            input=question,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=environment,
-        )
+def apart(command: Sequence[str], question: str, environment: dict[str, str], above: Meter) -> Row:
+    """Run a program; what it answers, and the processor time of all that it started."""
+    meter = Meter("apart", above.group)
+    with meter.joined():
+        done = subprocess.run(command, input=question, capture_output=True, text=True, check=False, env=environment)
         if done.returncode:
             raise SystemExit(f"{' '.join(command)}: {done.stderr.strip()[-500:]}")
         row: Row = json.loads(done.stdout.splitlines()[-1])
         return {"cpu": meter.read() - row.pop("before", 0.0)} | row
-    finally:
-        for group in groups:
-            until(lambda group=group: _is_removed(group), f"{group} is empty", PATIENCE)  # type: ignore[misc]
 
 
-def _is_removed(group: Path) -> bool:
-    with suppress(OSError):
-        group.rmdir()
-    return not group.exists()
-
-
-def of_mininet(nodes: int) -> Row:
+def of_mininet(nodes: int, meter: Meter) -> Row:
     """The same hosts and LANs by Mininet (packages mininet and bridge-utils)."""
     question = json.dumps({"hosts": nodes, "lans": lans(nodes)})
     command = f"mount -t sysfs sysfs /sys && exec /usr/bin/python3 -I {MININET}"
-    return apart([*NAMESPACES, "sh", "-c", command], question, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+    return apart([*NAMESPACES, "sh", "-c", command], question, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, meter)
 
 
-def of_nodes(nodes: int) -> Row:
+def of_nodes(nodes: int, meter: Meter) -> Row:
     """The same hosts and LANs by the middleware alone, as one segment, without the federation around it."""
-    return apart([sys.executable, "-m", "tests.benchmarks.experiments", "--alone", str(nodes)], "", dict(os.environ))
+    command = [
+        sys.executable,
+        "-m",
+        "tests.benchmarks.experiments",
+        "--alone",
+        str(nodes),
+        "--group",
+        f"{meter.group}/apart",
+    ]
+    return apart(command, "", dict(os.environ), meter)
 
 
-async def alone(nodes: int, site: ContainersSite) -> Row:
+async def alone(nodes: int, site: ContainersSite, meter: Meter) -> Row:
     """One segment's life."""
     wires = {f"lan{number}": f"10.{1 + number // 250}.{number % 250}.0/24" for number in range(len(lans(nodes)))}
     ends: dict[int, list[WireEnd]] = {number: [] for number in range(nodes)}
@@ -132,7 +135,6 @@ async def alone(nodes: int, site: ContainersSite) -> Row:
         for place, member in enumerate(members, start=2):
             ends[member].append(WireEnd(wire, str(IPv4Network(prefix)[place]), Shape(Way(100_000.0), Way(100_000.0))))
     made = tuple(NodeRequest(f"n{n}", site.image, site.flavour, f"w{n}", tuple(on)) for n, on in ends.items())
-    meter = Meter([HIERARCHY / f"fedmesh-bench-{os.getppid()}"])
     async with running(site) as middleware:
         assert isinstance(middleware, HostsSegments)
         before, began = meter.read(), time.perf_counter()
@@ -146,20 +148,20 @@ async def alone(nodes: int, site: ContainersSite) -> Row:
     return row
 
 
-def run_alone(nodes: int) -> None:
+def run_alone(nodes: int, meter: Meter) -> None:
     """As a program of its own."""
     with tempfile.TemporaryDirectory() as folder, network_namespace():
         subprocess.run(["ip", "address", "add", "10.99.0.1/16", "dev", "br0"], check=True)
         extra = {"limits": {"machines": 1000}, "subnet": "10.99.0.0/16", "gateway": "10.99.0.1"}
-        print(json.dumps(asyncio.run(alone(nodes, ContainersSite(build(), Path(folder) / "state", extra=extra)))))
+        site = ContainersSite(build(), Path(folder) / "state", extra=extra)
+        print(json.dumps(asyncio.run(alone(nodes, site, meter))))
 
 
-def of_ours(lab: Lab, person: Person, nodes: int) -> Row:
+def of_ours(lab: Lab, person: Person, nodes: int, meter: Meter) -> Row:
     """One experiment's life."""
     sites = [site.name for site in lab.plan.sites]
     maps = [word for name, site in zip(NAMES, sites, strict=True) for word in ("--map", f"{name}={site}.test")]
     person.write(FILE, program(nodes, len(sites)))
-    meter = Meter(lab_groups(lab.name))
     before, began = meter.read(), time.perf_counter()
     follow = ("--follow", "--timeout", str(PATIENCE))
     person.fed("experiment", "create", FILE, *maps, "--name", NAME, *follow, patience=PATIENCE)
@@ -186,12 +188,13 @@ def parts_of(told: list[dict[str, Any]]) -> Row:
 
 def rows(nodes: int, rounds: int) -> Iterator[tuple[str, Row]]:
     """Both take turns, so that a noisy machine is noisy to both."""
-    with Lab.up(f"bench-{os.getpid()}", Plan(SITES)) as lab:
+    meter = Meter(f"fedmesh-bench-{os.getpid()}")
+    with meter.joined(), Lab.up(f"bench-{os.getpid()}", Plan(SITES)) as lab:
         person = Person(lab, lab.plan.sites[0].name, "bench")
         for _ in range(rounds):
-            yield f"experiment, {SITES} sites", of_ours(lab, person, nodes)
-            yield "its nodes alone", of_nodes(nodes)
-            yield "reference: Mininet", of_mininet(nodes)
+            yield f"experiment, {SITES} sites", of_ours(lab, person, nodes, meter)
+            yield "its nodes alone", of_nodes(nodes, meter)
+            yield "reference: Mininet", of_mininet(nodes, meter)
 
 
 def main() -> None:
@@ -200,10 +203,11 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--alone", type=int, help="the middleware alone, with so many nodes (used by itself)")
+    parser.add_argument("--group", type=Path, default=HIERARCHY, help="the control group of that")
     parser.add_argument("-o", choices=["table", "json"], default="table")
     arguments = parser.parse_args()
     if arguments.alone:
-        run_alone(arguments.alone)
+        run_alone(arguments.alone, Meter(arguments.group.name, arguments.group.parent))
         return
     found = list(rows(arguments.nodes, arguments.rounds))
     if arguments.o == "json":
@@ -216,7 +220,9 @@ def main() -> None:
         print(
             f"{what:24}{row['up']:8.1f}{row['down']:8.1f}{row.get('gone', row['down']):8.1f}{row['cpu']:8.1f}{shares}"
         )
-        print(*(f"    {name[4:]:20}{since:8.2f}" for name, since in row.items() if name.startswith("log:")), sep="\n")
+        for name, since in row.items():
+            if name.startswith("log:"):
+                print(f"    {name[4:]:20}{since:8.2f}")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,6 @@ from fedkit.portal.script import portal_script
 from fedkit.protocol.lending import Flavour, Instance, LeaseState, Offer, Tunnel
 from fedkit.protocol.segments import NodeInfo, NodeStatus, PortalInfo, SegmentInfo, SegmentSpec
 from fedkit.store import Database, Tx
-from fedkit.topology.shaping import shape_of
 
 log = structlog.get_logger()
 
@@ -187,14 +186,14 @@ def wanted(lease: Lease, offer: Offer) -> SegmentRequest:
 def _nodes(spec: SegmentSpec, wiring: Wiring, offer: Offer) -> Iterator[NodeRequest]:
     for name, computer in wiring.computers.items():
         plugs = wiring.plugs[name]
-        shapes = [shape_of(interface, wiring.substrates) for interface in computer.interfaces]
+        shapes = wiring.shapes(name)
         image, flavour = chosen(offer, computer)
         yield NodeRequest(
             name=name,
             image=image,
             flavour=flavour,
             way=way_to(name),
-            ends=tuple(WireEnd(plug.substrate, plug.address, shape) for plug, shape in zip(plugs, shapes, strict=True)),
+            ends=tuple(WireEnd(plug.substrate, plug.address, shapes[plug.address]) for plug in plugs),
             routes=tuple((route.destination, route.via) for route in spec.routes.get(name, ())),
             forwards=bool(spec.routes) and len(plugs) > 1,
             startup=computer.startup or "",

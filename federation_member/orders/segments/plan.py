@@ -10,7 +10,7 @@ The same part has always the same id, so making one twice is harmless. A portal 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -25,10 +25,12 @@ from fedkit.portal.script import PortalConfig, portal_script
 from fedkit.protocol.lending import ComputeSpec, Flavour, NetworkSpec, Offer
 from fedkit.protocol.segments import Connection, ConnectorSpec, SegmentSpec
 from fedkit.topology.model import Computer, FailureAction
+from fedkit.topology.shaping import Shape
 
 NODE = "node/"  # before a computer's name, in the name of its part
 PARTS = frozenset({"compute", "network"})
 LABEL_LIMIT = 63  # characters of a lease's name
+NO_SHAPES: Mapping[str, Shape] = {}
 _UNUSUAL = re.compile(r"[^a-z0-9]+")
 
 
@@ -115,7 +117,7 @@ class _Planner:
             addresses={self.ids[plug.substrate]: plug.address for plug in plugs},
             carries_frames=bool(plugs),  # whoever experiments with a network administers it
             ssh_keys=[*self.spec.ssh_keys, *self.state.entrants],
-            user_data=script_of(self.spec, computer),
+            user_data=script_of(self.spec, computer, self.wiring.shapes(computer.name)),
         )
 
     def _portal(self, connector: ConnectorSpec, config: PortalConfig, offer: Offer) -> ComputeSpec:
@@ -140,9 +142,9 @@ def node_config(spec: SegmentSpec, name: str) -> NodeConfig:
     )
 
 
-def script_of(spec: SegmentSpec, computer: Computer) -> str:
-    """What a node is told to do when it comes up."""
-    return node_script(replace(node_config(spec, computer.name), startup=computer.startup or ""))
+def script_of(spec: SegmentSpec, computer: Computer, shapes: Mapping[str, Shape] = NO_SHAPES) -> str:
+    """What a node is told to do when it comes up; `shapes` of its interfaces, by address, unless others see to them."""
+    return node_script(replace(node_config(spec, computer.name), startup=computer.startup or "", shapes=shapes))
 
 
 def portal_config(connector: ConnectorSpec, state: SegmentState) -> PortalConfig | None:

@@ -17,6 +17,7 @@ from federation_member.orders.segments.errors import UnusableSegment
 from fedkit.protocol.segments import ConnectorSpec, NodeName, WireName
 from fedkit.topology import topdl
 from fedkit.topology.model import Computer, Interface, Substrate
+from fedkit.topology.shaping import Shape, shape_of
 
 KEPT = 8  # descriptions
 INTERFACES_LIMIT = 32  # of one machine, as a lender takes it
@@ -40,6 +41,12 @@ class Wiring:
     plugs: Mapping[str, tuple[Plug, ...]]
     networks: Mapping[str, str]  # prefixes
     substrates: Mapping[str, Substrate]
+
+    def shapes(self, computer: str) -> dict[str, Shape]:
+        """How the interfaces of a computer are to be, by address."""
+        interfaces = self.computers[computer].interfaces
+        found = zip(self.plugs[computer], interfaces, strict=True)
+        return {plug.address: shape_of(interface, self.substrates) for plug, interface in found}
 
     def check(self, connectors: Iterable[ConnectorSpec]) -> None:
         """Raise `UnusableSegment` for a crossing of what is not there, or a name that stands for two."""

@@ -3,8 +3,8 @@
     back (to the node)     leaves the outer end: its own queue, and what is dropped on the way out
     to (from the node)     enters at the outer end: passes an intermediate device (ifb) with a queue of its own
 
-A rate is a token bucket (tc-tbf(8)). Delay needs netem (tc-netem(8)), which not every kernel has: where it is missing a node with a
-delay is refused, and loss is the packet filter's (nft, `numgen random`), which every kernel has that the fence needs.
+Delay needs netem, which not every kernel has: where it is missing a node with a delay is refused, and loss is the packet filter's
+(nft, `numgen random`), which every kernel has that the fence needs.
 """
 
 from __future__ import annotations
@@ -13,15 +13,11 @@ import subprocess
 from collections.abc import Iterable
 from typing import Any
 
+from fedkit.node.queues import words
+
 NO_DELAY = (
     "The kernel of this testbed cannot delay frames (it has no netem); leave the delays out, or map the node elsewhere."
 )
-PACKET = 1514  # octets on the wire
-QUEUE = 100  # packets that wait, where the description does not say
-BURST = (
-    0.01  # seconds at full rate that may pass at once; at least as much as passes between two ticks of a slow kernel
-)
-SMALLEST_BURST = 4 * PACKET
 PARTS = 1_000_000  # of which so many are lost
 
 Way = tuple[float | None, float, float]  # kb/s, ms, share lost
@@ -76,15 +72,8 @@ class Commands:
         return bool(rate or delay or (loss and self._netem))
 
     def _queue(self, device: str, way: Way, queue: int | None) -> None:
-        rate, delay, loss = way
-        limit = queue or QUEUE
-        if self._netem and (delay or loss):
-            speed = f" rate {rate:.0f}kbit" if rate else ""
-            self.tc.append(f"qdisc add dev {device} root netem limit {limit} delay {delay:g}ms loss {loss:%}{speed}")
-        elif rate:
-            burst = max(int(rate * 1000 / 8 * BURST), SMALLEST_BURST)
-            size = f"burst {burst} limit {limit * PACKET + burst}"
-            self.tc.append(f"qdisc add dev {device} root tbf rate {rate:.0f}kbit {size}")
+        if said := words(*way, queue, netem=self._netem):
+            self.tc.append(f"qdisc add dev {device} root {said}")
 
     def _drops(self, device: str, losses: dict[str, float]) -> None:
         table = f"netdev {device}"

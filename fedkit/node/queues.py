@@ -1,0 +1,28 @@
+"""Rates, delays and losses in the words of tc(8). Standard library alone: the program that makes nodes of containers uses it too.
+
+A rate by itself is a token bucket (tc-tbf(8)); delay and loss need netem (tc-netem(8)), which then keeps the rate as well.
+"""
+
+from __future__ import annotations
+
+PACKET = 1514  # octets on the wire
+QUEUE = 100  # packets that wait, where the description does not say
+BURST = (
+    0.01  # seconds at full rate that may pass at once; at least as much as passes between two ticks of a slow kernel
+)
+SMALLEST_BURST = 4 * PACKET
+
+
+def words(rate: float | None, delay: float, loss: float, queue: int | None, *, netem: bool = True) -> str:
+    """The queue for what leaves a device: `rate` in kb/s, `delay` in ms, `loss` from 0 to 1; empty if there is nothing to do.
+
+    Without `netem` there is the rate alone.
+    """
+    limit = queue or QUEUE
+    if netem and (delay or loss):
+        speed = f" rate {rate:.0f}kbit" if rate else ""
+        return f"netem limit {limit} delay {delay:g}ms loss {loss * 100:g}%{speed}"
+    if not rate:
+        return ""
+    burst = max(int(rate * 1000 / 8 * BURST), SMALLEST_BURST)
+    return f"tbf rate {rate:.0f}kbit burst {burst} limit {limit * PACKET + burst}"
