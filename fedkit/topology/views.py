@@ -84,6 +84,22 @@ def check_sides(topology: Topology, sides: Sides) -> None:
                 f"{name} joins {', '.join(who[:5])} directly; put a node between them whose testbed is of no party."
             )
     _check_prefixes(topology, sides)
+    for service in topology.services:
+        _check_service(service, sides)
+
+
+def _check_service(service: Service, sides: Sides) -> None:
+    """What one party exports is not for another."""
+    everybody = [testbed for testbed, _party in sides.party_of]
+    importers = everybody if service.import_all or service.get("importall") else service.importers
+    for exporter in service.exporters:
+        strangers = (one for one in importers if sides.of(one) not in {None, sides.of(exporter)})
+        stranger = next(strangers, None) if sides.of(exporter) else None
+        if stranger is not None:
+            raise PartiesMeet(
+                f"The service {service.name} exports from {exporter} of {sides.of(exporter)} to {stranger} of {sides.of(stranger)}; "
+                "export it from a testbed that is of no party."
+            )
 
 
 def _check_prefixes(topology: Topology, sides: Sides) -> None:

@@ -29,7 +29,7 @@ $ns rtproto Static
 $ns run
 """
 PARTIES = {"attacker": {"testbeds": ["deter/attack"]}, "defender": {"testbeds": ["deter/defend"]}}
-SERVICES = ["project_export:deter/attack:deter/defend:project=p", "userconfig:deter/defend:hall:project=p"]
+SERVICES = ["project_export:deter/attack:hall:project=p", "userconfig:deter/defend:hall:project=p"]
 SECRETS = {
     "attacker": ("alpha", "deter/attack", "near", "10.7.1.", "attacker", "project_export"),
     "defender": ("omega", "deter/defend", "yonder", "10.8.1.", "defender", "userconfig"),

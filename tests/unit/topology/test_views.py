@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
@@ -117,6 +118,24 @@ def test_parties_have_no_network_in_common() -> None:
     )
     with pytest.raises(PartiesMeet, match=r"one network, 10\.1\.0\.0/16"):
         check_sides(replace(topology, elements=elements), SIDES)
+
+
+@pytest.mark.parametrize(
+    ("exporter", "importers", "attributes", "is_refused"),
+    [
+        ("two", ("one/attack", "hall"), (), False),
+        ("hall", ("one/attack", "one/defend"), (), False),
+        ("two", ("one/defend",), (), True),
+        ("one/defend", (), (Attribute("importall", "yes"),), True),
+    ],
+)
+def test_what_one_party_exports_is_not_for_the_other(
+    exporter: str, importers: tuple[str, ...], attributes: tuple[Attribute, ...], is_refused: bool
+) -> None:
+    service = Service("project_export", (exporter,), importers, attributes=attributes)
+    topology = replace(wired(("a", "r"), a={"testbed": "two"}, r={"testbed": "hall"}), services=(service,))
+    with pytest.raises(PartiesMeet, match="exports from") if is_refused else nullcontext():
+        check_sides(topology, SIDES)
 
 
 # What one reaches
