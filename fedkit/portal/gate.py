@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fedkit.portal.service import Portal
 
 AT_ONCE = 8  # connections that have not logged in
+SPARE = 8  # connections of the partner beyond one for each crossing, which is what ssh -w needs
 
 
 class Gate(asyncssh.SSHServer):
@@ -28,7 +29,7 @@ class Gate(asyncssh.SSHServer):
     def __init__(self, portal: Portal) -> None:
         self._portal = portal
         self._conn: Any = None
-        self._waits = False
+        self._waits = self._partner = False
         self._own: Session | None = None
         self._classic: ClassicSession | None = None
 
@@ -50,6 +51,7 @@ class Gate(asyncssh.SSHServer):
     def connection_lost(self, exc: Exception | None) -> None:
         """They are gone."""
         self._known()
+        self._portal.partners -= self._partner
 
     def public_key_auth_supported(self) -> bool:
         """Keys are the only way in."""
@@ -62,6 +64,10 @@ class Gate(asyncssh.SSHServer):
     def auth_completed(self) -> None:
         """They have proved to be the partner."""
         self._known()
+        self._partner = True
+        self._portal.partners += 1
+        if self._portal.partners > len(self._portal.switch.tags) + SPARE:
+            self._conn.disconnect(asyncssh.DISC_TOO_MANY_CONNECTIONS, "There are too many connections")
 
     # What the partner may ask for.
 

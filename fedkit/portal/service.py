@@ -59,7 +59,8 @@ class Portal:
         self.host_key = _public_key(config, "host_key") if config.active else _private_key(config, "host_key")
         self._journal = Journal(config.state / "journal.json")
         self._status = StatusFile(config.state / "status.json")
-        self.strangers = 0
+        self.strangers = 0  # connections that have not logged in
+        self.partners = 0  # those that have
         self.switch = Switch([])
         self.sessions: list[AnySession] = []
         self.own: Session | None = None
@@ -236,7 +237,10 @@ class Portal:
             self.own = None
         if not self._stopping:
             self._note(NotReached(reason))
-        if session.conn.is_server():
+        unmet = isinstance(session, Session) and session.peer is None
+        if (
+            not unmet or session.conn.is_server()
+        ):  # else it may be plain OpenSSH, for which the connection is still good
             session.conn.abort()
 
     def may_come_from(self, address: str) -> bool:

@@ -194,14 +194,13 @@ class Session:
         return {name: path for name, path in paths.items() if name in self._config.planes}
 
     def _choose(self, peer: Hello) -> None:
-        before = self.choice.plane
         name = pick(self.choice, self.paths, self._loop.time())
-        plane: Plane | None = {PlaneName.SUPERFRAMES: self.stream, PlaneName.DATAGRAMS: self.datagrams}.get(
-            name or PlaneName.CLASSIC
-        )
-        if name != before or name is None:
-            for tag in set(peer.tags) & set(self._switch.tags):
-                self._switch.use(tag, plane, peer.uso)
+        planes: dict[PlaneName | None, Plane | None] = {
+            PlaneName.SUPERFRAMES: self.stream,
+            PlaneName.DATAGRAMS: self.datagrams,
+        }
+        for tag in set(peer.tags) & set(self._switch.tags):
+            self._switch.use(tag, planes.get(name), peer.uso)
 
     # Ending.
 

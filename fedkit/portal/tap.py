@@ -58,10 +58,6 @@ class Tap:
             raise
         return True
 
-    def forget(self) -> None:
-        """Let the interface go with its last holder."""
-        fcntl.ioctl(self.fd, TUNSETPERSIST, 0)
-
     def close(self) -> None:
         """Let it go; it stays in its bridge."""
         os.close(self.fd)

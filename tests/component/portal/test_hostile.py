@@ -8,7 +8,7 @@ import os
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 
 import asyncssh
@@ -17,6 +17,7 @@ import pytest
 from fedkit.portal import messages, ssh
 from fedkit.portal.channel import FRAMES, FrameChannel
 from fedkit.portal.frames import CONTROL, GSO_TCP4, NEEDS_CHECKSUM, RECORD, VNET, join
+from fedkit.portal.gate import SPARE
 from fedkit.portal.messages import Hello
 from tests.component.portal.world import PORT, WAN, World, eventually, inside, lacks
 
@@ -142,6 +143,14 @@ async def test_frames_that_no_kernel_should_see(world: World) -> None:
             await asyncio.sleep(0.1)
         assert counted(), json.dumps(world.status("b"))
         assert not owner.gone.is_set()
+
+
+async def test_a_partner_has_so_many_connections_and_no_more(world: World) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(1 + SPARE):
+            await stack.enter_async_context(partner(world))
+        with pytest.raises((asyncssh.Error, OSError, TimeoutError)):
+            await stack.enter_async_context(partner(world))
 
 
 async def test_strangers(world: World) -> None:
