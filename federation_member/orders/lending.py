@@ -224,11 +224,14 @@ class Lending:
         if lease.state not in LIVE:
             raise NotRunning(f"The segment is {lease.state.value}; there is nothing to start.")
         spec, segment = grown(lease.spec, lease.segment, go, self._lent(tx.conn, lease.id))
-        segment = gone(spec, segment, go)
+        segment = gone(spec, segment, go if spec is go.spec else _within(spec, go))
         if segment == lease.segment:
             return lease.view()
         here = borrower.fedid == self._mesh.me.fedid
-        return self.change(tx, lease, tell=here, spec=spec, segment=segment, due=self._clock()).view()
+        changed = self.change(tx, lease, tell=here, spec=spec, segment=segment, due=self._clock())
+        if spec is not lease.spec:
+            self._tunnels.grant(tx, changed)  # where one right is the whole segment's
+        return changed.view()
 
     def open_tunnel(self, tx: Tx, borrower: Peer, body: TunnelOpen) -> LeaseView:
         """Reserve a port for a machine under a name; its number comes with a later change of the lease."""
@@ -463,6 +466,14 @@ class Lending:
             tx.conn.execute(insert(t).values(id=lease_id, borrower=borrower.fedid, until=now + RETENTION))
         reason = "it was never made here"
         return LeaseView(lease_id=lease_id, state=LeaseState.RELEASED, revision=1, reason=reason, expires=now)
+
+
+def _within(spec: SegmentSpec, go: SegmentGo) -> SegmentGo:
+    """What is said of connectors that there are: one who wants others besides is told that they were refused."""
+    if go.spec is None:
+        return go
+    there = {connector.name for connector in spec.connectors}
+    return go.model_copy(update={"connections": [one for one in go.connections if one.connector in there]})
 
 
 def is_borrowed(lease: Lease, borrower: Peer) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 import structlog
@@ -240,6 +241,9 @@ def _names(request: SegmentRequest) -> list[str]:
 
 
 def _digest(part: NodeRequest | PortalRequest) -> str:
+    """What a part is made anew for. A node's way to others may change while it runs: whoever changes it tells the node."""
+    if isinstance(part, NodeRequest):
+        part = replace(part, routes=(), forwards=False, script="")
     said = hashlib.sha256(f"{part!r} {part.script}".encode()).hexdigest()
     return said if isinstance(part, NodeRequest) else PORTAL + said
 

@@ -15,6 +15,7 @@ from dataclasses import replace
 from federation_member.orders.segments.errors import UnusableSegment
 from federation_member.orders.segments.plan import check, network_part, node_config, node_part
 from federation_member.orders.segments.state import SegmentState
+from federation_member.orders.segments.ways import ways
 from federation_member.orders.segments.wiring import read
 from federation_member.orders.ssh_keys import new_key
 from fedkit.errors import FedError
@@ -34,6 +35,8 @@ def grown(spec: SegmentSpec, state: SegmentState, go: SegmentGo, offer: Offer) -
     try:
         _check_kept(spec, wanted)
         check(wanted, offer)
+        if state.hosted:
+            ways(wanted)
     except FedError as error:
         return spec, replace(state, promised=None, refused=_refused(wanted, error.code, error.message))
     if go.promise:
@@ -71,13 +74,16 @@ def _become(old: SegmentSpec, new: SegmentSpec, state: SegmentState) -> SegmentS
     before = {connector.name: _carries(connector) for connector in old.connectors}
     after = {connector.name: _carries(connector) for connector in new.connectors}
     rewired = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
-    stay = read(old.description).computers.keys() & read(new.description).computers.keys()
+    there, wanted = read(old.description).computers.keys(), read(new.description).computers.keys()
+    stay = there & wanted
     told = {name for name in stay if node_config(old, name) != node_config(new, name)}
+    if state.hosted:
+        told |= wanted - there  # a host's nodes share what the segment was when it was made
     return replace(
         state,
         keys={name: state.keys.get(name) or new_key() for name in after},
         connections={name: one for name, one in state.connections.items() if name in after},
-        stale=sorted(told | (stay & set(state.stale))),
+        stale=sorted(told | (wanted & set(state.stale))),
     ).turned((parts_of(old) - parts_of(new)) | rewired)
 
 

@@ -35,7 +35,9 @@ from federation_member.middleware.contract import (
 from federation_member.orders import leases
 from federation_member.orders.leases import ENDED, LIVE, Lease
 from federation_member.orders.lending import Lending
-from federation_member.orders.segments.plan import chosen, portal_config, script_of
+from federation_member.orders.segments.growing import parts_of, undone
+from federation_member.orders.segments.plan import chosen, node_part, portal_config, script_of
+from federation_member.orders.segments.retelling import HostReteller
 from federation_member.orders.segments.state import SegmentState, yet_to_come
 from federation_member.orders.segments.ways import way_to
 from federation_member.orders.segments.wiring import Wiring, read
@@ -74,6 +76,7 @@ class Hosted:
         self._tunnels = tunnels
         self._middleware = middleware
         self._host = host
+        self._reteller = HostReteller(db, lending, host)
         self._clock = clock
 
     async def look(self, lease: Lease) -> datetime | None:
@@ -94,7 +97,9 @@ class Hosted:
             return await self._fail(lease, error.code, error.message)
         except TimeoutError:
             return await self._fail(lease, Why.MIDDLEWARE_TIMEOUT, f"not made within {MAKING_LIMIT}")
-        return await self._db.run(lambda tx: self._made(tx, lease.id, owned))
+        due = await self._db.run(lambda tx: self._made(tx, lease.id, owned))
+        told = await self._reteller.look(lease.id) if lease.segment.stale else None
+        return due if told is None or due is None else min(due, told)
 
     async def _request(self, lease: Lease) -> SegmentRequest:
         offer, grant = await self._db.read(
@@ -119,10 +124,12 @@ class Hosted:
         wiring = read(lease.spec.description)
         info = _told(lease.spec, lease.segment, owned.instance.segment, lease.tunnels)
         if failed := next((node for node in info.nodes if _is_fatal(node, wiring)), None):
-            return self._failing(tx, lease, MiddlewareError.code, f"{failed.name}: {failed.reason}").due
+            return self._lose(tx, lease, failed.name, MiddlewareError.code, f"{failed.name}: {failed.reason}")
         instance = Instance(name=lease.instance.name, user=owned.instance.user, segment=info)
         offer = self._lending.offer_to(tx.conn, lease)
         segment = replace(lease.segment, sizes=_sizes(info, wiring, offer))
+        if info.version == lease.spec.version:
+            segment = replace(segment, before=None)  # the change, if there was one, is over
         again = min(now + LOOK_EVERY, lease.expires)
         if lease.state is LeaseState.ACCEPTED:
             self._lending.made(tx, lease, instance=instance, segment=segment)
@@ -158,9 +165,20 @@ class Hosted:
             fresh = self._lending.locked(tx, lease.id)
             if fresh is None or fresh.state not in LIVE:
                 return None if fresh is None else self._clock()
-            return self._failing(tx, fresh, code, reason).due
+            return self._lose(tx, fresh, None, code, reason)
 
         return await self._db.run(write)
+
+    def _lose(self, tx: Tx, lease: Lease, node: str | None, code: str, reason: str) -> datetime | None:
+        """A node is lost, or the whole cannot be made so: what a change brought costs no more than the change."""
+        assert lease.segment is not None
+        assert isinstance(lease.spec, SegmentSpec)
+        before = lease.segment.before
+        if before is None or (node is not None and node_part(node) in parts_of(before)):
+            return self._failing(tx, lease, code, reason).due
+        log.warning("segment_not_changed", lease=lease.id, code=code, reason=reason)
+        spec, segment = undone(lease.spec, lease.segment, code, reason)
+        return self._lending.change(tx, lease, tell=False, spec=spec, segment=segment, due=self._clock()).due
 
     def _failing(self, tx: Tx, lease: Lease, code: str, reason: str) -> Lease:
         log.warning("segment_failed", lease=lease.id, code=code, reason=reason)
@@ -215,7 +233,12 @@ def _told(spec: SegmentSpec, state: SegmentState, made: SegmentInfo, tunnels: tu
     """What the middleware says, with the ports and keys that only the lender knows."""
     ports = {tunnel.name: tunnel for tunnel in tunnels}
     portals = {portal.connector: portal for portal in made.portals}
+    settled = {node.name for node in made.nodes if node.status is not NodeStatus.STARTING}
+    is_changed = settled >= read(spec.description).computers.keys() and not state.stale
     return SegmentInfo(
+        version=spec.version if state.before is None or is_changed else state.before.version,
+        promised=state.promised,
+        refused=state.refused,
         nodes=[_reached(node, ports) for node in made.nodes],
         portals=[
             _joined(portals[one.name], ports, state, is_active=one.active)

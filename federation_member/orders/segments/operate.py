@@ -23,7 +23,7 @@ from federation_member.orders.leases import LIVE, Lease
 from federation_member.orders.lending import Lending, borrowed
 from federation_member.orders.segments.plan import NODE
 from federation_member.orders.segments.remote import Hands, Place, Said
-from federation_member.orders.segments.summary import way_to
+from federation_member.orders.segments.summary import control_way
 from fedkit.errors import FedError
 from fedkit.mesh.api import Mesh, Peer, Request
 from fedkit.protocol.lending import LeaseChange, LeaseState, Offer, Power
@@ -152,7 +152,7 @@ class Operator:
             return error
 
     async def _run(self, key: str, command: str, lease: Lease) -> Said | FedError:
-        host, port = way_to(lease)
+        host, port = control_way(lease)
         if not key or host is None or port is None or lease.instance is None:
             return Cannot("Its lender has no way to it.")
         try:

@@ -7,6 +7,7 @@ answer is asked again until it does, or is gone.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,16 +15,17 @@ from functools import partial
 import structlog
 from sqlalchemy import Connection
 
+from federation_member.middleware.contract import HostsSegments, Printed
 from federation_member.orders import leases
 from federation_member.orders.leases import LIVE, Lease
 from federation_member.orders.lending import Lending
 from federation_member.orders.segments.plan import node_config, node_part
-from federation_member.orders.segments.remote import Hands, Place
-from federation_member.orders.segments.summary import way_to
+from federation_member.orders.segments.remote import Hands, Place, Said, Ssh
+from federation_member.orders.segments.summary import control_way
 from fedkit.errors import FedError
 from fedkit.node.script import node_script
 from fedkit.protocol.lending import LeaseState
-from fedkit.protocol.segments import SegmentSpec
+from fedkit.protocol.segments import NodeStatus, Operation, SegmentSpec
 from fedkit.store import Database, Tx
 
 log = structlog.get_logger()
@@ -36,7 +38,7 @@ RUN = 'file=$(mktemp) && cat >"$file" && sh "$file"; status=$?; rm -f "$file"; e
 
 
 class Reteller:
-    """Looks after the nodes that are to be told."""
+    """Looks after the nodes that are to be told, each by its own ssh server."""
 
     def __init__(self, db: Database, lending: Lending, hands: Hands) -> None:
         self._db = db
@@ -63,25 +65,15 @@ class Reteller:
         """Whether a node knows it now, or never needs to."""
         if node is None or node.state not in LIVE:
             return True
-        assert isinstance(lease.spec, SegmentSpec)
         assert lease.segment is not None
-        host, port = way_to(node)
+        host, port = control_way(node)
         if host is None and node.state is LeaseState.RUNNING and node.tunnel is None:
             log.warning("node_out_of_reach", lease=lease.id, node=name)  # and always will be
             return True
         if node.state is not LeaseState.RUNNING or node.instance is None or host is None or port is None:
             return False
-        script = node_script(replace(node_config(lease.spec, name), log=LOG))
         place = Place(host, port, node.instance.host_keys, lease.segment.control)
-        try:
-            async with asyncio.timeout(LIMIT):
-                said = await self._hands.run(place, RUN, script)
-        except (FedError, TimeoutError) as error:
-            log.warning("node_not_told", lease=lease.id, node=name, reason=str(error))
-            return False
-        if said.status:
-            log.warning("node_not_told", lease=lease.id, node=name, status=said.status, said=said.text[-200:])
-        return said.status == 0
+        return await _understood(lease, name, self._hands.run(place, RUN, _script(lease, name)))
 
     def _note(self, tx: Tx, lease_id: str, version: object, done: set[str]) -> None:
         """Remember who knows, unless there is something else to tell meanwhile."""
@@ -90,6 +82,39 @@ class Reteller:
             return
         segment = replace(lease.segment, stale=[name for name in lease.segment.stale if name not in done])
         self._lending.change(tx, lease, tell=False, segment=segment, due=self._lending.now())
+
+
+class HostReteller(Reteller):
+    """The same, by the middleware that runs the segment as a whole."""
+
+    def __init__(self, db: Database, lending: Lending, host: HostsSegments) -> None:
+        super().__init__(db, lending, Ssh())
+        self._host = host
+
+    async def _tell(self, lease: Lease, name: str, node: Lease | None) -> bool:
+        info = None if lease.instance is None else lease.instance.segment
+        status = next((one.status for one in info.nodes if one.name == name), None) if info is not None else None
+        if status is NodeStatus.FAILED:
+            return True
+        return await _understood(lease, name, self._host.operate(lease.id, Operation.RUN, name, _script(lease, name)))
+
+
+def _script(lease: Lease, name: str) -> str:
+    assert isinstance(lease.spec, SegmentSpec)
+    return node_script(replace(node_config(lease.spec, name), log=LOG))
+
+
+async def _understood(lease: Lease, name: str, saying: Awaitable[Said | Printed]) -> bool:
+    """Whether a node did what it was told."""
+    try:
+        async with asyncio.timeout(LIMIT):
+            said = await saying
+    except (FedError, TimeoutError) as error:
+        log.warning("node_not_told", lease=lease.id, node=name, reason=str(error))
+        return False
+    if said.status:
+        log.warning("node_not_told", lease=lease.id, node=name, status=said.status, said=said.text[-200:])
+    return said.status == 0
 
 
 def _stale(conn: Connection, lease_id: str) -> tuple[Lease, dict[str, Lease | None]] | None:

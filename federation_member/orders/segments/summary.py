@@ -62,6 +62,14 @@ def way_to(lease: Lease) -> tuple[str | None, int | None]:
     return public, SSH_PORT if public else None
 
 
+def control_way(lease: Lease) -> tuple[str | None, int | None]:
+    """The same for the lender itself, who may be near a machine that nobody else reaches."""
+    host, port = way_to(lease)
+    if host is not None or lease.tunnel is not None or lease.instance is None:
+        return host, port
+    return lease.instance.address, SSH_PORT if lease.instance.address else None
+
+
 def _node(name: str, lease: Lease | None) -> NodeInfo:
     instance = None if lease is None else lease.instance
     host, port = (None, None) if lease is None else way_to(lease)

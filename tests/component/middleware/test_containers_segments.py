@@ -10,7 +10,7 @@ from federation_member.middleware.containers import ContainersMiddleware
 from federation_member.orders import leases
 from federation_member.orders.model import Order, OrderState
 from fedkit.protocol.lending import Instance, LeaseChange
-from fedkit.protocol.segments import Route, SegmentGo
+from fedkit.protocol.segments import Route, SegmentGo, SegmentInfo
 from tests.component.middleware.contract import PUBLIC_KEY, eventually
 from tests.component.middleware.machines import prints, run
 from tests.component.middleware.place import ContainersSite, lacks_to_carry
@@ -40,17 +40,36 @@ async def _is(member: Member, order: Order, state: OrderState) -> bool:
     return (await member.order(order.id)).state is state
 
 
+async def _is_like(member: Member, order: Order, version: int) -> bool:
+    return (await info_of(member, order)).version == version
+
+
+async def told(a: Member, order: Order, wanted: SegmentGo) -> None:
+    """Say how a segment is to be."""
+    change = LeaseChange(lease_id=str(order.lease_id), segment=wanted)
+    await a.db.run(lambda tx: a.orders.engine.lenders.go(tx, a.peer, change))
+
+
 async def started(a: Member, order: Order) -> dict[str, Instance]:
     """Start a segment and wait until it runs; its nodes."""
-    change = LeaseChange(lease_id=str(order.lease_id), segment=SegmentGo())
-    await a.db.run(lambda tx: a.orders.engine.lenders.go(tx, a.peer, change))
+    await told(a, order, SegmentGo())
     await eventually(lambda: _is(a, order, OrderState.FULFILLED), MAKING)
+    return await nodes_of(a, order)
+
+
+async def info_of(a: Member, order: Order) -> SegmentInfo:
+    """What is known of a segment."""
     instance = (await a.order(order.id)).instance
     assert instance is not None
     assert instance.segment is not None
+    return instance.segment
+
+
+async def nodes_of(a: Member, order: Order) -> dict[str, Instance]:
+    """Its nodes, by name."""
     return {
         node.name: Instance(name=node.name, address=node.address, user=node.user, host_keys=node.host_keys)
-        for node in instance.segment.nodes
+        for node in (await info_of(a, order)).nodes
     }
 
 
@@ -59,8 +78,8 @@ async def test_the_ends_reach_one_another_through_the_one_between(
 ) -> None:
     async with Federation(tmp_path) as world:
         a = await world.add("a", lends=rule("all", "*/*/*", account="tests"), real=site.middleware)
-        nodes = {"left": {"startup": ASK}}
-        spec = piece(("left", "middle"), ("middle", "right"), nodes=nodes, routes=ROUTES, ssh_keys=[PUBLIC_KEY])
+        more = {"nodes": {"left": {"startup": ASK}}, "ssh_keys": [PUBLIC_KEY]}
+        spec = piece(("left", "middle"), ("middle", "right"), routes=ROUTES, **more)
         (order,) = await a.orders.create(USER, ordered(spec), None)
         order = await a.until(order.id, OrderState.PENDING, lambda order: order.instance is not None)
         left = (await started(a, order))["left"]
@@ -68,6 +87,16 @@ async def test_the_ends_reach_one_another_through_the_one_between(
         assert bool(parts) is (way == "embedded")
         await eventually(lambda: prints(left, "cat /tmp/reached", "reached"), MAKING)
         assert "right" in await run(left, "cat /etc/hosts")
+        await run(left, "touch /tmp/stays")
+        routes = ROUTES | {"beyond": ROUTES["right"]}
+        larger = piece(("left", "middle"), ("middle", "right", "beyond"), routes=routes, version=2, **more)
+        await told(a, order, SegmentGo(spec=larger))
+        await eventually(lambda: _is_like(a, order, 2), MAKING)
+        assert (await nodes_of(a, order))["left"] == left
+        look = "ls /tmp/stays; ping -c 1 -w 2 beyond >/dev/null && echo there"
+        await eventually(lambda: prints(left, look, "/tmp/stays\nthere", user="root"), MAKING)
+        beyond = (await nodes_of(a, order))["beyond"]
+        await eventually(lambda: prints(beyond, "ping -c 1 -w 2 left >/dev/null; echo $?", "0", user="root"), MAKING)
         await a.orders.delete(USER, order.id)
         await eventually(lambda: _is(a, order, OrderState.DELETED), MAKING)
     assert await site.leftovers() == []
