@@ -18,6 +18,7 @@ from federation_member.middleware.contract import ComputeRequest
 from federation_member.orders.candidates import KnownMember
 from federation_member.orders.leases import ENDED
 from federation_member.orders.picker import RoundRobinPicker
+from federation_member.orders.segments.ways import way_to
 from federation_member.orders.service import OrderService
 from federation_member.orders.store import FINAL as FINAL_ATTEMPTS
 from federation_member.orders.tables import leases, order_attempts
@@ -28,6 +29,7 @@ from fedkit.portal.script import TUNNEL
 from fedkit.protocol.lending import Offer
 from fedkit.store import Database
 from fedkit.topology import topdl
+from tests.support.fake_middleware import Cloud
 from tests.support.fake_tunnel_server import FakeTunnelServer
 from tests.support.federation import USER, Federation, Member
 from tests.support.policies import EVERYTHING
@@ -88,11 +90,19 @@ class Portals:
         while True:
             for member in self._world.members:
                 for key, request in list(member.cloud.instances.items()):
-                    right = self._tunnels.rights.get(key)
-                    if right is not None and TUNNEL not in right.up and _waits(request):
-                        right.ports[TUNNEL] = right.ports.get(TUNNEL) or 30000 + len(self._tunnels.rights)
-                        await self._tunnels.come_up(key, TUNNEL)
+                    if _waits(request):
+                        await self._open(key, TUNNEL)
+                for key, segment in list(member.cloud.segments.items()):
+                    for portal in segment.portals:
+                        if PASSIVE in portal.script and (key, portal.name) not in member.cloud.broken:
+                            await self._open(key, way_to(portal.name))
             await asyncio.sleep(1)
+
+    async def _open(self, key: str, name: str) -> None:
+        right = self._tunnels.rights.get(key)
+        if right is not None and name not in right.up:
+            right.ports[name] = right.ports.get(name) or 30000 + len(self._tunnels.rights)
+            await self._tunnels.come_up(key, name)
 
 
 def _waits(request: Any) -> bool:
@@ -101,14 +111,15 @@ def _waits(request: Any) -> bool:
 
 @asynccontextmanager
 async def sites(
-    world: Federation, *names: str, tunnels: FakeTunnelServer | None = None, **lends: str
+    world: Federation, *names: str, tunnels: FakeTunnelServer | None = None, hosts: bool = False, **lends: str
 ) -> AsyncIterator[list[Member]]:
-    """Members whose machines have tunnels; `lends` are policies by name."""
+    """Members whose machines have tunnels; `lends` are policies by name. `hosts`: clouds that run segments as a whole."""
     tunnels = tunnels or FakeTunnelServer(world)
     await tunnels.start()
     try:
         members = [
-            await world.add(name, lends=lends.get(name, EVERYTHING), tunnel_server=tunnels.peer) for name in names
+            await world.add(name, Cloud(hosts=hosts), lends=lends.get(name, EVERYTHING), tunnel_server=tunnels.peer)
+            for name in names
         ]
         await asyncio.sleep(1)  # everybody knows what everybody lends
         async with Portals(world, tunnels):
@@ -120,7 +131,7 @@ async def sites(
 async def nothing_left(*members: Member) -> None:
     """No cloud has anything, and no lender's book says otherwise."""
     for member in members:
-        assert member.cloud.instances == {}, member.name
+        assert (member.cloud.instances, member.cloud.segments) == ({}, {}), member.name
         assert await member.book() == set(), member.name
         assert member.cloud.misdeeds == [], member.name
 

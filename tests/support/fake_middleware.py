@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
@@ -21,8 +21,12 @@ from federation_member.middleware.contract import (
     ComputeRequest,
     InstanceRequest,
     MiddlewareError,
+    NodeRequest,
     Owned,
+    PortalRequest,
+    Printed,
     Quota,
+    SegmentRequest,
     Status,
     StillUsed,
     Unavailable,
@@ -43,6 +47,7 @@ from fedkit.protocol.lending import (
     VolumeSpec,
     references,
 )
+from fedkit.protocol.segments import NodeInfo, NodeStatus, Operation, PortalInfo, SegmentInfo
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFZ3vXvM5Yy0m2mD0Yc0v9u0m6J7s7n0wq0m2mD0Yc0w"
 SMALL = Flavour(name="small", vcpu=1, ram_mb=512, disk_gb=1)
@@ -87,7 +92,10 @@ class Cloud:
     started: set[str] = field(default_factory=set)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     listener: Callable[[str], None] = lambda key: None
-    before: Callable[[str, InstanceRequest | None], Awaitable[None]] | None = None  # "create", "get", "delete" of what
+    before: Callable[[str, object], Awaitable[None]] | None = None  # "create", "get", "delete" of what
+    hosts: bool = False  # it runs segments as a whole
+    segments: dict[str, SegmentRequest] = field(default_factory=dict)
+    broken: dict[tuple[str, str], str] = field(default_factory=dict)  # parts of segments, and why they failed
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -140,6 +148,20 @@ class Cloud:
         status = Status.RUNNING if ready else Status.CREATING
         reason = "" if ready else self.progress
         return Owned(key, request.spec.kind, status, self._instance(key, request), reason)
+
+    def owned_segment(self, key: str) -> Owned:
+        """How it describes a segment that it runs as a whole."""
+        request = self.segments[key]
+
+        def said(name: str) -> dict[str, Any]:
+            reason = self.broken.get((key, name), "")
+            return {"status": NodeStatus.FAILED if reason else NodeStatus.RUNNING, "reason": reason}
+
+        info = SegmentInfo(
+            nodes=[NodeInfo(name=one.name, host_keys=[HOST_KEY], **said(one.name)) for one in request.nodes],
+            portals=[PortalInfo(connector=one.name, host_key=HOST_KEY, **said(one.name)) for one in request.portals],
+        )
+        return Owned(key, "segment", Status.RUNNING, Instance(name="segment", user="root", segment=info))
 
     def _instance(self, key: str, request: InstanceRequest) -> Instance:
         spec = request.spec
@@ -223,6 +245,34 @@ class FakeMiddleware:
         finally:
             self.busy.discard(key)
 
+    def hosts_segments(self) -> bool:
+        return self.cloud.hosts
+
+    async def start_segment(self, key: str, request: SegmentRequest) -> Owned:
+        await self._call(key)
+        try:
+            if key not in self.cloud.segments:
+                await self._meddled("create", request)
+            before = self.cloud.segments.get(key)
+            there = set() if before is None else {part.name for part in _parts(before)}
+            self.cloud.segments[key] = replace(request, nodes=before.nodes if before else (), portals=())
+            for part in _parts(request):
+                await self._make_part(key, part, is_new=part.name not in there)
+            self.cloud.segments[key] = request
+            return self.cloud.owned_segment(key)
+        finally:
+            self.busy.discard(key)
+
+    async def _make_part(self, key: str, part: NodeRequest | PortalRequest, *, is_new: bool) -> None:
+        if is_new:
+            try:
+                await self._meddled("create", part)
+            except MiddlewareError as error:
+                self.cloud.broken[key, part.name] = error.message
+
+    async def operate(self, key: str, operation: Operation, node: str, command: str = "") -> Printed:
+        return Printed(f"{operation} {node} {command}")
+
     async def get(self, key: str) -> Owned | None:
         await self._call(key)
         try:
@@ -231,6 +281,8 @@ class FakeMiddleware:
             self.busy.discard(key)
         if self.cloud.look_refusal is not None:
             raise self.cloud.look_refusal
+        if key in self.cloud.segments:
+            return self.cloud.owned_segment(key)
         return self.cloud.owned(key) if key in self.cloud.instances else None
 
     async def delete(self, key: str) -> None:
@@ -239,6 +291,7 @@ class FakeMiddleware:
             await self._meddled("delete", self.cloud.instances.get(key))
         finally:
             self.busy.discard(key)
+        self.cloud.segments.pop(key, None)
         users = self.cloud.users_of(key)
         if users:
             self.cloud.misdeeds.append(f"{key} was to be deleted, though {users} use it")
@@ -277,7 +330,8 @@ class FakeMiddleware:
         return self.cloud.quota or Quota(Amounts(), Amounts())
 
     async def list_owned(self) -> list[Owned]:
-        return [self.cloud.owned(key) for key in self.cloud.instances]
+        segments = [self.cloud.owned_segment(key) for key in self.cloud.segments]
+        return [self.cloud.owned(key) for key in self.cloud.instances] + segments
 
     async def ensure_account(self, account: AccountSpec) -> None:
         key = f"account {account.name}"
@@ -304,7 +358,7 @@ class FakeMiddleware:
     async def list_accounts(self) -> list[AccountSpec]:
         return list(self.cloud.accounts.values())
 
-    async def _meddled(self, call: str, request: InstanceRequest | None) -> None:
+    async def _meddled(self, call: str, request: object) -> None:
         if self.cloud.before is not None:
             await self.cloud.before(call, request)
             if self.dead:
@@ -324,3 +378,7 @@ class FakeMiddleware:
         except BaseException:
             self.busy.discard(key)
             raise
+
+
+def _parts(segment: SegmentRequest) -> tuple[NodeRequest | PortalRequest, ...]:
+    return (*segment.nodes, *segment.portals)

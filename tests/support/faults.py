@@ -16,9 +16,10 @@ from typing import Any
 from federation_member.errors import NotLent
 from federation_member.middleware.contract import (
     ComputeRequest,
-    InstanceRequest,
     MiddlewareError,
     NoCapacity,
+    NodeRequest,
+    PortalRequest,
     Unavailable,
 )
 from fedkit.mesh.api import Peer
@@ -32,11 +33,11 @@ WAYS = ["fails", "hangs", "is killed"]
 PORTAL = "PEER_KEY="  # stands in the user data of portals
 
 
-def kind_of(request: InstanceRequest | None) -> str:
-    """Which operation it is to make this."""
-    if not isinstance(request, ComputeRequest):
-        return "wires"
-    return "join" if PORTAL in request.spec.user_data else "nodes"
+def kind_of(request: object) -> str:
+    """Which operation it is to make this; a segment that is made as a whole begins with its wires."""
+    if isinstance(request, ComputeRequest):
+        return "join" if PORTAL in request.spec.user_data else "nodes"
+    return "join" if isinstance(request, PortalRequest) else "nodes" if isinstance(request, NodeRequest) else "wires"
 
 
 class Fault:
@@ -82,7 +83,7 @@ class Fault:
 
     # At the cloud
 
-    async def _meddle(self, call: str, request: InstanceRequest | None) -> None:
+    async def _meddle(self, call: str, request: object) -> None:
         if call == {"terminate": "delete", "info": "get"}.get(self.operation, "create") and (
             self.operation in ("terminate", "info", kind_of(request))
         ):

@@ -75,12 +75,28 @@ FAULTS = sorted(set(product(OPERATIONS, WAYS, TESTBEDS)) - {("access", "hangs", 
 @pytest.mark.parametrize(("operation", "way", "victim"), FAULTS)
 @in_virtual_time
 async def test_whatever_goes_wrong(world: Federation, operation: str, way: str, victim: str) -> None:
-    async with sites(world, *TESTBEDS) as members:
+    await campaign(world, operation, way, victim, hosts=False)
+
+
+@pytest.mark.parametrize(
+    ("operation", "way", "victim"), [fault for fault in FAULTS if fault[0] not in ("access", "info")]
+)
+@in_virtual_time
+async def test_whatever_goes_wrong_where_segments_are_run_as_a_whole(
+    world: Federation, operation: str, way: str, victim: str
+) -> None:
+    await campaign(world, operation, way, victim, hosts=True)
+
+
+async def campaign(world: Federation, operation: str, way: str, victim: str, *, hosts: bool) -> None:
+    """One fault in the lives of three experiments; `hosts`: the clouds run segments as a whole."""
+    async with sites(world, *TESTBEDS, hosts=hosts) as members:
         home, culprit = members[0], members[TESTBEDS.index(victim)]
         fault = Fault(world, culprit, operation, way)
         if operation in ("info", "terminate"):
             await make(home, victim)
             await goes_on(home, *ACTIONS)
+            assert all((member.cloud.segments != {}) == hosts for member in members)
         striking = asyncio.create_task(fault.strike())
         await asyncio.sleep(0)
         if operation == "terminate":
@@ -92,7 +108,7 @@ async def test_whatever_goes_wrong(world: Federation, operation: str, way: str, 
         await striking
         lost = is_lost(operation, way, victim)
         if lost:
-            await asyncio.sleep(LONG if operation == "info" else CALL)
+            await asyncio.sleep(LONG if operation == "info" or hosts else CALL)
             await shows_the_loss(home, victim)
         elif culprit.running:
             await asyncio.sleep(CALL)
