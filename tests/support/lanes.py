@@ -16,7 +16,7 @@ from xdist.workermanage import WorkerController  # type: ignore[import-untyped]
 
 LAB = PurePosixPath("tests/lab")
 CLOUD = PurePosixPath("tests/component/middleware/openstack")
-WAITING = {"test_crashes", "test_partitions", "test_hostile"}
+WAITING = {"test_crashes", "test_experiment_crashes", "test_partitions", "test_hostile"}
 OWN = {
     "test_network",
     "test_lifecycle",
