@@ -11,6 +11,8 @@ import pytest
 
 from deploy.lab.client import Lab
 from deploy.lab.person import Person, machines_at, until
+from deploy.lab.places import RUN
+from deploy.lab.topology import USER
 from tests.lab.order_steps import HOME, LENDER
 from tests.unit.topology.test_sub_experiment import SEED
 
@@ -108,7 +110,30 @@ def test_a_refusal_at_one_testbed_costs_nothing_anywhere(lab: Lab, person: Perso
 
 def test_somebody_else_sees_nothing_of_it_until_it_is_granted(lab: Lab, person: Person) -> None:
     stranger = Person(lab, HOME, "sven")
+    config = str(RUN / HOME / "member/member.toml")
+    fedid = {one["user"]: one["fedid"] for one in person.ask("member", "user", "list", "-c", config)}[stranger.name]
     with experiment(person) as shown:
         assert stranger.fed_status("experiment", "show", shown["id"]).returncode == 1
         assert stranger.fed_status("experiment", "terminate", shown["id"]).returncode == 1
+        expired, revoked, good = (f"/run/fedlab/tmp/{name}.cred" for name in ("expired", "revoked", "good"))
+        for file, until_then in ((expired, "2020-01-31T12:00:00+0000"), (revoked, "2999-01-31T12:00:00+0000")):
+            granted = person.fed("experiment", "grant", "seed", fedid, "--until", until_then)
+            lab.run(HOME, ["tee", file], text=granted)
+        assert stranger.ask("experiment", "show", shown["id"], "--credential", revoked)["name"] == "seed"
+        person.fed("experiment", "revoke", "seed", fedid)
+        for file in (expired, revoked):
+            done = stranger.fed_status("experiment", "terminate", shown["id"], "--credential", file)
+            assert (done.returncode, "experiments.not_granted" in done.stderr) == (1, True)
         assert person.ask("experiment", "show", "seed")["state"] == "active"
+        granted = person.fed("experiment", "grant", "seed", fedid, "--until", "2999-02-28T12:00:00+0000")
+        lab.run(HOME, ["tee", good], text=granted)
+        stranger.fed("experiment", "terminate", shown["id"], "--credential", good, "--follow", patience=PATIENCE)
+
+
+def test_whoever_has_its_key_enters_its_nodes_with_nothing_else(lab: Lab, person: Person) -> None:
+    with experiment(person):
+        directory = "/run/fedlab/tmp/seed.ssh"
+        person.fed("experiment", "credentials", "seed", "--into", directory)
+        for name in "ae":  # one at each site
+            command = ["ssh", "-F", f"{directory}/ssh_config", "-o", "BatchMode=yes", name, "hostname; id -u"]
+            assert lab.run(USER, command).stdout.split() == [name, "0"]
