@@ -6,8 +6,10 @@ import asyncio
 import os
 import select
 import signal
+import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import asyncssh
@@ -262,8 +264,26 @@ async def test_rates_are_set_and_losses_happen(here: ContainersMiddleware, site:
     ways = Way(2000, 0, 0.25), Way(3000, 0, 0.5)
     await here.start_segment(key, row(site, Shape(*ways)))
     said = await at(here, key, "a", "ping -c 200 -i 0.01 -w 60 10.1.1.3 | grep received")
+    queues = _queues(site, key)
+    assert queues.count("rate 2Mbit") == queues.count("rate 3Mbit") == 1  # netem and tbf alike say so
     received = int(said.split()[3])
     assert 30 <= received <= 120  # 75 are expected: 0.75 * 0.5; the chance of more or less is below 1e-9
+
+
+def _queues(site: ContainersSite, key: str) -> str:
+    """What `tc` shows where no node can look."""
+    handle = client.handle_of(site.state / "instances" / key)
+    assert handle is not None
+    try:
+        enter = ["nsenter", f"--net=/proc/{_number_of(handle)}/ns/net", "tc", "qdisc", "show"]
+        return subprocess.run(enter, capture_output=True, text=True, check=True).stdout
+    finally:
+        os.close(handle)
+
+
+def _number_of(handle: int) -> int:
+    lines = Path(f"/proc/self/fdinfo/{handle}").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("Pid:")))
 
 
 async def test_a_delay_is_refused_where_the_kernel_has_none(here: ContainersMiddleware, site: ContainersSite) -> None:

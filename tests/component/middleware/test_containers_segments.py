@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from federation_member.middleware.containers import ContainersMiddleware
+from federation_member.middleware.containers.nodes.shaping import has_netem
 from federation_member.orders import leases
 from federation_member.orders.model import Order, OrderState
 from fedkit.protocol.lending import Instance, LeaseChange
-from fedkit.protocol.segments import Route, SegmentGo, SegmentInfo
+from fedkit.protocol.segments import NodeStatus, Route, SegmentGo, SegmentInfo
+from fedkit.topology import topdl
+from fedkit.topology.model import Latency
 from tests.component.middleware.contract import PUBLIC_KEY, eventually
 from tests.component.middleware.machines import prints, run
 from tests.component.middleware.place import ContainersSite, lacks_to_carry
@@ -99,4 +103,43 @@ async def test_the_ends_reach_one_another_through_the_one_between(
         await eventually(lambda: prints(beyond, "ping -c 1 -w 2 left >/dev/null; echo $?", "0", user="root"), MAKING)
         await a.orders.delete(USER, order.id)
         await eventually(lambda: _is(a, order, OrderState.DELETED), MAKING)
+    assert await site.leftovers() == []
+
+
+def _delayed(description: str) -> str:
+    """The same with a delay at the first node's interface."""
+    topology = topdl.read(description.encode(), "segment")
+    first, *others = topology.computers
+    interfaces = tuple(replace(one, latency=Latency(20.0)) for one in first.interfaces)
+    return topdl.write(replace(topology, elements=(replace(first, interfaces=interfaces), *others))).decode()
+
+
+@pytest.mark.parametrize(("action", "state"), [("fatal", OrderState.OPEN), ("nonfatal", OrderState.FULFILLED)])
+async def test_a_node_that_cannot_be_as_described_fails_by_its_action(
+    site: ContainersSite, tmp_path: Path, action: str, state: OrderState
+) -> None:
+    if (lacking := lacks_to_carry()) is not None:
+        pytest.skip(lacking)
+    if has_netem():
+        pytest.skip("this kernel delays whatever is asked for")
+    spec = piece(("left", "right"), nodes={"left": {"failureaction": action, "startup": "true"}})
+    slow = spec.model_copy(update={"description": _delayed(spec.description)})
+    async with Federation(tmp_path) as world:
+        a = await world.add("a", lends=rule("all", "*/*/*", account="tests"), real=site.middleware)
+        (order,) = await a.orders.create(USER, ordered(slow), None)
+        order = await a.until(order.id, OrderState.PENDING, lambda order: order.instance is not None)
+        change = LeaseChange(lease_id=str(order.lease_id), segment=SegmentGo())
+        await a.db.run(lambda tx: a.orders.engine.lenders.go(tx, a.peer, change))
+        await eventually(lambda: _is(a, order, state), MAKING)
+        if state is OrderState.FULFILLED:
+            instance = (await a.order(order.id)).instance
+            assert instance is not None
+            assert instance.segment is not None
+            nodes = {node.name: node for node in instance.segment.nodes}
+            assert nodes["left"].status is NodeStatus.FAILED
+            assert "netem" in nodes["left"].reason
+            assert nodes["right"].status is NodeStatus.RUNNING
+        await a.orders.delete(USER, order.id)
+        await eventually(lambda: _is(a, order, OrderState.DELETED), MAKING)
+        await eventually(lambda: not list((site.state / "instances").iterdir()), MAKING)
     assert await site.leftovers() == []
