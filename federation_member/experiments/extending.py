@@ -28,7 +28,7 @@ from federation_member.experiments.model import (
     Segment,
     Whole,
 )
-from federation_member.experiments.planning import described, plan, tags_of
+from federation_member.experiments.planning import described, serve_and_plan, tags_of
 from federation_member.orders.candidates import KnownMember
 from fedkit.protocol.segments import SegmentSpec, TestbedName
 from fedkit.topology import topdl
@@ -66,7 +66,9 @@ class Growth:
     added: Sequence[Planned]
 
 
-async def grow(whole: Whole, larger: LargerDescription, members: Sequence[KnownMember], now: datetime) -> Growth:
+async def grow(
+    whole: Whole, larger: LargerDescription, members: Sequence[KnownMember], now: datetime, secret: str
+) -> Growth:
     """Compare what is asked for with what there is; raises `NotContained`, and what `described` and `plan` do."""
     experiment = whole.experiment
     specs = {one.number: _spec(one) for one in whole.segments}
@@ -76,7 +78,8 @@ async def grow(whole: Whole, larger: LargerDescription, members: Sequence[KnownM
     topology = (await described(new, members, placed)).topology
     topology = replace(topology, services=_services(experiment, topology))
     _refuse(_moved(old, topology))
-    planned = await to_thread(plan, new, topology, members, tags_of(specs.values()))
+    owner, tags = experiment.owner.name, tags_of(specs.values())
+    planned = await to_thread(serve_and_plan, new, topology, members, owner, secret, tags)
     pieces = {piece.spec.testbed: piece for piece in planned}
     kept = {number: _kept(spec, pieces.pop(spec.testbed).spec) for number, spec in specs.items()}
     _refuse([line for number, spec in kept.items() for line in _changes(specs[number], spec)])

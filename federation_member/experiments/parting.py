@@ -14,6 +14,7 @@ from federation_member.experiments.errors import TooLarge, UnusableParty
 from federation_member.experiments.model import NewExperiment, Party
 from federation_member.experiments.views import sides_of
 from fedkit.protocol.segments import ROUTES_LIMIT, Ban, Host, NodeName, Route
+from fedkit.services.roles import users_own
 from fedkit.topology.model import Computer, Topology
 from fedkit.topology.views import check_sides, hidden_hosts, reach_of, within
 
@@ -35,7 +36,7 @@ class Parting:
         check_sides(topology, self._sides)
         self._hidden = hidden_hosts(topology)
         self._testbed_of = {computer.name: computer.testbed for computer in topology.computers}
-        self._reach = reach_of(topology, self._sides)
+        self._reach = reach_of(users_own(topology), self._sides)
         self._hosts: dict[str | None, list[tuple[str, Host]]] = {}
 
     def hosts(self, testbed: str) -> list[Host]:

@@ -1,6 +1,6 @@
 """From a description to what is asked of lenders: every piece as a `SegmentSpec`, and the member that it goes to.
 
-    read ─► place what names no testbed ─► split ─► a spec for each piece
+    read ─► place what names no testbed ─► carry out its services ─► split ─► a spec for each piece
 
 What a piece must know of the whole is put into its spec here: names, addresses and routes (parting.py), and for every way to another
 piece a connector. Both ends of a crossing have the same tag, which no other crossing of the experiment has. Of a way's
@@ -20,10 +20,13 @@ from pydantic import ValidationError
 from federation_member.experiments.errors import NothingToRun, NoWay, TooLarge, UnusableMapping
 from federation_member.experiments.model import NewExperiment, Planned
 from federation_member.experiments.parting import Parting
+from federation_member.experiments.serving import serve
 from federation_member.experiments.views import sides_of
 from federation_member.orders.candidates import KnownMember, is_at
+from fedkit.node.kit.conf import write
 from fedkit.protocol.lending import Ability
 from fedkit.protocol.segments import ConnectorSpec, CrossingSpec, SegmentSpec
+from fedkit.services.arrange import Arranged
 from fedkit.topology import topdl
 from fedkit.topology.formats import read
 from fedkit.topology.model import Computer, Described, Element, Topology
@@ -89,20 +92,34 @@ def _rooms(new: NewExperiment, computers: Sequence[Computer], members: Sequence[
     return rooms
 
 
+def serve_and_plan(
+    new: NewExperiment,
+    topology: Topology,
+    members: Sequence[KnownMember],
+    owner: str,
+    secret: str,
+    kept: Tags | None = None,
+) -> list[Planned]:
+    """The same of a topology whose services are its owner's; raises what `plan` and `serve` do."""
+    return plan(new, serve(topology, owner, new.ssh_keys, secret), members, kept)
+
+
 def plan(
-    new: NewExperiment, topology: Topology, members: Sequence[KnownMember], kept: Tags | None = None
+    new: NewExperiment, arranged: Arranged, members: Sequence[KnownMember], kept: Tags | None = None
 ) -> list[Planned]:
     """What is asked for each testbed; crossings that there are keep their tags.
 
     Raises `CannotSplit`, `NoWay`, `TooLarge`, `UnusableMapping` or what `Parting` does.
     """
+    topology = arranged.topology
     done = split(topology, new.portals)
     testbeds = [piece.testbed for piece in done.pieces]
     tags = _tags(done, kept or {})
     parting = Parting(new, topology)
     located = _locations(new.members, testbeds, members)
     waiting = _waiting(done, _unreachable(located, members))
-    return [Planned(_spec(new, piece, waiting, tags, parting), located[piece.testbed]) for piece in done.pieces]
+    specs = [_spec(new, piece, waiting, tags, parting, arranged.settings) for piece in done.pieces]
+    return [Planned(spec, located[spec.testbed]) for spec in specs]
 
 
 def _unreachable(located: Mapping[str, str | None], members: Sequence[KnownMember]) -> dict[str, str]:
@@ -171,7 +188,14 @@ def tags_of(specs: Iterable[SegmentSpec]) -> Tags:
     }
 
 
-def _spec(new: NewExperiment, piece: Piece, waiting: Ways, tags: Tags, parting: Parting) -> SegmentSpec:
+def _spec(
+    new: NewExperiment,
+    piece: Piece,
+    waiting: Ways,
+    tags: Tags,
+    parting: Parting,
+    settings: Mapping[str, Sequence[tuple[str, str]]],
+) -> SegmentSpec:
     own = [computer.name for computer in piece.topology.computers]
     try:
         return SegmentSpec(
@@ -184,6 +208,7 @@ def _spec(new: NewExperiment, piece: Piece, waiting: Ways, tags: Tags, parting: 
             routes=parting.routes_in(own),
             apart=parting.apart(own),
             ssh_keys=parting.ssh_keys(piece.testbed),
+            settings={name: write([("Name", name), *settings[name]]) for name in own if name in settings},
         )
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]

@@ -15,6 +15,7 @@ from enum import StrEnum
 from federation_member.experiments.errors import NoWay
 from federation_member.experiments.model import NewExperiment, Planned
 from federation_member.experiments.planning import KIND, described, plan
+from federation_member.experiments.serving import NOBODYS, serve
 from federation_member.orders.candidates import KnownMember, is_at
 from fedkit.errors import FedError, InputError
 from fedkit.topology.errors import BadDescription, Problem
@@ -64,7 +65,8 @@ async def preview(new: NewExperiment, members: Sequence[KnownMember]) -> Preview
 
 
 def _show(new: NewExperiment, topology: Topology, members: Sequence[KnownMember]) -> tuple[Sequence[Planned], Shown]:
-    planned = plan(new, topology, members)
+    arranged = serve(topology, NOBODYS, new.ssh_keys, NOBODYS)
+    planned, topology = plan(new, arranged, members), arranged.topology
     locations = tuple(piece.member for piece in planned)
     return planned, Shown(split(topology, new.portals), locations, lay_out(topology, new.portals))
 

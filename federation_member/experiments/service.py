@@ -46,9 +46,10 @@ from federation_member.experiments.model import (
 )
 from federation_member.experiments.operating import operate
 from federation_member.experiments.ordering import open_order
-from federation_member.experiments.planning import described, plan
+from federation_member.experiments.planning import described, serve_and_plan
 from federation_member.experiments.preview import Preview, preview
 from federation_member.experiments.reconciler import Reconciler
+from federation_member.experiments.serving import secret_of
 from federation_member.experiments.views import View
 from federation_member.orders.engine import Engine
 from federation_member.orders.identities import Identities
@@ -122,7 +123,9 @@ class Experiments:
         members = self._engine.members()
         topology = (await described(new, members)).topology
         key = ExperimentKey.generate()
-        planned = [key.sealing(piece) for piece in await to_thread(plan, new, topology, members)]
+        secret = secret_of(key.identity)
+        pieces = await to_thread(serve_and_plan, new, topology, members, user.name, secret)
+        planned = [key.sealing(piece) for piece in pieces]
         owner = User(user.project if new.project is None else new.project, user.name)
         now = self._clock()
         experiment = Experiment(
@@ -263,7 +266,8 @@ class Experiments:
         """
         before = await self._db.read(lambda conn: store.whole(conn, self._may_all(conn, user, wanted, shown)))
         _check_extensible(before.experiment)
-        found = await grow(before, larger, self._engine.members(), self._clock())
+        secret = secret_of(await self._db.read(lambda conn: store.key_of(conn, before.experiment.id)))
+        found = await grow(before, larger, self._engine.members(), self._clock(), secret)
 
         def write(tx: Tx) -> Whole:
             experiment = self._alive(tx, before.experiment)

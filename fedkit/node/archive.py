@@ -19,8 +19,8 @@ SHEBANG = b"#!/usr/bin/env python3\n"
 EPOCH = (2020, 1, 1, 0, 0, 0)
 
 
-def archive() -> bytes:
-    """The octets of `kit.pyz`."""
+def archive(*, compressed: bool = True) -> bytes:
+    """The octets of `kit.pyz`; not compressed, for whoever compresses them as a whole."""
     texts = {f"{parent}/__init__.py": "" for parent in PARENTS}
     texts["__main__.py"] = MAIN
     texts |= {f"{PACKAGE}/{name}": text for name, text in _sources(files("fedkit.node.kit"))}
@@ -30,7 +30,7 @@ def archive() -> bytes:
         for name in sorted(texts):
             entry = zipfile.ZipInfo(name, EPOCH)
             entry.external_attr = 0o100644 << 16
-            into.writestr(entry, texts[name], zipfile.ZIP_DEFLATED, 9)
+            into.writestr(entry, texts[name], zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED, 9)
     return packed.getvalue()
 
 

@@ -1,10 +1,12 @@
 #!/bin/sh
 # Makes this machine a node of an experiment (script.py says how); run as root, once or again. Above stand:
 # NAME, HOSTS (address names), APART (address network), SHAPES
-# (address|vital|queue out|queue in), ROUTES (destination neighbour), FORWARDS, STARTUP, LOG.
+# (address|vital|queue out|queue in), ROUTES (destination neighbour), FORWARDS,
+# SETTINGS (client.conf of services), KIT (a zip, compressed, in base64), STARTUP, LOG.
 
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-exec >"$LOG" 2>&1 </dev/null
+: >"$LOG"
+exec >>"$LOG" 2>&1 </dev/null
 BEGIN='# hosts of the experiment begin' END='# hosts of the experiment end'
 
 echo "node $NAME"
@@ -104,6 +106,19 @@ END_OF_ROUTES
 }
 
 patiently set_routes || echo "no route to$missing"
+
+# Services are the kit's business. The start command comes after it, and finds accounts and files there.
+if [ -n "$SETTINGS" ]; then
+    folder=/usr/local/federation
+    unpack='import base64, sys, zlib; open(sys.argv[1], "wb").write(zlib.decompress(base64.b64decode(sys.stdin.read())))'
+    mkdir -p "$folder/etc"
+    (umask 077 && printf '%s' "$SETTINGS" >"$folder/etc/client.conf")
+    if ! printf '%s' "$KIT" | python3 -c "$unpack" "$folder/kit.pyz"; then
+        echo "this machine has no Python, so it takes part in no service"
+    else
+        python3 "$folder/kit.pyz" apply || echo "not all that services want is done"
+    fi
+fi
 
 if [ -n "$STARTUP" ]; then
     echo "starting: $STARTUP"

@@ -4,6 +4,7 @@
 
 It may run at every boot: each step replaces what it did before. Networks may come up later than the script, so routes are tried until
 they hold, for a minute. A machine that several parties of an experiment share forwards nothing before it keeps them apart.
+What services want besides is done by the federation's kit (kit/), which comes along where there are any, and needs Python.
 Every text of the description is quoted or stands in a here-document that it cannot end. A long
 script is packed, because clouds bound user data (OpenStack: 64 KiB in base64).
 """
@@ -13,10 +14,13 @@ from __future__ import annotations
 import base64
 import gzip
 import shlex
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
 
+from fedkit.node.archive import archive
 from fedkit.node.queues import words
 from fedkit.topology.shaping import Shape
 
@@ -31,6 +35,7 @@ class NodeConfig:
 
     `shapes` are those of its interfaces, by address. `apart` are addresses of its own with networks: what enters there neither goes to
     that network nor comes from it.
+    `settings` is the `client.conf` of its services, carried out by the federation kit (kit/) where the machine has Python.
     """
 
     name: str
@@ -40,6 +45,7 @@ class NodeConfig:
     forwards: bool = False
     startup: str = ""
     shapes: Mapping[str, Shape] = field(default_factory=dict)
+    settings: str = ""
     log: str = LOG
 
 
@@ -52,12 +58,20 @@ def node_script(config: NodeConfig) -> str:
         "ROUTES": "\n".join(f"{_word(destination)} {_word(via)}" for destination, via in config.routes),
         "SHAPES": "\n".join(_shape(_word(address), shape) for address, shape in config.shapes.items() if shape),
         "FORWARDS": "yes" if config.forwards else "",
+        "SETTINGS": config.settings,
+        "KIT": _kit() if config.settings else "",
         "STARTUP": config.startup,
         "LOG": config.log,
     }
     settings = [f"{name}={shlex.quote(value)}" for name, value in said.items()]
     script = "\n".join(["#!/bin/sh", *settings, PROGRAM.read_text().removeprefix("#!/bin/sh\n")])
     return script if len(script.encode()) <= PLAIN_LIMIT else _packed(script)
+
+
+@cache
+def _kit() -> str:
+    """The federation's kit, compressed as a whole."""
+    return base64.b64encode(zlib.compress(archive(compressed=False), 9)).decode()
 
 
 def _shape(address: str, shape: Shape) -> str:

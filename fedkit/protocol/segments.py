@@ -22,6 +22,7 @@ from fedkit.protocol import Body
 DESCRIPTION_LIMIT = 8 * 1024 * 1024  # characters of topdl; 10,000 computers take about that
 NODES_LIMIT = 20_000
 ROUTES_LIMIT = 4096  # of one node
+SETTINGS_LIMIT = 64 * 1024  # characters; a machine's user data have to hold them
 SSH_KEYS_LIMIT = 30  # a machine has two more: its lender's, and the one that the lender gives away
 COMMAND_LIMIT = 16 * 1024  # characters
 OPERATED_LIMIT = 64  # nodes that one request may have say something
@@ -95,6 +96,11 @@ class SegmentSpec(Body):
     )
     ssh_keys: list[PublicKey] = Field(
         default_factory=list, max_length=SSH_KEYS_LIMIT, description="who may enter its nodes"
+    )
+    settings: dict[NodeName, Annotated[str, StringConstraints(max_length=SETTINGS_LIMIT)]] = Field(
+        default_factory=dict,
+        max_length=NODES_LIMIT,
+        description="what services tell its nodes: `client.conf` of docs/federation-kit.md",
     )
     seal_to: str | None = Field(
         default=None, pattern=PUBLIC_PATTERN, description="X25519 key of whoever may read the lender's credentials"

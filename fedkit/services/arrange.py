@@ -39,6 +39,8 @@ def arrange(
 
     Raises `UnknownService`, `UnusableService`, or what a service itself refuses with.
     """
+    if not topology.services:
+        return Arranged(topology)
     uses = [use for asked in uses_of(topology, known) for use in _expanded(asked, topology, known)]
     for use in sorted(uses, key=lambda use: known[use.service].turn):
         topology = known[use.service].extend(use, topology)

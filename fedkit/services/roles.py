@@ -50,6 +50,20 @@ def with_lan(topology: Topology, base: str, members: Iterable[Computer]) -> tupl
     return replace(topology, elements=elements, substrates=(*topology.substrates, lan)), name
 
 
+def users_own(topology: Topology) -> Topology:
+    """The topology without what services added: what it looked like to whoever described it, and what routes may lead over."""
+    ours = {substrate.name for substrate in topology.substrates if substrate.get(ROLE) is not None}
+    if not ours:
+        return topology
+    elements = tuple(
+        replace(element, interfaces=tuple(i for i in element.interfaces if not ours.issuperset(i.substrates)))
+        for element in topology.elements
+        if not (isinstance(element, Computer) and is_ours(element))
+    )
+    kept = tuple(substrate for substrate in topology.substrates if substrate.name not in ours)
+    return replace(topology, elements=elements, substrates=kept)
+
+
 def address_on(computer: Computer, substrate: str) -> str:
     """Its address there; empty if it is not there."""
     return next((i.ip4 or "" for i in computer.interfaces if substrate in i.substrates), "")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from fedkit.topology.model import Computer, Topology
 
 FIRST_ID, LAST_ID = 20_000, 59_999  # numbers of accounts and groups; below are those of images, above the system's
+RESERVED = {"root", "nobody", "nogroup", "daemon", "sshd", "frr"}  # of systems, which nobody shall become by his name
 _UNUSUAL = re.compile(r"[^a-z0-9_-]+")
 
 
@@ -42,7 +43,7 @@ def project(name: str, people: Mapping[str, Sequence[str]]) -> Project:
 def account_name(text: str) -> str:
     """A name as Linux takes it for accounts and groups (useradd(8)): lower case, at most 32 characters, no digit first."""
     name = _UNUSUAL.sub("-", text.lower()).strip("-")[:31].rstrip("-") or "user"
-    return name if name[0].isalpha() or name[0] == "_" else f"u{name}"
+    return f"u{name}" if name in RESERVED or not (name[0].isalpha() or name[0] == "_") else name
 
 
 def _number(name: str, taken: set[int]) -> int:

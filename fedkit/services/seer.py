@@ -55,9 +55,10 @@ class LocalSeerControl(Service):
                 for c in scene.computers(str(control.testbed))
                 if not is_ours(c) and not (elsewhere and c.name in hidden)
             ]
-            yield from _serves(self.name, control, lan, scene, [(c, address_on(c, lan)) for c in members])
+            key = scene.key(f"{KEY} {masters[0].name if masters else control.testbed}")
+            yield from _serves(self.name, control, lan, key, [(c, address_on(c, lan)) for c in members])
             for member in members:
-                yield from _serves(self.name, member, lan, scene, [])
+                yield from _serves(self.name, member, lan, key, [])
                 yield from told_to_nodes(member, scene.topology)
             if not masters:
                 yield from event_settings(control.name, scene.topology, {str(control.testbed)})
@@ -88,7 +89,8 @@ class SeerMaster(Service):
         for master in with_role(scene.topology, MASTER, use.exporters):
             lan = master.interfaces[0].substrates[0]
             controllers = list(with_role(scene.topology, LOCAL, use.testbeds))
-            yield from _serves(self.name, master, lan, scene, [(c, address_on(c, lan)) for c in controllers])
+            key = scene.key(f"{KEY} {master.name}")
+            yield from _serves(self.name, master, lan, key, [(c, address_on(c, lan)) for c in controllers])
             for control in controllers:
                 yield Setting(control.name, "Listen", f"{address_on(control, lan)}:{PORT}")
             yield from event_settings(master.name, scene.topology, set(use.testbeds))
@@ -106,12 +108,12 @@ def _lan(testbed: str) -> str:
 
 
 def _serves(
-    service: str, node: Computer, lan: str, scene: Scene, children: Sequence[tuple[Computer, str]]
+    service: str, node: Computer, lan: str, key: str, children: Sequence[tuple[Computer, str]]
 ) -> Iterator[Setting]:
     """Who answers at an address, and whom it asks in turn."""
     yield Setting(node.name, "Service", service)
     yield Setting(node.name, "Role", node.get(ROLE) or "node")
-    yield Setting(node.name, "ControlKey", scene.key(KEY))
+    yield Setting(node.name, "ControlKey", key)
     yield Setting(node.name, "Listen", f"{address_on(node, lan)}:{PORT}")
     for child, address in children:
         yield Setting(node.name, "Child", f"{child.name} {address}:{PORT}")

@@ -43,7 +43,11 @@ class Smb(Service):
         server = _server(scene.topology, use)
         assert server is not None
         common = [("Service", self.name), ("ControlGateway", _address(server)), ("PortalAlias", ALIAS)]
-        common += [("ProjectName", project), ("ProjectUser", scene.user), ("SMBPassword", scene.key(f"SMB {project}"))]
+        common += [
+            ("ProjectName", project),
+            ("ProjectUser", scene.user),
+            ("SMBPassword", scene.key(f"SMB {use.exporters[0]} {project}")),
+        ]
         for computer in scene.computers(*use.testbeds):
             if is_ours(computer):
                 continue

@@ -36,7 +36,7 @@ from federation_member.orders import leases
 from federation_member.orders.leases import ENDED, LIVE, Lease
 from federation_member.orders.lending import Lending
 from federation_member.orders.segments.growing import parts_of, undone
-from federation_member.orders.segments.plan import chosen, node_part, portal_config, script_of
+from federation_member.orders.segments.plan import chosen, forwards, node_part, portal_config, script_of
 from federation_member.orders.segments.retelling import HostReteller
 from federation_member.orders.segments.state import SegmentState, yet_to_come
 from federation_member.orders.segments.ways import way_to
@@ -213,9 +213,9 @@ def _nodes(spec: SegmentSpec, wiring: Wiring, offer: Offer) -> Iterator[NodeRequ
             way=way_to(name),
             ends=tuple(WireEnd(plug.substrate, plug.address, shapes[plug.address]) for plug in plugs),
             routes=tuple((route.destination, route.via) for route in spec.routes.get(name, ())),
-            forwards=bool(spec.routes) and len(plugs) > 1,
+            forwards=forwards(spec, name),
             startup=computer.startup or "",
-            script=script_of(spec, computer) if spec.apart.get(name) else "",
+            script=script_of(spec, computer) if spec.apart.get(name) or spec.settings.get(name) else "",
         )
 
 

@@ -24,6 +24,7 @@ from fedkit.node.script import NodeConfig, node_script
 from fedkit.portal.script import PortalConfig, portal_script
 from fedkit.protocol.lending import ComputeSpec, Flavour, NetworkSpec, Offer
 from fedkit.protocol.segments import Connection, ConnectorSpec, SegmentSpec
+from fedkit.services.roles import ROLE
 from fedkit.topology.model import Computer, FailureAction
 from fedkit.topology.shaping import Shape
 
@@ -138,8 +139,16 @@ def node_config(spec: SegmentSpec, name: str) -> NodeConfig:
         {host.ip4: host.names for host in spec.hosts},
         [(route.destination, route.via) for route in spec.routes.get(name, ())],
         apart=[(ban.address, ban.network) for ban in spec.apart.get(name, ())],
-        forwards=bool(spec.routes) and len(read(spec.description).plugs[name]) > 1,
+        settings=spec.settings.get(name, ""),
+        forwards=forwards(spec, name),
     )
+
+
+def forwards(spec: SegmentSpec, name: str) -> bool:
+    """Whether a node passes on what is for others: between the experiment's wires, never to or from those of its services."""
+    wiring = read(spec.description)
+    own = [plug for plug in wiring.plugs[name] if wiring.substrates[plug.substrate].get(ROLE) is None]
+    return bool(spec.routes) and len(own) > 1
 
 
 def script_of(spec: SegmentSpec, computer: Computer, shapes: Mapping[str, Shape] = NO_SHAPES) -> str:

@@ -1,7 +1,8 @@
 """Accounts of a project: lines of passwd, group and shadow, homes, and the keys that may enter.
 
 Numbers are those that the experiment gives, so that they are alike on all nodes; where an image has the number already, the next free one
-is taken. An account or group of the image's own with the same name is used as it is. Passwords: none, so only keys enter.
+is taken. An account or group of the image's own with the same name is used as it is; a person's gets the keys beside its own. New ones
+have no password, so only keys enter.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from dataclasses import dataclass
 
 from fedkit.node.kit.conf import Conf
 from fedkit.node.kit.doing import Change
-from fedkit.node.kit.files import Folder, Records, Text
+from fedkit.node.kit.files import Block, Folder, Records, Text
 from fedkit.node.kit.smb import Owner, folders
 from fedkit.node.kit.system import System
 
 HOME = "/home"
+PEOPLE = 1000  # the first number that is no system account's
+TITLE = "keys of the experiment"
 FIRST = 20_000  # where free numbers are looked for, for a user whom nobody gave one
 Read = Callable[[str], str]  # a file as it was before the kit
 
@@ -65,9 +68,12 @@ def changes(conf: Conf, system: System, found: People) -> Iterator[Change]:
     for owner in new:
         yield from folders(system, found.homes[owner.name], 0o755, owner)
     for name, keys in conf.keys.items():
-        owner, home = found.owners[name], found.homes[name]
-        yield Folder(f"{home}/.ssh", 0o700, owner.uid, owner.gid)
-        yield Text(f"{home}/.ssh/authorized_keys", "".join(f"{key}\n" for key in keys), 0o600, owner.uid, owner.gid)
+        owner, file = found.owners[name], f"{found.homes[name]}/.ssh/authorized_keys"
+        if name in found.shells:
+            yield Folder(f"{found.homes[name]}/.ssh", 0o700, owner.uid, owner.gid)
+            yield Text(file, "".join(f"{key}\n" for key in keys), 0o600, owner.uid, owner.gid)
+        elif owner.uid >= PEOPLE and system.path(file).exists():
+            yield Block(file, TITLE, keys)
 
 
 def _records(text: str, fields: int) -> Iterator[list[str]]:

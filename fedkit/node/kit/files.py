@@ -221,11 +221,11 @@ def _take_out(path: Path, before: Any, ours: str, without: Any) -> None:
         _restore(path, before)
     elif (kept := without(_text(now))) != _text(now):
         _replace(path, kept.encode(ENCODING, ERRORS), now["mode"], now["uid"], now["gid"])
-    _scratch(path).unlink(missing_ok=True)
+    _remove_scratch(path)
 
 
 def _restore(path: Path, before: Any) -> None:
-    _scratch(path).unlink(missing_ok=True)
+    _remove_scratch(path)
     if before is None:
         path.unlink(missing_ok=True)
     elif _saved(path) != before:
@@ -236,7 +236,22 @@ def _scratch(path: Path) -> Path:
     return path.with_name(f"{path.name}{SCRATCH}")
 
 
+def _remove_scratch(path: Path) -> None:
+    if _scratch(path).exists():
+        _scratch(path).unlink()
+
+
 def _replace(path: Path, content: bytes, mode: int, uid: int, gid: int) -> None:
+    try:
+        _rename_over(path, content, mode, uid, gid)
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.EXDEV, errno.EROFS) or not path.exists():
+            raise
+        path.write_bytes(content)  # a mount point
+        _remove_scratch(path)
+
+
+def _rename_over(path: Path, content: bytes, mode: int, uid: int, gid: int) -> None:
     scratch = _scratch(path)
     scratch.unlink(missing_ok=True)
     with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -245,13 +260,7 @@ def _replace(path: Path, content: bytes, mode: int, uid: int, gid: int) -> None:
         scratch.chmod(mode)
         file.flush()
         os.fsync(file.fileno())
-    try:
-        scratch.rename(path)
-    except OSError as error:
-        if error.errno not in (errno.EBUSY, errno.EXDEV):
-            raise
-        path.write_bytes(content)  # a mount point
-        scratch.unlink()
+    scratch.rename(path)
 
 
 def _own(path: Path, uid: int, gid: int) -> None:

@@ -19,7 +19,7 @@ from fedkit.node.kit.network import Hostname, Kernel, Learned, Link, Route
 from fedkit.node.kit.processes import Daemon, Startup, digest
 from fedkit.node.kit.system import System
 
-TITLE = "hosts of the experiment"
+TITLE = "names of the federation kit"
 AGENT = "agent"
 KINDS: Kinds = {
     kind.__name__: kind

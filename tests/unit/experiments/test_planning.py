@@ -14,9 +14,12 @@ from federation_member.experiments.errors import NoWay, UnusableMapping
 from federation_member.experiments.model import NewExperiment
 from federation_member.experiments.parting import hosts_of
 from federation_member.experiments.planning import partners, plan
+from federation_member.experiments.preview import preview
 from federation_member.orders.candidates import OwnMember
 from fedkit.protocol.lending import Ability, Offer
 from fedkit.protocol.segments import SegmentSpec
+from fedkit.services.arrange import Arranged
+from fedkit.topology import topdl
 from fedkit.topology.model import Topology
 from tests.support.segments import wired
 
@@ -33,7 +36,7 @@ def planned(
 ) -> list[SegmentSpec]:
     """The specs of all pieces."""
     new = NewExperiment(name="mine", description="", portals=portals, members=dict(members or {}))
-    return [piece.spec for piece in plan(new, topology, at)]
+    return [piece.spec for piece in plan(new, Arranged(topology), at)]
 
 
 def site(name: str, *, reached: bool) -> OwnMember:
@@ -117,4 +120,18 @@ def test_two_that_nobody_reaches_are_refused() -> None:
 def test_a_mapping_of_a_testbed_that_is_not_there_is_refused() -> None:
     new = NewExperiment(name="mine", description="", members={"z": "site-z.test"})
     with pytest.raises(UnusableMapping, match="no testbed z"):
-        plan(new, wired(("a", "b"), a={"testbed": "x"}, b={"testbed": "y"}), [])
+        plan(new, Arranged(wired(("a", "b"), a={"testbed": "x"}, b={"testbed": "y"})), [])
+
+
+async def test_a_preview_tells_of_services_what_creating_would() -> None:
+    topology = wired(("a", "b"), a={"testbed": "x"}, b={"testbed": "y"})
+    description = topdl.write(topology).decode()
+
+    def asked(*services: str) -> NewExperiment:
+        return NewExperiment(name="e", description=description, services=list(services))
+
+    wrong = await preview(asked("teleport:x"), [])
+    assert [problem.code for problem in wrong.errors] == ["services.unknown"]
+    right = await preview(asked("local_seer_control:x"), [])
+    assert right.shown is not None
+    assert [one.name for one in right.shown.split.pieces[0].topology.computers] == ["a", "control"]

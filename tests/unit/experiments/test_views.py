@@ -26,6 +26,7 @@ from federation_member.orders.model import Order, OrderState, User, new_order
 from federation_member.web.experiment_views import event_view, whole_view
 from fedkit.protocol.lending import Instance, Tunnel
 from fedkit.protocol.segments import NodeInfo, NodeStatus, PortalInfo, SegmentInfo
+from fedkit.services.arrange import Arranged
 from fedkit.topology import topdl
 from fedkit.topology.model import Attribute, Service, Topology
 from tests.support.segments import wired
@@ -64,7 +65,7 @@ def running(topology: Topology) -> Whole:
     new = NewExperiment(name="mine", description="", parties=PARTIES)
     owner = User("project", "alice")
     segments = []
-    for number, piece in enumerate(plan(new, topology, [])):
+    for number, piece in enumerate(plan(new, Arranged(topology), [])):
         names = [computer.name for computer in topdl.read(piece.spec.description.encode()).computers]
         portals = [c.name for c in piece.spec.connectors]
         talk: dict[str, Any] = {"reason": EVERYBODY, "host": "tunnel.test", "port": 2000 + number}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fedkit.node.kit.conf import write
 from fedkit.node.script import PLAIN_LIMIT, NodeConfig, node_script
 
 NASTY = """echo 'it'"'"'s' "$(echo inside)"; printf '%s\\n' `echo x` >&2; echo 'END
@@ -29,6 +30,7 @@ done
 echo 1 >/proc/sys/net/ipv4/ip_forward
 at 1 ping -c 1 -w 20 -q 10.1.2.2 >&2 && echo joined
 """
+WRITABLE = "mount -t tmpfs none /usr/local; mount -t tmpfs none /var/lib"  # what the kit writes to
 pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
 
 
@@ -123,3 +125,35 @@ def test_a_long_script_is_packed_and_does_the_same(tmp_path: Path) -> None:
 def test_names_are_words(name: str) -> None:
     with pytest.raises(ValueError, match="one word"):
         node_script(NodeConfig("a", {"10.1.1.2": [name]}))
+
+
+def test_services_are_the_kits_business_where_there_is_python(tmp_path: Path) -> None:
+    settings = write(
+        [
+            ("Name", "a"),
+            ("File", '/tmp/told 644 it\'s "so"\nand so'),
+            ("ControlGateway", "10.1.1.2"),
+            ("PortalAlias", "fs"),
+        ]
+    )
+    config = NodeConfig("a", {"10.1.1.2": ["a"]}, settings=settings, startup="cat /tmp/told")
+    script = node_script(config)
+    assert len(script.encode()) < 48 * 1024
+    log, _ = run(tmp_path, config, before=f"{NETWORK}\n{WRITABLE}", after="sleep 1")
+    assert log.splitlines()[-5:] == [
+        "node a",
+        "this node is as it shall be",
+        "starting: cat /tmp/told",
+        'it\'s "so"',
+        "and so",
+    ]
+    assert (tmp_path / "hosts").read_text().endswith("10.1.1.2 fs\n# names of the federation kit end\n")
+
+
+def test_without_python_the_start_command_runs_all_the_same(tmp_path: Path) -> None:
+    config = NodeConfig("a", settings="Name: a\n", startup="echo up")
+    log, _ = run(
+        tmp_path, config, before=f"{NETWORK}\n{WRITABLE}\nmount --bind /bin/false /usr/bin/python3", after="sleep 1"
+    )
+    assert "this machine has no Python, so it takes part in no service" in log
+    assert log.endswith("up\n")

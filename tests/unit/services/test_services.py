@@ -182,5 +182,6 @@ def test_accounts_are_alike_wherever_they_are_made() -> None:
     assert len({account.uid for account in crowd.accounts}) == 2000
     assert account_name("Rosa Lux@keystone") == "rosa-lux-keystone"
     assert account_name("9lives") == "u9lives"
+    assert account_name("Root") == "uroot"
     assert account_name("Ünï") == "n"
     assert account_name("…") == "user"
