@@ -192,7 +192,14 @@ class Portal:
             return None
         classic = self.new_classic(conn)
         classic.open()
+        await self._hurry(conn)
         return classic
+
+    async def _hurry(self, conn: ssh.ClientConnection) -> None:
+        """Have sshd turn Nagle's algorithm off, which it does for whoever starts a command, and for nobody else."""
+        with suppress(asyncssh.Error, TimeoutError):  # it lets us run none: then it is slower, and a peer all the same
+            async with asyncio.timeout(ATTEMPT):
+                await conn.run("true")
 
     async def _forward(self, conn: ssh.ClientConnection, session: Session) -> None:
         """Make the services of each end reachable at the other."""
