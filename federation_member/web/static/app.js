@@ -4,7 +4,7 @@
 
 import { call, me, token } from "./api.js";
 import { forgetAudit, showAudit } from "./audit.js";
-import { forgetAllExperiments, hideExperiments, isExperiments, isOneExperiment, learnExperiment, showExperiments } from "./experiments.js";
+import { forgetAllExperiments, hideExperiments, isExperiments, isOneExperiment, learnExperiment, loadExperiments, showExperiments } from "./experiments.js";
 import { bodyOf, offerReferences, showFields } from "./ordering.js";
 import { $, SESSION_ENDED, attempt, element, notice } from "./page.js";
 import { forgetQuota, showQuota } from "./quota.js";
@@ -113,13 +113,13 @@ function watching(wanted) {
 function watch(signal) {
   return attempt(() => follow("/events", {
     signal,
-    opened: async () => { await load(); $("live").textContent = "live"; },
+    opened: async () => { await Promise.all([load(), loadExperiments()]); $("live").textContent = "live"; },
     lost: () => { $("live").textContent = "connection lost; trying again"; },
     event: (name, data) => {
       if (name === "experiment") learnExperiment(data);
       if (name === "order" && data.now && data.now.spec.kind !== "segment") { learn(data.now); draw(); }
     },
-  }));
+  }), (text) => { if (text) notice(text); });
 }
 
 // ---- coming and going

@@ -20,6 +20,7 @@ let files = {}; // what comes with the description, by name
 let file = NAME;
 let members = []; // of the federation
 let testbeds = []; // the newest description without errors has
+let shown = null; // the preview that is
 let timer = null;
 let checking = false;
 let changed = false; // since the check that runs was begun
@@ -42,6 +43,7 @@ export function forgetDescribing() {
   files = {};
   file = NAME;
   testbeds = members = [];
+  shown = null;
   form().reset();
   for (const id of ["describe-members", "describe-problems", "describe-preview", "describe-files"]) $(id).replaceChildren();
   for (const id of ["describe-said", "describe-notice"]) $(id).textContent = "";
@@ -116,6 +118,7 @@ async function check() {
 }
 
 function nothing() {
+  shown = null;
   editor.show([], [], file);
   $("describe-preview").replaceChildren(element("p", { className: "quiet", textContent: "Write a description, or choose a file: an ns2 program, topdl, or an RSpec request." }));
   said("");
@@ -149,6 +152,9 @@ function partyOf(line) {
 }
 
 function show(preview) {
+  const digest = JSON.stringify(preview);
+  if (digest === shown) return; // so a picture stays where it was scrolled to
+  shown = digest;
   editor.show(preview.errors, preview.warnings, file);
   const nodes = preview.pieces.reduce((sum, piece) => sum + piece.computers.length, 0);
   if (preview.layout) {

@@ -19,7 +19,7 @@ export function showExperiments(hash) {
   const part = !wanted ? "list" : wanted === "new" ? "new" : "one";
   for (const name of ["list", "new", "one"]) $(`experiment-${name}`).hidden = name !== part;
   if (part !== "one") leaveExperiment();
-  if (part === "list") load();
+  if (part === "list") attempt(loadExperiments);
   if (part === "new") attempt(showDescribing);
   if (part === "one") showExperiment(wanted);
 }
@@ -41,13 +41,12 @@ export function learnExperiment(experiment) {
   if (!$("experiment-list").hidden) draw();
 }
 
-async function load() {
-  await attempt(async () => {
-    const { items } = await call("GET", "/experiments");
-    all.clear();
-    for (const one of items) all.set(one.id, one);
-    draw();
-  });
+export async function loadExperiments() {
+  if ($("experiment-list").hidden) return;
+  const { items } = await call("GET", "/experiments");
+  all.clear();
+  for (const one of items) all.set(one.id, one);
+  draw();
 }
 
 function draw() {
