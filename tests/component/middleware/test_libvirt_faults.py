@@ -160,9 +160,10 @@ class TestDisks:
             request = plain(site, AttachmentSpec(machine=first.key, volume=volume.key))
             attachment = await made(middleware, new_key(), request)
             device = str(attachment.instance.device)
+            there = f"until [ -b {device} ]; do sleep 0.1; done"  # else dd would make a file of it
             await run(
                 first.instance,
-                f"echo kept | dd of={device} conv=fsync; echo copied | dd of=/dev/vda conv=fsync",
+                f"{there}; echo kept | dd of={device} conv=fsync; echo copied | dd of=/dev/vda conv=fsync",
                 "root",
             )
             snapshot = await made(middleware, new_key(), plain(site, SnapshotSpec(machine=first.key)))
@@ -174,7 +175,9 @@ class TestDisks:
             second = await made(middleware, new_key(), compute(site, image=f"snapshot:{snapshot.key}"))
             again = plain(site, AttachmentSpec(machine=second.key, volume=volume.key))
             attachment = await made(middleware, new_key(), again)
-            seen = await run(second.instance, f"head -c 5 {attachment.instance.device}; head -c 7 /dev/vda", "root")
+            seen = await run(
+                second.instance, f"{there}; head -c 5 {attachment.instance.device}; head -c 7 /dev/vda", "root"
+            )
             assert seen == "kept\ncopied"
             for key in (attachment.key, second.key, snapshot.key, volume.key):
                 await middleware.delete(key)
