@@ -36,7 +36,7 @@ class Parting:
         check_sides(topology, self._sides)
         self._hidden = hidden_hosts(topology)
         self._testbed_of = {computer.name: computer.testbed for computer in topology.computers}
-        self._reach = reach_of(users_own(topology), self._sides)
+        self._reach = reach_of(topology, self._sides, users_own(topology))
         self._hosts: dict[str | None, list[tuple[str, Host]]] = {}
 
     def hosts(self, testbed: str) -> list[Host]:
