@@ -249,6 +249,12 @@ async def test_nodes_are_fenced_in(here: ContainersMiddleware, site: ContainersS
         assert printed.status != 0, f"{forbidden}: {printed.text}"
     assert await at(here, key, "a", "grep -E 'NoNewPrivs|Seccomp:' /proc/self/status | awk '{print $2}'") == "1\n2"
     assert int((await at(here, key, "a", "cat /proc/self/uid_map")).split()[1]) > 0 or not site_has_ids()
+    for process in ("1", "self"):  # nothing of the host program stays open: 10 and 255 are shells' own
+        opened = (await at(here, key, "C(1)", f"ls /proc/{process}/fd")).split()
+        assert set(opened) <= {"0", "1", "2", "3", "10", "255"}
+    links = await at(here, key, "C(1)", "ls -l /proc/1/fd")
+    assert "mnt:" not in links
+    assert "net:" not in links
     assert "import sys" not in await at(here, key, "a", "ps -o args")  # the host program's own line
     others = nodes_of(owned)["b"].address
     assert "100% packet loss" in await at(here, key, "a", f"ping -c 1 -w 1 {others}")  # strangers in the intranet

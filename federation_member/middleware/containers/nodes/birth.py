@@ -54,7 +54,8 @@ def begin(plan: dict[str, Any], node: dict[str, Any], place: int, lower: str, fo
     if not places or not number.isdigit():
         os.close(go)
         said.close()
-        raise OSError(number)
+        raise OSError(number or "its first process ended")
+    os.set_inheritable(places[0], False)  # which what is received is not of itself
     return Birth(int(number), places[0], go, said)
 
 

@@ -159,6 +159,7 @@ class Host:
         finally:
             kernel.setns(here, CLONE_NEWNET)
             os.close(here)
+        door.setblocking(False)  # whoever comes may be gone before we look
         node.doors.append(door)
         self._selector.register(door, selectors.EVENT_READ, node)
 
@@ -167,6 +168,7 @@ class Host:
         way.bind(path)
         os.chown(path, self._plan["first_id"], self._plan["first_id"])
         way.listen(BACKLOG)
+        way.setblocking(False)
         return way
 
     def _failed(self, node: Node, reason: str) -> None:
@@ -224,6 +226,7 @@ class Host:
         folder = os.open(self._plan["folder"], os.O_PATH)
         control.bind(f"/proc/self/fd/{folder}/{CONTROL}")  # a path of its own may be longer than the kernel takes
         control.listen(BACKLOG)
+        control.setblocking(False)
         ended_read, ended_write = os.pipe()
         os.set_blocking(ended_write, False)
         os.set_blocking(ended_read, False)
@@ -244,7 +247,8 @@ class Host:
                         os.read(ended_read, 4096)
                     self._reap()
                 elif key.data is None:
-                    self._answer(control.accept()[0])
+                    with suppress(OSError):
+                        self._answer(control.accept()[0])
                 elif isinstance(key.fileobj, socket.socket) and key.fileobj.fileno() >= 0:
                     self._let_in(key.data, key.fileobj)
 
@@ -262,11 +266,7 @@ class Host:
 
     def _let_in(self, node: Node, door: socket.socket) -> None:
         """Start an ssh server for whoever comes."""
-        try:
-            visitor = door.accept()[0]
-        except OSError:
-            return
-        with visitor:
+        with suppress(OSError), door.accept()[0] as visitor:
             if node.status == RUNNING and node.handle >= 0:
                 nothing = os.open(os.devnull, os.O_WRONLY)
                 streams = (visitor.fileno(), visitor.fileno(), nothing)

@@ -51,14 +51,15 @@ def run(command: list[str], lines: list[str], namespace: int | None = None) -> N
     """Let a program do a batch of commands in a network namespace; raises `OSError` with its words."""
     if not lines:
         return
-    done = subprocess.run(
-        command,
-        input="\n".join([*lines, ""]),
-        text=True,
-        capture_output=True,
-        check=False,
-        preexec_fn=None if namespace is None else lambda: kernel.setns(namespace, kernel.CLONE_NEWNET),
-    )
+    here = os.open("/proc/self/ns/net", os.O_RDONLY)
+    try:
+        if namespace is not None:
+            kernel.setns(namespace, kernel.CLONE_NEWNET)
+        text = "\n".join([*lines, ""])
+        done = subprocess.run(command, input=text, text=True, capture_output=True, check=False)
+    finally:
+        kernel.setns(here, kernel.CLONE_NEWNET)
+        os.close(here)
     if done.returncode:
         raise OSError(f"{command[0]}: {done.stderr.strip()[-300:]}")
 
