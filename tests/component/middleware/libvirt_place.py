@@ -150,13 +150,13 @@ class LibvirtSite:
 
 
 def _qemus(folder: str) -> list[tuple[int, str]]:
-    """Pids and arguments of the QEMUs that work in `folder`."""
+    """Pids and arguments of the QEMUs that work in `folder`: guests, and those that libvirtd asked what QEMU can do when it was killed."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             text = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if "qemu-system" in text and folder in text + (process / "mountinfo").read_text():
+                found.append((int(process.name), text))
         except OSError:
             continue
-        if "qemu-system" in text and folder in text:
-            found.append((int(process.name), text))
     return found
