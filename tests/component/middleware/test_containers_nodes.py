@@ -231,6 +231,20 @@ async def test_a_portal_comes_changes_and_goes(here: ContainersMiddleware, site:
     assert await joined() == []
 
 
+async def test_nodes_come_and_go_and_others_stay(here: ContainersMiddleware, site: ContainersSite) -> None:
+    key, request = new_key(), row(site)
+    before = nodes_of(await here.start_segment(key, request))
+    await at(here, key, "a", "echo kept >/root/file")
+    new = replace(node(site, "d", WireEnd("far", "10.1.3.2")), way="far")
+    known = replace(request.nodes[0], routes=(*request.nodes[0].routes, ("10.1.3.0/24", "10.1.1.3")), startup="false")
+    grown = replace(request, wires=WIRES | {"far": "10.1.3.0/24"}, nodes=(known, *request.nodes[1:], new))
+    after = nodes_of(await here.start_segment(key, grown))
+    assert {name: info for name, info in after.items() if name != "d"} == before
+    assert after["d"].status is NodeStatus.RUNNING
+    assert await at(here, key, "a", "cat /root/file") == "kept"
+    assert set(nodes_of(await here.start_segment(key, request))) == {"a", "b", "C(1)"}
+
+
 async def test_nodes_are_fenced_in(here: ContainersMiddleware, site: ContainersSite) -> None:
     key = new_key()
     owned = await here.start_segment(key, row(site))
