@@ -19,6 +19,17 @@ from tests.unit.topology.test_sub_experiment import SEED
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 CLOSED = "site-c"
 FILE = "/run/fedlab/tmp/seed.ns"
+LAN = """
+set ns [new Simulator]
+source tb_compat.tcl
+set a [$ns node]
+set b [$ns node]
+tb-set-node-testbed $a deter
+tb-set-node-testbed $b deter
+MORE
+set lan0 [$ns make-lan "$a $b" 100Mb 0ms]
+$ns run
+"""
 PATIENCE = 120.0
 WAY = ["10.1.1.3", "10.1.3.2", "10.1.2.4"]  # b, then c beyond the portals, then e
 
@@ -137,3 +148,26 @@ def test_whoever_has_its_key_enters_its_nodes_with_nothing_else(lab: Lab, person
         for name in "ae":  # one at each site
             command = ["ssh", "-F", f"{directory}/ssh_config", "-o", "BatchMode=yes", name, "hostname; id -u"]
             assert lab.run(USER, command).stdout.split() == [name, "0"]
+
+
+def test_what_runs_goes_on_while_another_site_is_added(lab: Lab, person: Person) -> None:
+    small, larger = "/run/fedlab/tmp/small.ns", "/run/fedlab/tmp/larger.ns"
+    more = "set c [$ns node]\ntb-set-node-testbed $c ucb"
+    lab.run(HOME, ["tee", small], text=LAN.replace("MORE", ""))
+    lab.run(HOME, ["tee", larger], text=LAN.replace("MORE", more).replace("$a $b", "$a $b $c"))
+    follow = ("--follow", "--timeout", str(PATIENCE))
+    try:
+        wish = ("--name", "grows", "--map", f"deter={HOME}.test", "--ssh-key", person.public_key)
+        person.fed("experiment", "create", small, *wish, *follow, patience=PATIENCE)
+        a = nodes_of(person.ask("experiment", "show", "grows"))["a"]
+        person.at(a, "touch /tmp/stays")
+        person.fed("experiment", "extend", "grows", larger, "--map", f"ucb={LENDER}.test", *follow, patience=PATIENCE)
+        shown = person.ask("experiment", "show", "grows")
+        assert nodes_of(shown)["a"] == a
+        assert sorted(nodes_of(shown)) == ["a", "b", "c"]
+        until(lambda: pinged(person, a, "c"), "a pings c", PATIENCE)
+        assert person.at(a, "ls /tmp/stays").strip() == "/tmp/stays"
+    finally:
+        person.fed("experiment", "terminate", "grows", "--follow", patience=PATIENCE)
+    for site in (HOME, LENDER):
+        until(lambda site=site: machines_at(lab, site) == [], f"{site} holds nothing", PATIENCE)  # type: ignore[misc]
