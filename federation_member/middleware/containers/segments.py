@@ -94,12 +94,21 @@ class Segments:
         return record
 
     async def adapt(self, record: Record, request: SegmentRequest, group: str) -> Record:
-        """Make a segment that runs so as it is wanted now: portals that changed are made anew, nodes come, parts go."""
+        """Make a segment that runs so as it is wanted now: portals that changed or ended are made anew, nodes come, parts go.
+
+        What the book has and the program has not, because a member ended in between, is made as well.
+        """
         check(request, self._config.subnet)
+        folder = self._book.folder(record.key)
+        try:
+            there = await client.look(folder)
+        except (MiddlewareError, TimeoutError):
+            return record  # it has ended; whoever looks at it next is told
         wanted = {name: _digest(part) for name, part in _parts(request).items()}
-        kept = {name for name, part in record.parts.items() if wanted.get(name) == part.digest or name == GATE}
-        fresh, gone = wanted.keys() - kept, record.parts.keys() - kept
-        if not fresh and not gone:
+        lost = {name for name, part in record.parts.items() if _is_lost(name, part, there)}
+        kept = {name for name, part in record.parts.items() if name == GATE or wanted.get(name) == part.digest} - lost
+        fresh, gone = wanted.keys() - kept, record.parts.keys() - kept - {GATE}
+        if not fresh and not gone and GATE not in lost:
             return record
         keys = {name: HostKey.generate() for name in [*_names(request), GATE] if name in fresh or name == GATE}
         new = self._adapted(record, request, keys, fresh, gone)
@@ -107,9 +116,8 @@ class Segments:
         await self._fence.admit_all(identities(new))
         planner = Planner(self._config, self._place(new, keys, group), request)
         nodes = [planner.part(part) for name, part in _parts(request).items() if name in fresh]
-        if any(node.name in fresh for node in request.nodes):
+        if GATE in lost or any(node.name in fresh for node in request.nodes):
             nodes += planner.gate()  # it holds the ports of all
-        folder = self._book.folder(record.key)
         await client.ask(folder, do="remove", nodes=sorted(gone - fresh))
         await client.ask(folder, do="add", nodes=nodes, bridges=planner.bridges())
         await self._fence.forget_all({port for port, *_ in identities(record)} - {port for port, *_ in identities(new)})
@@ -246,6 +254,13 @@ def _digest(part: NodeRequest | PortalRequest) -> str:
         part = replace(part, routes=(), forwards=False, startup="", script="")
     said = hashlib.sha256(f"{part!r} {part.script}".encode()).hexdigest()
     return said if isinstance(part, NodeRequest) else PORTAL + said
+
+
+def _is_lost(name: str, part: Part, there: client.Looks) -> bool:
+    """Whether a part is not there, or is none of those whose end is their author's affair, and has ended."""
+    if name not in there:
+        return True
+    return not _is_node(name, part) and there[name][0] == NodeStatus.FAILED
 
 
 def _is_node(name: str, part: Part) -> bool:

@@ -231,6 +231,23 @@ async def test_a_portal_comes_changes_and_goes(here: ContainersMiddleware, site:
     assert await joined() == []
 
 
+async def test_what_a_killed_member_promised_is_made_by_the_next(
+    here: ContainersMiddleware, site: ContainersSite
+) -> None:
+    key, request = new_key(), row(site)
+    await here.start_segment(key, request)
+    folder = site.state / "instances" / key
+    portal = PortalRequest("p", site.image, site.flavour, ("left",), "#!/bin/sh\n")
+    with_portal = replace(request, portals=(portal,))
+    await here.start_segment(key, with_portal)
+    await client.ask(folder, do="remove", nodes=["p", "b"])  # as if it had been killed before it made them
+    owned = await here.start_segment(key, with_portal)
+    assert nodes_of(owned)["b"].status is NodeStatus.RUNNING
+    assert owned.instance.segment is not None
+    assert [one.status for one in owned.instance.segment.portals] == [NodeStatus.RUNNING]
+    assert "0% packet loss" in await at(here, key, "a", "ping -c 1 -w 20 'C(1)'")
+
+
 async def test_nodes_come_and_go_and_others_stay(here: ContainersMiddleware, site: ContainersSite) -> None:
     key, request = new_key(), row(site)
     before = nodes_of(await here.start_segment(key, request))
