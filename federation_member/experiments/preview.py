@@ -18,10 +18,14 @@ from federation_member.experiments.planning import KIND, described, plan
 from federation_member.experiments.serving import NOBODYS, serve
 from federation_member.orders.candidates import KnownMember, is_at
 from fedkit.errors import FedError, InputError
+from fedkit.services.events import happenings, unserved
 from fedkit.topology.errors import BadDescription, Problem
 from fedkit.topology.layout import Layout, lay_out
 from fedkit.topology.model import Topology
 from fedkit.topology.split import Split, split
+
+CONTROLLER = "local_seer_control"  # the service by which events happen
+UNSERVED_LIMIT = 20  # events that are told of
 
 
 class Doubt(StrEnum):
@@ -30,6 +34,7 @@ class Doubt(StrEnum):
     NOBODY_LENDS = "experiments.nobody_lends"
     MEMBER_AWAY = "experiments.member_away"
     NOT_LENT = "experiments.not_lent"
+    UNSERVED = "experiments.event_unserved"
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,8 @@ async def preview(new: NewExperiment, members: Sequence[KnownMember]) -> Preview
         planned, shown = await to_thread(_show, new, found.topology, members)
     except (InputError, NoWay) as error:
         return Preview(_problems(new, error), found.warnings, found.output)
-    return Preview((), (*found.warnings, *_doubts(new, planned, members)), found.output, shown)
+    doubts = (*_unserved(new, found.topology), *_doubts(new, planned, members))
+    return Preview((), (*found.warnings, *doubts), found.output, shown)
 
 
 def _show(new: NewExperiment, topology: Topology, members: Sequence[KnownMember]) -> tuple[Sequence[Planned], Shown]:
@@ -75,6 +81,14 @@ def _problems(new: NewExperiment, error: FedError) -> tuple[Problem, ...]:
     if isinstance(error, BadDescription):
         return error.problems
     return (Problem(new.file, None, error.code, error.message),)
+
+
+def _unserved(new: NewExperiment, topology: Topology) -> Iterator[Problem]:
+    """The events that will not happen, the first ones by their words."""
+    lost = [f"Nothing here carries out the event {words!r}." for words in unserved(topology)]
+    if happenings(topology) and not any(service.name == CONTROLLER for service in topology.services):
+        lost.insert(0, f"No event happens without a controller; add the service {CONTROLLER} for each testbed.")
+    return (Problem(new.file, None, Doubt.UNSERVED, words) for words in lost[:UNSERVED_LIMIT])
 
 
 def _doubts(new: NewExperiment, planned: Sequence[Planned], members: Sequence[KnownMember]) -> Iterator[Problem]:

@@ -14,7 +14,7 @@ from federation_member.experiments.errors import NoWay, UnusableMapping
 from federation_member.experiments.model import NewExperiment
 from federation_member.experiments.parting import hosts_of
 from federation_member.experiments.planning import partners, plan
-from federation_member.experiments.preview import preview
+from federation_member.experiments.preview import Doubt, preview
 from federation_member.orders.candidates import OwnMember
 from fedkit.protocol.lending import Ability, Offer
 from fedkit.protocol.segments import SegmentSpec
@@ -22,6 +22,7 @@ from fedkit.services.arrange import Arranged
 from fedkit.topology import topdl
 from fedkit.topology.model import Topology
 from tests.support.segments import wired
+from tests.unit.topology.test_sub_experiment import SEED
 
 NODES = [f"n{number}" for number in range(6)]
 wires = st.lists(st.sets(st.sampled_from(NODES), min_size=2, max_size=4).map(sorted), min_size=1, max_size=5)
@@ -135,3 +136,17 @@ async def test_a_preview_tells_of_services_what_creating_would() -> None:
     right = await preview(asked("local_seer_control:x"), [])
     assert right.shown is not None
     assert [one.name for one in right.shown.split.pieces[0].topology.computers] == ["a", "control"]
+
+
+async def test_a_preview_warns_of_events_that_will_not_happen() -> None:
+    text = SEED.replace(
+        "$ns run", '$ns at 1.0 "$link0 down"\nset cbr [new Application/Traffic/CBR]\n$ns at 2.0 "$cbr start"\n$ns run'
+    )
+
+    async def warned(*services: str) -> list[str]:
+        found = await preview(NewExperiment(name="e", description=text, services=list(services)), [])
+        assert found.shown is not None
+        return [problem.message for problem in found.warnings if problem.code == Doubt.UNSERVED]
+
+    assert await warned("local_seer_control:deter,ucb") == ["Nothing here carries out the event '2 cbr start'."]
+    assert len(await warned()) == 2
