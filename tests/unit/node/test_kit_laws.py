@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,23 @@ PLANS = st.lists(CHANGES, max_size=5, unique_by=lambda change: change.path).map(
 )
 
 
+PLACE: list[str] = []
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _place() -> Iterator[None]:
+    """Where the machines of all examples are, also those of examples that fail."""
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        PLACE.append(folder)
+        yield
+        PLACE.pop()
+
+
 class Machine:
     """A root file system with these files."""
 
     def __init__(self, files: dict[str, str]) -> None:
-        self.root = Path(tempfile.mkdtemp(dir=MEMORY))
+        self.root = Path(tempfile.mkdtemp(dir=PLACE[-1]))
         for folder in ("etc", "var/lib"):
             (self.root / folder).mkdir(parents=True)
         for path, text in files.items():
