@@ -39,6 +39,8 @@ def pick(choice: Choice, paths: Mapping[PlaneName, Path], now: float) -> PlaneNa
     """Choose; `choice` is kept up to date."""
     best = _best(paths)
     current_lives = choice.plane is not None and choice.plane in paths and paths[choice.plane].alive
+    if best is None and choice.plane in paths:
+        return choice.plane  # it may only be slow, and there is no other
     if best != choice.plane and not (current_lives and now - choice.since < STEADY):
         choice.changes += choice.plane is not None
         choice.plane, choice.since = best, now

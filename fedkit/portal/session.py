@@ -7,7 +7,7 @@
     keys ─────────────► keyed  ◄──────── keys, keyed           datagrams, if both have them
     ping, probes, … every tick, at both ends; each end picks the plane by which it sends
 
-Every `TICK` the owner calls `tick`. A session ends when its connection does, or when nothing at all has been heard for `DEAD`,
+Every `TICK` the owner calls `tick`. A session ends when its connection does, or when nothing at all has been answered for `DEAD`,
 or nothing by ssh for `STALE`.
 """
 
@@ -37,7 +37,7 @@ from fedkit.portal.ssh import FrameConnection
 from fedkit.portal.switch import Switch
 
 TICK = 0.25  # seconds
-DEAD = 3.0  # seconds without a sign of life
+DEAD = 3.0  # seconds without an answer; what the peer sends of itself tells nothing of the way there
 STALE = 10.0  # seconds of silent ssh after which it is made anew, though datagrams still pass: keys travel by it
 QUIET = 1.5  # seconds after which ssh is not sent by, if there is another way
 PATIENCE = 3.0  # seconds for a ping
@@ -67,7 +67,7 @@ class Session:
         self._generation = generation
         self._admitted = admitted
         self._ended = ended
-        self._heard = self._loop.time()
+        self._pong = self._answer = self._loop.time()  # when ssh, and when anything at all was last known to be whole
         self._epoch = -1
         self._offered: Secret | None = None
         self._sent = self._again = 0.0
@@ -115,7 +115,8 @@ class Session:
             case Ping(number):
                 self._tell(Pong(number))
             case Pong(number):
-                self.ping.answered(number, self._loop.time())
+                self._pong = self._loop.time()
+                self.ping.answered(number, self._pong)
 
     def _meet(self, hello: Hello) -> None:
         if self.peer is not None:
@@ -127,24 +128,21 @@ class Session:
             self._tell(self._hello())
         if self._udp is not None and hello.udp is not None:
             address = (self.conn.get_extra_info("peername")[0], hello.udp) if self._config.active else None
-            self.datagrams = Datagrams(self._loop, self._udp, address, self._switch.deliver, self._sign_of_life)
+            self.datagrams = Datagrams(self._loop, self._udp, address, self._switch.deliver, self._datagram_answered)
         if not self.met.done():
             self.met.set_result(True)
         self.tick()
 
     # Going on.
 
-    def _sign_of_life(self) -> None:
-        self._heard = self._loop.time()
-
-    @property
-    def silent(self) -> float:
-        """Seconds without anything from the peer."""
-        return min(self.conn.silent_seconds, self._loop.time() - self._heard)
+    def _datagram_answered(self) -> None:
+        self._answer = self._loop.time()
 
     def tick(self) -> None:
         """Ask, look, choose."""
-        if self.silent > DEAD or self.conn.silent_seconds > STALE:
+        now = self._loop.time()
+        silent, silent_ssh = now - max(self._answer, self._pong), now - self._pong
+        if silent_ssh > STALE or (silent > DEAD and self.peer is not None):
             self.conn.abort()
             return
         if self.peer is None:
@@ -186,8 +184,8 @@ class Session:
     @property
     def paths(self) -> dict[PlaneName, Path]:
         """What is known of each plane that may be used."""
-        silent = self.conn.silent_seconds
-        paths = {PlaneName.SUPERFRAMES: Path(silent < QUIET, self.ping.delay, self._loss)}
+        quiet = self._loop.time() - self._pong
+        paths = {PlaneName.SUPERFRAMES: Path(quiet < QUIET, self.ping.delay, self._loss)}
         if self.datagrams is not None:
             health = self.datagrams.health
             paths[PlaneName.DATAGRAMS] = Path(health.alive, health.delay, health.loss)

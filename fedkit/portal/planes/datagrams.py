@@ -75,13 +75,13 @@ class Datagrams:
         sock: socket.socket,
         peer: Any,
         deliver: Deliver,
-        heard: Callable[[], None],
+        answered: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._sock = sock
         self.peer = peer
         self._deliver = deliver
-        self._heard = heard
+        self._told_of_answer = answered
         self._outbox = Outbox()
         self._sealer: Sealer | None = None
         self._openers: dict[int, tuple[Opener, Bursts]] = {}
@@ -177,7 +177,6 @@ class Datagrams:
         if piece is None:
             self.traffic.spoilt += 1
             return
-        self._heard()
         if opener.highest > highest and peer != self.peer:
             self.peer = peer
         if piece.kind == DATA:
@@ -223,6 +222,7 @@ class Datagrams:
         path = self._paths.get(len(answer.plain) + OVERHEAD)
         if path is not None:
             path.answered(_NUMBER.unpack_from(answer.plain)[0], self._loop.time())
+            self._told_of_answer()
 
     def _send_one(self, kind: int, plain: bytes) -> None:
         if self._sealer is not None and self.peer is not None and len(plain) <= LARGE - OVERHEAD:

@@ -22,19 +22,19 @@ class End:
 
     sock: socket.socket
     got: list[tuple[int, bytes]] = field(default_factory=list)
-    signs: int = 0
+    answers: int = 0
     plane: Datagrams = field(init=False)
 
     def start(self, peer: tuple[str, int] | None) -> None:
         """Read the socket."""
         loop = asyncio.get_running_loop()
-        self.plane = Datagrams(loop, self.sock, peer, self._deliver, self._heard)
+        self.plane = Datagrams(loop, self.sock, peer, self._deliver, self._answered)
 
     def _deliver(self, tag: int, record: memoryview) -> None:
         self.got.append((tag, bytes(record)))
 
-    def _heard(self) -> None:
-        self.signs += 1
+    def _answered(self) -> None:
+        self.answers += 1
 
     def send(self, tag: int, record: bytes) -> None:
         """As a crossing does."""
@@ -92,7 +92,7 @@ async def test_probes_bring_it_to_life() -> None:
             other.plane.probe()
             await asyncio.sleep(0.02)
         await until(lambda: one.plane.health.alive)
-        assert one.signs
+        assert one.answers
         assert one.plane.health.delay is not None
 
 

@@ -38,10 +38,12 @@ paths = st.builds(Path, st.booleans(), st.none() | st.floats(0, 1), st.floats(0,
 @given(st.lists(st.dictionaries(st.sampled_from(PlaneName), paths), max_size=20))
 def test_what_is_chosen_is_alive_if_anything_is(story: list[dict[PlaneName, Path]]) -> None:
     choice = Choice()
+    before = None
     for now, known in enumerate(story):
         chosen = pick(choice, known, float(now))
         alive = {name for name, path in known.items() if path.alive}
-        assert chosen in alive if alive else chosen is None
+        assert chosen in alive if alive else chosen == (before if before in known else None)
+        before = chosen
 
 
 def test_some_answers_bring_to_life_and_some_losses_end_it() -> None:
