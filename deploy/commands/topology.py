@@ -243,7 +243,9 @@ def _read(file: Path, source: Source | None, sent: Sequence[Path], *, as_data: b
         described = asyncio.run(read(_content(file), str(file), form, files))
     except BadDescription as error:
         if as_data:
-            print(json.dumps({"errors": [problem.as_json() for problem in error.problems]}, indent=2))
+            told = {"errors": error.problems, "warnings": error.warnings}
+            print(json.dumps({kind: [one.as_json() for one in problems] for kind, problems in told.items()}, indent=2))
+        _tell(error.warnings, "warning: ")
         _tell(error.problems[1:] if len(error.problems) > 1 else ())
         raise
     _tell(described.warnings, "warning: ")

@@ -61,7 +61,7 @@ async def preview(new: NewExperiment, members: Sequence[KnownMember]) -> Preview
     try:
         found = await described(new, members)
     except InputError as error:
-        return Preview(errors=_problems(new, error))
+        return Preview(_problems(new, error), error.warnings if isinstance(error, BadDescription) else ())
     try:
         planned, shown = await to_thread(_show, new, found.topology, members)
     except (InputError, NoWay) as error:

@@ -30,12 +30,13 @@ class Problem:
 
 
 class BadDescription(InputError):
-    """A description that cannot be used; `problems` says why, one by one."""
+    """A description that cannot be used; `problems` says why, one by one, and `warnings` what may have led to it."""
 
     code = "topology.bad_description"
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[Problem], warnings: Sequence[Problem] = ()) -> None:
         first, *others = problems
         more = f" (and {len(others)} more)" if others else ""
         super().__init__(f"{first}{more}", errors=[problem.as_json() for problem in problems])
         self.problems = tuple(problems)
+        self.warnings = tuple(warnings)

@@ -36,7 +36,7 @@ async def read(
     question = {"file": file, "text": text, "files": {name: _text(name, content) for name, content in sent.items()}}
     answer = _answer(file, await _ask(file, json.dumps(question).encode(), cpu_seconds))
     if answer.errors:
-        raise BadDescription(answer.errors)
+        raise BadDescription(answer.errors, answer.warnings)
     return answer.described
 
 

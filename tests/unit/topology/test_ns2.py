@@ -174,6 +174,13 @@ async def test_one_run_shows_all_that_is_wrong() -> None:
     assert found == [(4, "ns2.ambiguous"), (6, "ns2.wrong_arguments"), (6, "ns2.wrong_arguments")]
 
 
+async def test_what_was_warned_of_before_a_mistake_is_told_with_it() -> None:
+    with pytest.raises(BadDescription) as told:
+        await described("set a [$ns nodee]\nset b [$ns node]\n$ns duplex-link $a $b 1Mb 0ms DropTail\n")
+    assert [(one.line, one.code) for one in told.value.problems] == [(5, "ns2.wrong_object")]
+    assert [(one.line, one.code) for one in told.value.warnings] == [(3, "ns2.unknown_method")]
+
+
 async def test_unknown_classes_and_methods_are_warned_of_and_swallow_calls() -> None:
     made = await described("set a [$ns node]\nset x [new Nonsense]\n$x do things\n[$a frobnicate] more\n")
     assert [(w.line, w.code) for w in made.warnings] == [(4, "ns2.unknown_class"), (6, "ns2.unknown_method")]
