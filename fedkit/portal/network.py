@@ -49,8 +49,10 @@ def _make(crossing: CrossingConfig, journal: Journal) -> Tap:
     if _link(crossing.bridge) is None:
         journal.note("bridge", crossing.bridge)
         _ip("link", "add", crossing.bridge, "type", "bridge")
-    if journal.has("bridge", crossing.bridge):
-        _ip("link", "set", crossing.bridge, "addrgenmode", "none", "type", "bridge", "stp_state", "0",
+    if journal.has(
+        "bridge", crossing.bridge
+    ):  # ARP is not answered: who is on a crossing has no business with this machine
+        _ip("link", "set", crossing.bridge, "arp", "off", "addrgenmode", "none", "type", "bridge", "stp_state", "0",
             "mcast_snooping", "0", "group_fwd_mask", str(FORWARDED_GROUPS))  # fmt: skip
     if _link(crossing.tap) is None:
         journal.note("tap", crossing.tap)
