@@ -21,9 +21,12 @@ ROOTS = (
     "bash",
     "busybox-static",
     "dropbear-bin",
+    "libpython3.11-stdlib",  # the kit of experiments' nodes is written in Python
     "openssh-client",
     "openssh-server",
     "openssh-sftp-server",
+    "python3-minimal",
+    "python3.11-minimal",
 )
 NOT_NEEDED = frozenset({"libpam-modules", "libpam-runtime"})  # sshd is linked to PAM, and runs without it
 KERNEL = "linux-image-cloud-amd64"  # for virtual machines: small, and all their drivers are in it

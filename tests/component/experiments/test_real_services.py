@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deploy.image.packages import closure, fetch
 from federation_member.experiments.model import State
 from fedkit.protocol.segments import Operation
 from tests.component.experiments.test_real_machines import MAKING, is_in, lender
@@ -23,30 +19,13 @@ from tests.support.federation import USER, Federation, Member
 
 __all__ = ["base", "site"]
 
-PYTHON = ("python3-minimal", "python3.11-minimal", "libpython3.11-stdlib")
 ASK = "/usr/bin/python3 /usr/local/federation/kit.pyz ask"
 SERVICES = [
     "userconfig:left:right:project=TIED",
     "local_seer_control:left,right",
     "seer_master:left:right",
 ]
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.timeout(500),
-    pytest.mark.skipif(not all(map(shutil.which, ("apt-get", "dpkg-deb"))), reason="no Debian"),
-]
-
-
-@pytest.fixture(scope="module")
-def with_python(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The root file system of lent machines, and Python; made before the test enters a network without a mirror."""
-    root, debs = tmp_path_factory.mktemp("base") / "image", tmp_path_factory.mktemp("debs")
-    shutil.copytree(base, root, symlinks=True)
-    for deb in fetch(closure(PYTHON), debs):
-        archive = subprocess.run(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE, check=True).stdout
-        subprocess.run(["tar", "-x", "-C", root, "--keep-directory-symlink"], input=archive, check=True)
-    yield root
-    shutil.rmtree(root)
+pytestmark = [pytest.mark.root, pytest.mark.timeout(500)]
 
 
 async def asked(a: Member, wanted: str, words: str) -> Any:
@@ -55,10 +34,7 @@ async def asked(a: Member, wanted: str, words: str) -> Any:
     return json.loads(done.output["master"]) if done.status.get("master") == 0 else None
 
 
-async def test_the_master_sees_the_nodes_of_both_testbeds(
-    site: ContainersSite, with_python: Path, tmp_path: Path
-) -> None:
-    site.base = with_python
+async def test_the_master_sees_the_nodes_of_both_testbeds(site: ContainersSite, tmp_path: Path) -> None:
     (folder := tmp_path / "tunnel").mkdir()
     async with Federation(tmp_path) as world, lender(world, site, folder) as a:
         members = {"left": "a.test", "right": "a.test"}
