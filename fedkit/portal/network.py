@@ -39,7 +39,30 @@ def make(crossings: Iterable[CrossingConfig], journal: Journal) -> dict[int, Tap
             if before != "0":
                 journal.note("proc", str(filters), before=before)
                 filters.write_text("0")
-    return {crossing.tag: _make(crossing, journal) for crossing in crossings}
+    _rule(
+        journal, "2", "lookup", "local"
+    )  # the kernel asks its own addresses first, before any other rule: not any more
+    if journal.has("rule", "2 lookup local") and "0:" in _rules():
+        _ip("rule", "delete", "pref", "0")
+    taps = {}
+    for crossing in crossings:
+        taps[crossing.tag] = _make(crossing, journal)
+        _rule(journal, "1", "iif", crossing.bridge, "type", "blackhole")
+    return taps
+
+
+def _rule(journal: Journal, preference: str, *rule: str) -> None:
+    """Add a rule: who is on a crossing speaks to its other end, and not to or through this machine."""
+    name = " ".join([preference, *rule])
+    if journal.has("rule", name):  # a killed one may have been about to add it
+        with suppress(NoBridge):
+            _ip("rule", "delete", "pref", *name.split())
+    journal.note("rule", name)
+    _ip("rule", "add", "pref", *name.split())
+
+
+def _rules() -> list[str]:
+    return subprocess.run(["ip", "rule"], capture_output=True, text=True, check=False).stdout.split()
 
 
 def _make(crossing: CrossingConfig, journal: Journal) -> Tap:
@@ -87,7 +110,12 @@ def undo(journal: Journal) -> None:
 
 def _undo(entry: Entry) -> None:
     kind, name = entry["kind"], entry["name"]
-    if kind == "proc":
+    if kind == "rule":
+        if "local" in name and "0:" not in _rules():
+            _ip("rule", "add", "pref", "0", "lookup", "local")
+        with suppress(NoBridge):  # it was not added any more
+            _ip("rule", "delete", "pref", *name.split())
+    elif kind == "proc":
         with suppress(OSError):
             Path(name).write_text(entry["before"])
     elif _link(name) is None:

@@ -80,7 +80,8 @@ def passes(world: World, frames: dict[str, bytes]) -> None:
 
 def links(world: World) -> list[tuple[object, ...]]:
     """What a portal's machine looks like: interfaces with their masters and addresses, and whether they are up."""
-    return [
+    links: list[tuple[object, ...]] = [(rule,) for rule in world.at("portal-a", "ip", "rule").splitlines()]
+    return links + [
         (link["ifname"], link.get("master"), "UP" in link["flags"], [one["local"] for one in link["addr_info"]])
         for link in json.loads(world.at("portal-a", "ip", "-j", "address"))
     ]
@@ -91,6 +92,9 @@ def test_frames_arrive_as_they_are(world: World, plane: str) -> None:
     before = links(world)
     portals = join(world, plane)
     passes(world, FRAMES)
+    to_portal = ("ip", "route", "get", "192.0.2.1", "from", "192.0.2.9", "iif")
+    assert "local" in world.at("portal-a", *to_portal, "wan")
+    assert "local" not in world.at("portal-a", *to_portal, "br3", check=False)  # nobody on a crossing
     assert "1 received" in world.at(
         "host-a", "ping", "-c", "1", "-W", "5", "-M", "do", "-s", "1472", world.address("b")
     )
