@@ -46,6 +46,7 @@ app = typer.Typer(
 
 app.command("login")(login.login)
 app.command("logout")(login.logout)
+app.command("whoami")(login.whoami)
 app.command("members")(federation.members)
 app.command("images")(federation.images)
 app.command("flavours")(federation.flavours)

@@ -204,7 +204,9 @@ def log(name: ExperimentArgument, credential: CredentialOption = NONE, output: O
 @experiment.command()
 def grant(
     name: ExperimentArgument,
-    principal: Annotated[str, typer.Argument(metavar="FEDID", help="Of who may operate it: `fed id show`.")],
+    principal: Annotated[
+        str, typer.Argument(metavar="FEDID", help="Of who may operate it; `fed whoami` tells them theirs.")
+    ],
     until: Annotated[datetime, typer.Option("--until", help="Until then.", formats=MOMENTS)],
     party: Annotated[
         str | None, typer.Option("--party", help="What this party may know, and its nodes, and nothing else.")

@@ -1,4 +1,4 @@
-"""`fed login` and `fed logout`."""
+"""`fed login`, `fed logout` and `fed whoami`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import typer
 
 from deploy.commands.client import Client, credentials_file, segment, store_credentials, stored_credentials
 from deploy.commands.errors import NotLoggedIn, UnusableFile
-from deploy.commands.output import say
+from deploy.commands.output import Format, OutputOption, say, show
 from fedkit.errors import InputError
+
+WHO = {"user": "user", "project": "project", "fedid": "principal", "member": "member", "member's fedid": "fedid"}
 
 
 def login(
@@ -83,6 +85,14 @@ def logout() -> None:
     Client(stored["url"], stored["token"]).delete(f"/tokens/{segment(stored['token_id'])}")
     credentials_file().unlink()
     say(f"Logged out of {stored['url']}.")
+
+
+def whoami(output: OutputOption = Format.TABLE) -> None:
+    """Show who you are to your member, and the fedid by which others know you and grant you things.
+
+    Example: `fed whoami`
+    """
+    show(Client.of_this_user().get("/me"), output, WHO)
 
 
 def read_password(*, from_stdin: bool, twice: bool = False) -> str:

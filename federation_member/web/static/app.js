@@ -145,6 +145,7 @@ async function enter() {
   Object.assign(me, await call("GET", "/me"));
   $("member").textContent = me.member;
   $("user").textContent = `${me.user} · ${me.project}`;
+  $("own-fedid").textContent = me.principal;
   operator = me.operator;
   $("who").hidden = false;
   $("views").hidden = false;
@@ -192,7 +193,7 @@ function leave(text = "") {
   forgetAllExperiments();
   $("why").close();
   $("running").close();
-  $("member").textContent = "";
+  $("member").textContent = $("own-fedid").textContent = "";
   $("who").hidden = $("views").hidden = $("work").hidden = $("experiments").hidden = $("usage").hidden = $("audit").hidden = true;
   $("sign-in").hidden = false;
   notice(text);

@@ -109,6 +109,14 @@ async def test_log_in_order_look_and_delete(site: Site, tmp_path: Path) -> None:
     assert (await fed("order", "list", **home)).status == 1
 
 
+async def test_whoever_has_no_key_of_their_own_learns_by_which_fedid_others_know_them(site: Site) -> None:
+    member, url, token = site
+    principal = (await member.accounts.get("alice")).principal
+    told = await Shell(url, token)("whoami", "-o", "json")
+    assert (told.status, told.data["user"], told.data["principal"]) == (0, "alice", principal)
+    assert principal in (await Shell(url, token)("whoami")).out
+
+
 async def test_members_and_images(site: Site) -> None:
     _member, url, token = site
     shell = Shell(url, token)

@@ -25,6 +25,8 @@ async def test_a_password_becomes_a_token_that_says_who_one_is(site: Site) -> No
     assert status == 201
     site.token = made["token"]
     _status, me = await site.call("GET", "/me")
+    principal = (await site.accounts.get("alice")).principal
+    assert me.pop("principal") == principal != ME
     assert me == {"member": "site-a.test", "fedid": ME, "project": "physics", "user": "alice", "operator": False}
     _status, tokens = await site.call("GET", "/tokens")
     assert "laptop" in {token["label"] for token in tokens["items"]}
