@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 from dataclasses import dataclass
 
@@ -83,9 +84,9 @@ class Crossing:
             room = plane.room() if plane is not None else None
             try:
                 size = os.readv(fd, (_nowhere if room is None else room,))
-            except (
-                OSError
-            ):  # EAGAIN: that was all; EBADFD: the interface was taken away, which the kernel's events tell too
+            except OSError as error:  # EAGAIN: that was all
+                if error.errno == errno.EBADFD:
+                    self._taken_away()
                 break
             if room is None or plane is None:
                 counts.dropped += 1
@@ -100,6 +101,11 @@ class Crossing:
             counts.out_frames += frames
             counts.out_octets += octets
             plane.flush()
+
+    def _taken_away(self) -> None:
+        """Somebody deleted the interface; its descriptor would be readable for ever, with nothing to read."""
+        self._loop.remove_reader(self.tap.fd)
+        self.broken = f"The tap {self.tap.name} was deleted."
 
     def close(self) -> None:
         """Read no more; the tap stays in its bridge."""

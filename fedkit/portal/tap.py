@@ -6,6 +6,7 @@ It is persistent, so it stays in its bridge while no process holds it, and it is
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -52,8 +53,9 @@ class Tap:
     def _offload(self, what: int) -> bool:
         try:
             fcntl.ioctl(self.fd, TUNSETOFFLOAD, what)
-        except OSError:
-            if what & USO:  # an older kernel, which knows no such bit
+        except OSError as error:
+            # An older kernel knows no such bit. Of a tap that somebody deleted its reader tells.
+            if what & USO or error.errno == errno.EBADFD:
                 return False
             raise
         return True
