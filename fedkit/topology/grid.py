@@ -12,6 +12,7 @@ from itertools import combinations
 from math import ceil, sqrt
 
 SWAPS = 10_000  # that are tried at most; beyond a hundred computers no picture is good
+ENDS = 2_000_000  # of wires that are looked at for it at most: a LAN that everybody is on is no shorter for any swap
 THROUGH = 2.0  # what it costs to be drawn over somebody who stands between
 
 Cell = tuple[float, float]  # column and row
@@ -60,11 +61,14 @@ def _placed(order: Sequence[int], snake: Sequence[tuple[int, int]]) -> list[tupl
 def _along(count: int, on: Sequence[Sequence[Wire]]) -> list[int]:
     """All computers, along the wires, beginning with the first."""
     found: dict[int, None] = {}
+    followed: set[int] = set()
     for first in range(count):
         row = [first] if first not in found else []
         found[first] = None
         for number in row:
-            new = [member for wire in on[number] for member in wire.members if member not in found]
+            wires = [wire for wire in on[number] if id(wire) not in followed]
+            followed.update(map(id, wires))
+            new = [member for wire in wires for member in wire.members if member not in found]
             found.update(dict.fromkeys(new))
             row.extend(dict.fromkeys(new))
     return list(found)
@@ -73,17 +77,17 @@ def _along(count: int, on: Sequence[Sequence[Wire]]) -> list[int]:
 def _improve(cells: list[tuple[int, int]], snake: Sequence[tuple[int, int]], on: Sequence[Sequence[Wire]]) -> None:
     here: dict[tuple[int, int], int | None] = dict.fromkeys(snake)
     here.update({cell: number for number, cell in enumerate(cells)})
-    left, better = SWAPS, True
+    left, ends, better = SWAPS, ENDS, True
     while better:
         better = False
         for one, other in combinations(snake, 2):
             moved = [number for number in (here[one], here[other]) if number is not None]
             if not moved:
                 continue
-            if left == 0:
+            if left == 0 or ends <= 0:
                 return
-            left -= 1
             touched = {id(wire): wire for number in moved for wire in on[number]}.values()
+            left, ends = left - 1, ends - sum(2 * len(wire.members) for wire in touched)
             before = sum(_length(wire, cells) for wire in touched)
             _swap(cells, here, one, other)
             if sum(_length(wire, cells) for wire in touched) < before - 1e-9:

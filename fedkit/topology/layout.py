@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import ceil, hypot, sqrt
+from itertools import product
+from math import ceil, floor, hypot, sqrt
 
 from fedkit.topology.grid import Wire as GridWire
 from fedkit.topology.grid import across, cells_of, down
@@ -24,6 +25,7 @@ CELL_WIDTH, CELL_HEIGHT = 112, 84  # of a computer's place in its box
 MARGIN, TITLE, GAP = 36, 34, 120  # around a box's grid, its name, and between boxes
 NODE_WIDTH, NODE_HEIGHT = 74, 32
 PORTAL = 14
+APART = PORTAL * 1.5  # at least, between the middles of two portals
 NOWHERE = "no testbed"  # the box of those that name none
 SLANTING = 0.27  # where the label of a slanting way is, from its first end: two that cross can both be read
 
@@ -112,6 +114,26 @@ class Layout:
     ways: tuple[Way, ...]
 
 
+class _Crowd:
+    """Points by squares, so that whoever is near is found without asking everybody."""
+
+    def __init__(self) -> None:
+        self._squares: dict[tuple[int, int], list[Point]] = {}
+
+    def add(self, point: Point) -> None:
+        self._squares.setdefault(_square(point), []).append(point)
+
+    def is_near(self, point: Point) -> bool:
+        column, row = _square(point)
+        around = product(range(column - 1, column + 2), range(row - 1, row + 2))
+        others = (other for square in around for other in self._squares.get(square, ()))
+        return any(hypot(point.x - other.x, point.y - other.y) < APART for other in others)
+
+
+def _square(point: Point) -> tuple[int, int]:
+    return floor(point.x / APART), floor(point.y / APART)
+
+
 @dataclass
 class _Box:
     """One testbed's place while it is found."""
@@ -184,12 +206,14 @@ def _arrange(boxes: list[_Box]) -> tuple[float, float]:
 
 def _place_portals(box: _Box, boxes: Mapping[str, _Box]) -> None:
     """Each where the line to its peer leaves the box; those that would meet move apart along the edge."""
+    crowd = _Crowd()
     for connector in box.piece.connectors:
         point = _edge(box, boxes[connector.peer].middle)
-        while any(hypot(point.x - other.x, point.y - other.y) < PORTAL * 1.5 for other in box.portals.values()):
+        while crowd.is_near(point):
             is_side = point.x in (box.x, box.x + box.width)
             point = Point(point.x, point.y + PORTAL * 2) if is_side else Point(point.x + PORTAL * 2, point.y)
         box.portals[connector.name] = point
+        crowd.add(point)
 
 
 def _edge(box: _Box, towards: Point) -> Point:

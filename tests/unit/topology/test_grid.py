@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedkit.topology.grid import Wire, across, cells_of, down
+from fedkit.topology.grid import ENDS, Wire, across, cells_of, down
 
 counts = st.integers(0, 30)
 
@@ -29,3 +31,21 @@ def test_who_is_wired_to_the_right_edge_stands_there() -> None:
 def test_thousands_are_placed_without_every_swap_being_tried() -> None:
     wires = [Wire([number, (number * 7) % 2000]) for number in range(2000)]
     assert len(set(cells_of(2000, wires))) == 2000
+
+
+class Looked(list[int]):
+    """Ends of a wire that count how often they are looked at."""
+
+    times = 0
+
+    def __iter__(self) -> Iterator[int]:
+        Looked.times += len(self)
+        return super().__iter__()
+
+
+def test_lans_that_all_are_on_cost_no_more_than_many_short_wires() -> None:
+    wires = [Wire(Looked(range(400))) for _ in range(8)]
+    Looked.times = 0
+    cells = cells_of(400, wires)
+    assert len(set(cells)) == 400
+    assert Looked.times < 2 * ENDS

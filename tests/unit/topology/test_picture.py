@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from math import hypot
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from deploy.cli import main
-from fedkit.topology.layout import CELL_HEIGHT, CELL_WIDTH, NODE_HEIGHT, NODE_WIDTH, NOWHERE
+from fedkit.topology import layout
+from fedkit.topology.layout import APART, CELL_HEIGHT, CELL_WIDTH, NODE_HEIGHT, NODE_WIDTH, NOWHERE, lay_out
 from fedkit.topology.model import Attribute, Computer, Topology
 from fedkit.topology.ns2.reader import read
 from fedkit.topology.picture import Condition, draw
@@ -82,6 +84,23 @@ def test_neighbours_stand_near_one_another() -> None:
     lines = etree.fromstring(draw(topology)).iter("{*}line")
     ends = [[float(line.get(name, "")) for name in ("x1", "y1", "x2", "y2")] for line in lines]
     assert all(abs(x - u) <= CELL_WIDTH and abs(y - v) <= CELL_HEIGHT for x, y, u, v in ends)
+
+
+def test_hundreds_of_portals_at_one_testbed_are_not_each_compared_with_each_at_every_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    peers = 300
+    star = description(peers + 1, [{0, peer} for peer in range(1, peers + 1)], {n: f"t{n}" for n in range(peers + 1)})
+    asked = []
+
+    def counted(x: float, y: float) -> float:
+        asked.append((x, y))
+        return hypot(x, y)
+
+    monkeypatch.setattr(layout, "hypot", counted)
+    gates = lay_out(star).portals
+    assert all(hypot(a.x - b.x, a.y - b.y) >= APART for a, b in combinations(gates[:peers], 2))
+    assert len(asked) < peers * peers
 
 
 def test_the_command(tmp_path: object, capsys: pytest.CaptureFixture[str]) -> None:
