@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedkit.node.kit.conf import Conf
+from fedkit.node.kit.control import hands, server
 from fedkit.node.kit.control.actions import Actions, shaping
 from fedkit.node.kit.control.auth import EPOCH, HEADER, Doorkeeper, nonce, request_mac
 from fedkit.node.kit.control.client import Client
 from fedkit.node.kit.control.clocks import Sample, estimate
-from fedkit.node.kit.control.events import Event, Log
+from fedkit.node.kit.control.events import Event, Log, event_of
 from fedkit.node.kit.control.server import SIZE_LIMIT, Server
 from fedkit.node.kit.control.station import MASTER, Station
 from fedkit.node.kit.errors import BadRequest, NotAllowed, Unreachable
@@ -198,6 +199,10 @@ def test_only_who_knows_the_key_may_ask(net: Net) -> None:
         net.places["a"].client().ask("GET", "/passwords")
     with pytest.raises(BadRequest):
         net.places["a"].client().ask("POST", "/run", {"command": 5})
+    strange: list[Any] = [[], {"command": "true", "timeout": 1e400}]
+    for said in strange:
+        with pytest.raises(BadRequest):
+            net.places["control"].client().ask("POST", "/run", said)
     with pytest.raises(BadRequest):
         net.places["a"].client().ask("POST", "/events", {"events": [{"seq": "x"}]})
 
@@ -220,12 +225,16 @@ def test_whatever_is_said_at_the_door_is_refused(header: str) -> None:
         Doorkeeper(KEY).check(header, "GET", "/nodes", b"")
 
 
-def test_an_answer_of_somebody_else_is_no_answer() -> None:
+def test_an_answer_of_somebody_else_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     impostor = Server(("127.0.0.1", 0), "another key", lambda *_: {})
     at = impostor.begin()
     impostor.door.check = lambda *_: nonce()  # type: ignore[method-assign]  # lets everybody in
     with pytest.raises(NotAllowed, match="the answer of"):
         Client(at, KEY).ask("GET", "/nodes")
+    with monkeypatch.context() as patch:
+        patch.setattr(server, "answer_mac", lambda *_: "\xe9")  # no ASCII
+        with pytest.raises(NotAllowed, match="the answer of"):
+            Client(at, KEY).ask("GET", "/nodes")
     impostor.close()
     with pytest.raises(Unreachable):
         Client(at, KEY).ask("GET", "/nodes", timeout=5)
@@ -310,3 +319,21 @@ def test_an_answer_is_json_whatever_a_command_prints(net: Net) -> None:
     assert len(json.dumps(done)) < 200_000
     late = net.ask("POST", "/run", {"command": "sleep 1000", "nodes": ["a"], "timeout": 0.2})
     assert late["output"]["a"]["status"] == 124
+
+
+def test_a_command_that_prints_nowhere_is_ended_in_time() -> None:
+    assert hands.run("exec >/dev/null 2>&1; sleep 4; exit 3", 0.3)["status"] == hands.TIMED_OUT
+    assert hands.run("exec >/dev/null 2>&1; exit 3", 30)["status"] == 3
+
+
+def test_an_agent_waits_for_its_address() -> None:
+    agent = Server(("192.0.2.77", 0), KEY, lambda *_: {})  # no interface has it yet
+    assert agent.begin()[0] == "192.0.2.77"
+    agent.close()
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf"), 10**400])
+def test_an_event_is_at_some_time(number: float) -> None:
+    for said in ({"at": number}, {"at": 1.0, "error": number}):
+        with pytest.raises(BadRequest):
+            event_of({"seq": 1, "node": "a", "target": "x", "action": "start", **said})

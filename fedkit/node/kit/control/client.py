@@ -57,6 +57,7 @@ class Client:
         if answer.status == UNAUTHORIZED:
             return answer.status, answer.headers.get(EPOCH, ""), None
         proof = answer_mac(self._key, number, answer.status, content)
-        if len(content) > SIZE_LIMIT or not hmac.compare_digest(proof, answer.headers.get(HEADER, "")):
+        said = str(answer.headers.get(HEADER, ""))
+        if len(content) > SIZE_LIMIT or not hmac.compare_digest(proof.encode(), said.encode(errors="replace")):
             raise NotAllowed(f"the answer of {self._named} does not prove to know the experiment's key")
         return answer.status, "", json.loads(content)

@@ -19,6 +19,7 @@ from fedkit.node.kit.errors import BadRequest, KitError
 
 EVENTS_LIMIT = 20_000
 WORD_LIMIT = 4096  # characters
+TIME_LIMIT = 2.0**53  # seconds; beyond, and for what is no number, nobody could wait
 LOOK_EVERY = 1.0  # seconds; a clock may be set
 
 
@@ -43,6 +44,8 @@ def event_of(said: Any) -> Event:
         raise BadRequest("node, target and action of an event are short texts")
     if not isinstance(event.seq, int) or not all(isinstance(number, (int, float)) for number in numbers):
         raise BadRequest("seq, at and error of an event are numbers")
+    if not all(abs(number) < TIME_LIMIT for number in numbers):
+        raise BadRequest("an event is at some time")
     return event
 
 

@@ -52,7 +52,9 @@ def run(command: Any, timeout: Any) -> dict[str, Any]:
         cwd="/",
     ) as process:
         assert process.stdout is not None
-        output, in_time = _end_of(process.stdout.fileno(), time.monotonic() + limit)
+        until = time.monotonic() + limit
+        output, in_time = _end_of(process.stdout.fileno(), until)
+        in_time = in_time and _ended(process, until)
         if not in_time:
             _kill(process.pid)
     status = process.returncode if in_time else TIMED_OUT
@@ -69,6 +71,15 @@ def _end_of(pipe: int, until: float) -> tuple[bytes, bool]:
                 return output, True
             output = (output + piece)[-OUTPUT_LIMIT:]
     return output, False
+
+
+def _ended(process: subprocess.Popen[bytes], until: float) -> bool:
+    """Whether it ends before that moment; it may run on with its output closed."""
+    try:
+        process.wait(max(until - time.monotonic(), 0))
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def _kill(group: int) -> None:

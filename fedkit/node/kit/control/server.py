@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import BoundedSemaphore, Thread
@@ -14,6 +15,7 @@ from fedkit.node.kit.errors import BadRequest, KitError, NotAllowed
 SIZE_LIMIT = 1024 * 1024  # octets of a request
 AT_ONCE = 32  # requests
 PATIENCE = 10.0  # seconds for a request to arrive
+IP_FREEBIND = 15  # linux/in.h
 
 Answer = Callable[[str, str, Any], Any]  # method, path, what was said
 
@@ -31,6 +33,11 @@ class Server(ThreadingHTTPServer):
         self.answer = answer
         self._room = BoundedSemaphore(AT_ONCE)
         self._thread = Thread(target=self.serve_forever, args=(0.1,), daemon=True)
+
+    def server_bind(self) -> None:
+        """Listen even at an address that this machine does not have yet: networks may come up later."""
+        self.socket.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
+        super().server_bind()
 
     def begin(self) -> tuple[str, int]:
         """Serve; returns where."""
@@ -103,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
             return 200, self.server.answer(self.command, self.path, said)
         except BadRequest as error:
             return 400, {"error": str(error)}
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             return 400, {"error": f"{error} [{BadRequest.code}]"}
         except KitError as error:
             return 500, {"error": str(error)}
