@@ -36,6 +36,7 @@ from tests.component.middleware.machines import login, run
 from tests.component.middleware.place import ContainersSite, lacks_to_carry
 
 WIRES = {"left": "10.1.1.0/24", "right": "10.1.2.0/24"}
+SOON = 60.0  # seconds that what takes no time may take on a busy machine
 NAMES = {"10.1.1.2": ["a"], "10.1.1.3": ["b"], "10.1.2.3": ["b-right"], "10.1.2.4": ["C(1)"]}
 
 
@@ -190,6 +191,18 @@ async def test_nodes_are_stopped_started_and_rebooted_with_their_disks(
     await here.operate(key, Operation.REBOOT, "b")
     assert await at(here, key, "b", "cat /root/file") == "kept"
     assert "0% packet loss" in await at(here, key, "a", "ping -c 1 -w 20 'C(1)'")
+
+
+async def test_whoever_is_in_a_node_does_not_keep_it_from_ending(
+    here: ContainersMiddleware, site: ContainersSite
+) -> None:
+    key = new_key()
+    owned = await here.start_segment(key, row(site))
+    async with login(entrance(nodes_of(owned)["a"])) as session:
+        await session.run("true", check=True)
+        async with asyncio.timeout(SOON):
+            await here.operate(key, Operation.REBOOT, "a")
+    assert await is_now(here, key, "a", NodeStatus.RUNNING)
 
 
 async def test_a_command_has_a_status_and_hinders_nobody(here: ContainersMiddleware, site: ContainersSite) -> None:

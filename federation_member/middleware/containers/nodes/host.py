@@ -184,10 +184,9 @@ class Host:
                 with suppress(ProcessLookupError):
                     signal.pidfd_send_signal(node.handle, signal.SIGKILL)
         for node in nodes:
-            if node.process:
-                with suppress(ChildProcessError):
-                    os.waitpid(node.process, 0)
-                self._ended(node)
+            while node.process:  # its end waits for that of whoever entered it, who are children of ours
+                if not self._bury(0):
+                    self._ended(node)
 
     def remove(self, names: list[str]) -> None:
         """End nodes and forget them; unknown ones are none."""
@@ -253,16 +252,18 @@ class Host:
                     self._let_in(key.data, key.fileobj)
 
     def _reap(self) -> None:
-        by_process = {node.process: node for node in self.nodes.values() if node.process}
-        while True:
-            try:
-                process, _ = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if process == 0:
-                return
-            if process in by_process:
-                self._ended(by_process[process])
+        while self._bury(os.WNOHANG):
+            pass
+
+    def _bury(self, options: int) -> bool:
+        """Take leave of a child that ended, whichever it was; false if there is none."""
+        try:
+            process, _ = os.waitpid(-1, options)
+        except ChildProcessError:
+            return False
+        for node in [one for one in self.nodes.values() if process and one.process == process]:
+            self._ended(node)
+        return process != 0
 
     def _let_in(self, node: Node, door: socket.socket) -> None:
         """Start an ssh server for whoever comes."""
