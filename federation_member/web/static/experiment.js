@@ -16,7 +16,7 @@ const TABLE_LIMIT = 200; // nodes of one testbed that stand in its table
 
 const secrets = new Map(); // what was told once, when it was made: { credential, private_key }, by id
 const shown = new Map(); // credentials of others' experiments, by id
-let open = null; // { id, whole, layout, computers, drawn, node, digest, stop }
+let open = null; // { id, whole, layout, computers, drawn, sought, node, digest, stop }
 
 export function keepSecrets(made) {
   secrets.set(made.id, { credential: made.credential, private_key: made.private_key });
@@ -89,8 +89,8 @@ function now(whole) {
   for (const id of ["one-renew", "one-terminate", "one-credentials"]) $(id).hidden = ENDED.has(whole.state) || whole.state === "terminating";
   $("one-extend").hidden = whole.state !== "active";
   $("one-grant").hidden = $("one-renew").hidden || whole.user !== me.user;
-  const grown = before && before.state !== "active" && whole.state === "active"; // it may have been extended
-  const unknown = open.drawn && whole.segments.some((segment) => segment.nodes.some((node) => !open.drawn.names.has(node.name)));
+  const grown = before && ((before.state !== "active" && whole.state === "active") || (before.extending && !whole.extending));
+  const unknown = open.drawn && nodesOf(whole).some(({ name }) => !open.drawn.names.has(name) && !open.sought.has(name));
   if (!before || unknown || grown) draw(open);
   else condition();
   if (!ENDED.has(whole.state)) return;
@@ -103,7 +103,11 @@ function facts(whole) {
   $("one-facts").replaceChildren(...lines.flatMap(([name, value]) => [element("dt", { textContent: name }), element("dd", {}, value)]));
 }
 
+const nodesOf = (whole) => whole.segments.flatMap((segment) => segment.nodes);
+
+// Nodes that services brought along stand in no picture; they are looked for there once.
 async function draw(mine) {
+  mine.sought = new Set(nodesOf(mine.whole).map((node) => node.name));
   await attempt(async () => {
     const [layout, topology] = await Promise.all([ask("GET", "/layout"), ask("GET", "/topology")]);
     if (open !== mine) return;
@@ -118,7 +122,7 @@ async function draw(mine) {
 
 function condition() {
   if (!open.drawn) return;
-  const nodes = new Map(open.whole.segments.flatMap((segment) => segment.nodes.map((node) => [node.name, node])));
+  const nodes = new Map(nodesOf(open.whole).map((node) => [node.name, node]));
   const portals = new Map(open.whole.segments.flatMap((segment) => segment.portals.map((portal) => [keyOf(segment.testbed, portal.connector), portal])));
   open.drawn.update(nodes, portals);
   if (open.node) showNode(open.node);
@@ -186,8 +190,8 @@ function chooseNode(name) {
 
 // What changes is drawn anew; what a person is reading, such as a console, stays.
 function showNode(name) {
-  const node = open.whole.segments.flatMap((segment) => segment.nodes).find((one) => one.name === name);
-  const computer = open.computers?.get(name);
+  const node = nodesOf(open.whole).find((one) => one.name === name);
+  const computer = open.computers?.get(name) ?? (node && { name, interfaces: [] });
   const digest = JSON.stringify([node, computer, ENDED.has(open.whole.state)]);
   if (!computer || digest === open.digest) return;
   open.digest = digest;
@@ -250,15 +254,23 @@ function said(text) {
   $("one-said").textContent = text;
 }
 
+// An answer that comes when another experiment is open is not that one's.
+async function change(method, part, body) {
+  const mine = open;
+  const whole = await ask(method, part, body);
+  if (open === mine) now(whole);
+  return whole;
+}
+
 async function terminate() {
   if (!confirm(`Terminate ${open.whole.name}? All its nodes and what is on them are given back.`)) return;
-  await attempt(async () => now(await ask("DELETE")));
+  await attempt(() => change("DELETE"));
 }
 
 async function renew(form) {
   const until = form.elements.until.value;
   await attempt(async () => {
-    now(await ask("POST", "/renew", { valid_until: until ? new Date(until).toISOString() : null }));
+    await change("POST", "/renew", { valid_until: until ? new Date(until).toISOString() : null });
     said(until ? `It ends at ${new Date(until).toLocaleString()}.` : "It does not end by itself any more.");
   }, (text) => { if (text) said(text); });
 }
@@ -272,8 +284,7 @@ async function extend(form) {
   $("one-extend-problems").replaceChildren();
   await attempt(async () => {
     try {
-      const { wanted, ...whole } = await ask("POST", "/extend", { description: texts[0], file: named[0][0], files: Object.fromEntries(named.slice(1)), members });
-      now(whole);
+      const { wanted } = await change("POST", "/extend", { description: texts[0], file: named[0][0], files: Object.fromEntries(named.slice(1)), members });
       said(`It is to have ${wanted.length} nodes; the log tells what comes of it.`);
       form.reset();
     } catch (error) {

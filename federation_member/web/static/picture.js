@@ -43,7 +43,7 @@ export function drawPicture(place, layout, select = () => {}) {
   function choose(name) {
     for (const { spot, group } of nodes.values()) {
       const mine = spot.name === name;
-      group.setAttribute("tabindex", mine ? "0" : "-1");
+      if (nodes.has(name)) group.setAttribute("tabindex", mine ? "0" : "-1"); // else one would not come in here any more
       group.setAttribute("aria-pressed", String(mine));
       group.classList.toggle("chosen", mine);
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -263,3 +264,24 @@ async def test_it_fits_a_narrow_window(page: Page) -> None:
             await page.go(place)
         await browser.command("/goog/cdp/execute", command)
         assert await browser.run("return document.documentElement.scrollWidth") <= size["width"]
+
+
+async def test_nodes_of_services_are_operated_too_and_their_picture_is_not_asked_for_again_and_again(
+    page: Page,
+) -> None:
+    browser = page.browser
+    await page.make(f"# SERVICE: local_seer_control:deter:deter\n{PROGRAM}")
+    await browser.until(STATE, State.ACTIVE)
+    await browser.run("document.querySelector('#one-progress details').open = true")
+    await browser.run(
+        "[...document.querySelectorAll('#one-progress button')].find((b) => b.textContent === 'control').click()"
+    )
+    assert await browser.text("#one-node h3") == "control"
+    assert "running" in await browser.text("#one-node-facts")
+    assert await count(browser, ".spot[tabindex='0']") == 1
+    asked = "return performance.getEntriesByType('resource').filter((one) => one.name.endsWith('/layout')).length"
+    before = await browser.run(asked)
+    await page.home.experiments.grant(ULF, "mine", "ab" * 20, page.home.federation.clock() + timedelta(days=1))
+    await page.home.experiments.renew(ULF, "mine", page.home.federation.clock() + timedelta(days=1))
+    await browser.until("return !document.getElementById('one-facts').textContent.includes('not by itself')")
+    assert await browser.run(asked) == before
