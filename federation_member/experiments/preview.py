@@ -64,9 +64,10 @@ async def preview(new: NewExperiment, members: Sequence[KnownMember]) -> Preview
         return Preview(_problems(new, error), error.warnings if isinstance(error, BadDescription) else ())
     try:
         planned, shown = await to_thread(_show, new, found.topology, members)
+        unserved_events = await to_thread(_unserved, new, found.topology)
     except (InputError, NoWay) as error:
         return Preview(_problems(new, error), found.warnings, found.output)
-    doubts = (*_unserved(new, found.topology), *_doubts(new, planned, members))
+    doubts = (*unserved_events, *_doubts(new, planned, members))
     return Preview((), (*found.warnings, *doubts), found.output, shown)
 
 
@@ -83,12 +84,12 @@ def _problems(new: NewExperiment, error: FedError) -> tuple[Problem, ...]:
     return (Problem(new.file, None, error.code, error.message),)
 
 
-def _unserved(new: NewExperiment, topology: Topology) -> Iterator[Problem]:
+def _unserved(new: NewExperiment, topology: Topology) -> list[Problem]:
     """The events that will not happen, the first ones by their words."""
     lost = [f"Nothing here carries out the event {words!r}." for words in unserved(topology)]
     if happenings(topology) and not any(service.name == CONTROLLER for service in topology.services):
         lost.insert(0, f"No event happens without a controller; add the service {CONTROLLER} for each testbed.")
-    return (Problem(new.file, None, Doubt.UNSERVED, words) for words in lost[:UNSERVED_LIMIT])
+    return [Problem(new.file, None, Doubt.UNSERVED, words) for words in lost[:UNSERVED_LIMIT]]
 
 
 def _doubts(new: NewExperiment, planned: Sequence[Planned], members: Sequence[KnownMember]) -> Iterator[Problem]:

@@ -11,14 +11,18 @@ depth. What nothing here carries out (traffic generators, event sequences) is to
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from fedkit.services.contract import Setting
+from fedkit.services.errors import UnusableService
 from fedkit.topology.model import Computer, Topology
 
 DEPTH = 4  # event lists in event lists
+EVENTS_LIMIT = 20_000  # what a scheduler takes (node/kit/control/events.py)
+STEPS_LIMIT = 100_000  # events and members of lists that are looked at
 TIMELINE, GROUP, PROGRAM = "EventTimeline", "EventGroup", "Program"
 _OPTIONS = ("command", "dir", "timeout", "expected-exit-code")
 
@@ -62,44 +66,73 @@ def told_to_nodes(node: Computer, topology: Topology) -> Iterator[Setting]:
 
 
 def happenings(topology: Topology) -> list[Happening]:
-    """All events that somebody carries out, by time; at one time in the order of the file."""
-    found = [event for time, words in _said(topology) for event in _events(time, words, topology, DEPTH)]
+    """All events that somebody carries out, by time; at one time in the order of the file. Raises `UnusableService`."""
+    walk = _Walk(topology)
+    found = [event for time, words in _said(topology) for event in walk.events(time, words)]
+    if len(found) > EVENTS_LIMIT:
+        raise UnusableService(f"The events of the description are more than {EVENTS_LIMIT}.")
     return sorted(found, key=lambda event: event.time)
 
 
 def unserved(topology: Topology) -> list[str]:
-    """The events that nobody carries out, as the description has them."""
-    return [
-        f"{time:.15g} {words}" for time, words in _said(topology) if not list(_events(time, words, topology, DEPTH))
-    ]
+    """The events that nobody carries out, as the description has them. Raises `UnusableService`."""
+    walk = _Walk(topology)
+    return [f"{time:.15g} {words}" for time, words in _said(topology) if not list(walk.events(time, words))]
 
 
 def _said(topology: Topology) -> Iterator[tuple[float, str]]:
     for attribute in topology.attributes:
         if attribute.name == "event":
             time, _, words = attribute.value.partition(" ")
-            yield float(time), words.strip()
+            yield _seconds(time), words.strip()
 
 
-def _events(time: float, words: str, topology: Topology, depth: int) -> Iterator[Happening]:
-    target, _, action = words.lstrip("$").partition(" ")
-    targets = _targets(topology)
-    if not action or depth == 0:
-        return
-    if target in targets.programs:
-        yield Happening(time, targets.programs[target].get("node", ""), target, action)
-    elif target in targets.lists:
-        kind, members = targets.lists[target]
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UnusableService(f"An event is at a time in seconds, and not at {text[:40]!r}.")
+    return value
+
+
+class _Walk:
+    """One look at the events of a topology: event lists name one another as they like, and what is looked at is bounded."""
+
+    def __init__(self, topology: Topology) -> None:
+        self._topology = topology
+        self._targets = _targets(topology)
+        self._left = STEPS_LIMIT
+
+    def events(self, time: float, words: str, depth: int = DEPTH) -> Iterator[Happening]:
+        """What one event of the description stands for."""
+        self._step()
+        target, _, action = words.lstrip("$").partition(" ")
+        if not action or depth == 0:
+            return
+        if target in self._targets.programs:
+            yield Happening(time, self._targets.programs[target].get("node", ""), target, action)
+        elif target in self._targets.lists:
+            for later, event in self._listed(target, action):
+                yield from self.events(time + later, event, depth - 1)
+        else:
+            for end, _interface in self._topology.ends.get(target, ()):
+                self._step()
+                if isinstance(end, Computer):
+                    yield Happening(time, end.name, target, action)
+
+    def _listed(self, target: str, action: str) -> Iterator[tuple[float, str]]:
+        kind, members = self._targets.lists[target]
         if kind == GROUP:
-            for member in members:
-                yield from _events(time, f"{member} {action}", topology, depth - 1)
+            yield from ((0.0, f"{member} {action}") for member in members)
         elif action == "start":
-            for offset, event in zip(members[::2], members[1::2], strict=False):
-                yield from _events(time + float(offset), event, topology, depth - 1)
-    else:
-        for end, _interface in topology.ends.get(target, ()):
-            if isinstance(end, Computer):
-                yield Happening(time, end.name, target, action)
+            yield from ((_seconds(later), event) for later, event in zip(members[::2], members[1::2], strict=False))
+
+    def _step(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise UnusableService(f"Event groups and timelines stand for more than {STEPS_LIMIT} events.")
 
 
 @lru_cache(maxsize=4)
@@ -107,7 +140,10 @@ def _targets(topology: Topology) -> _Targets:
     programs, lists = {}, {}
     for attribute in topology.attributes:
         if attribute.name == "agent":
-            kind, name, *rest = attribute.value.split("\n")
+            kind, _, said = attribute.value.partition("\n")
+            if not said:
+                raise UnusableService(f"The agent {kind[:40]!r} has no name.")
+            name, *rest = said.split("\n")
             if kind == PROGRAM:
                 programs[name] = {key: value for key, _, value in (line.partition("=") for line in rest)}
             elif kind in (TIMELINE, GROUP):

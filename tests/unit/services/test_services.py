@@ -16,7 +16,7 @@ from fedkit.services.events import Happening, happenings, unserved
 from fedkit.services.installed import installed
 from fedkit.services.scene import Project, account_name, project
 from fedkit.topology.formats import read
-from fedkit.topology.model import Topology
+from fedkit.topology.model import Attribute, Topology
 from fedkit.topology.routes import routes_of
 from fedkit.topology.services import BadService, parse_service
 from tests.unit.topology.test_sub_experiment import SEED
@@ -174,6 +174,34 @@ async def test_events_go_to_whoever_carries_them_out() -> None:
     assert not told(done, "control")["Event"]
     assert told(done, "c")["Program"] == ['prog {"command": "echo hi", "timeout": "5"}']
     assert "link0 10.1.1.2" in told(done, "a")["Link"]
+
+
+def described_events(*said: tuple[str, str]) -> Topology:
+    """A topology with these agents and events."""
+    return Topology(attributes=tuple(Attribute(name, value) for name, value in said))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [("agent", "\n".join(["EventGroup", "g", *["g"] * 3000])), ("event", "1 g start")],
+        [("agent", "\n".join(["EventGroup", "g", *["p"] * 300])), ("agent", "Program\np\nnode=a")]
+        + [("event", f"{time} g start") for time in range(100)],
+        [("agent", "EventTimeline\nt\nsoon\nx start"), ("event", "1 t start")],
+        [("event", "nan x start")],
+        [("event", "soon x start")],
+        [("agent", "EventGroup")],
+    ],
+)
+def test_events_that_are_too_many_or_at_no_time_are_refused(said: list[tuple[str, str]]) -> None:
+    with pytest.raises(UnusableService):
+        happenings(described_events(*said))
+
+
+def test_events_of_groups_in_circles_are_soon_found_to_be_unserved() -> None:
+    circle = described_events(("agent", "\n".join(["EventGroup", "g", *["g"] * 3000])), ("event", "1 g start"))
+    with pytest.raises(UnusableService):
+        unserved(circle)
 
 
 def test_accounts_are_alike_wherever_they_are_made() -> None:
