@@ -172,9 +172,7 @@ class Segments:
 
     def _new(self, key: str, old: Record | None, request: SegmentRequest, keys: dict[str, HostKey]) -> Record:
         """Choose number and addresses; no await in here, so nobody else can choose the same."""
-        others = sum(len(record.addresses) for record in self._book if record.key != key)
-        if others + len(keys) > self._config.limits.machines:
-            raise NoCapacity(f"{others} machines run here; there is no room for {len(keys)} more.")
+        self._check_room(key, len(keys))
         addresses = [IPv4Address(address) for address in old.addresses] if old else []
         if len(addresses) < len(keys):
             addresses = self._joining.first_addresses(len(keys))
@@ -202,6 +200,8 @@ class Segments:
         """The record with its new parts, which keep the numbers and addresses that they had."""
         digests = {name: _digest(part) for name, part in _parts(request).items()}
         missing = [name for name in digests if name in set(fresh) and name not in record.parts]
+        if missing:
+            self._check_room(record.key, len(digests) + (GATE in record.parts))
         addresses = iter(self._joining.first_addresses(len(missing)))
         parts = {name: part for name, part in record.parts.items() if name in digests or name == GATE}
         taken = {part.number for part in record.parts.values()}
@@ -211,6 +211,12 @@ class Segments:
             number, address = (known.number, known.address) if known else (next(numbers), str(next(addresses)))
             parts[name] = Part(number=number, address=address, host_key=keys[name].public, digest=digests[name])
         return record.model_copy(update={"parts": parts})
+
+    def _check_room(self, key: str, parts: int) -> None:
+        """Raise `NoCapacity` unless a segment may have so many."""
+        others = sum(len(record.addresses) for record in self._book if record.key != key)
+        if others + parts > self._config.limits.machines:
+            raise NoCapacity(f"{others} machines run here; there is no room for {parts} more.")
 
     def _place(self, record: Record, keys: dict[str, HostKey], group: str) -> Place:
         folder = self._book.folder(record.key)

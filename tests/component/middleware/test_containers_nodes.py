@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator
@@ -20,6 +21,7 @@ from federation_member.middleware.containers.nodes import client
 from federation_member.middleware.contract import (
     HostsSegments,
     MiddlewareError,
+    NoCapacity,
     NodeRequest,
     Owned,
     PortalRequest,
@@ -273,6 +275,37 @@ async def test_nodes_come_and_go_and_others_stay(here: ContainersMiddleware, sit
     assert after["d"].status is NodeStatus.RUNNING
     assert await at(here, key, "a", "cat /root/file") == "kept"
     assert set(nodes_of(await here.start_segment(key, request))) == {"a", "b", "C(1)"}
+
+
+async def test_what_comes_later_may_be_of_another_image(site: ContainersSite, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    for name in ("bin", "dev", "proc", "tmp"):
+        (other / name).mkdir(parents=True)
+    for name in ("sh", "sleep"):
+        shutil.copy("/bin/busybox", other / "bin" / name)
+    site.extra = {"images": {"other": str(other)}}
+    async with running(site) as middleware:
+        assert isinstance(middleware, ContainersMiddleware)
+        key, request = new_key(), row(site)
+        await middleware.start_segment(key, request)
+        new = replace(node(site, "d", WireEnd("left", "10.1.1.9")), way="far", image="other")
+        owned = await middleware.start_segment(key, replace(request, nodes=(*request.nodes, new)))
+        assert nodes_of(owned)["d"].status is NodeStatus.RUNNING
+        await middleware.delete(key)
+    assert await site.leftovers() == []
+
+
+async def test_what_comes_later_needs_room_too(site: ContainersSite) -> None:
+    site.extra = {"limits": {"machines": 3}}
+    async with running(site) as middleware:
+        assert isinstance(middleware, ContainersMiddleware)
+        key, request = new_key(), row(site)
+        before = nodes_of(await middleware.start_segment(key, request))
+        new = replace(node(site, "d", WireEnd("left", "10.1.1.9")), way="far")
+        with pytest.raises(NoCapacity):
+            await middleware.start_segment(key, replace(request, nodes=(*request.nodes, new)))
+        assert nodes_of(await middleware.start_segment(key, request)) == before
+        await middleware.delete(key)
 
 
 async def test_nodes_are_fenced_in(here: ContainersMiddleware, site: ContainersSite) -> None:

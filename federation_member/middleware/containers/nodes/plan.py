@@ -95,7 +95,7 @@ class Planner:
         """All of it; raises `UnusableSpec` or `UnknownImage`."""
         place, request = self._place, self._request
         parts: list[Part] = [*request.nodes, *request.portals]
-        images = {self._image(one.image) for one in parts} | {self._config.base}
+        images = set(self._config.all_images.values())  # what comes later may be of any
         return {
             "name": f"fedmesh-{place.key}",
             "folder": str(place.folder),
