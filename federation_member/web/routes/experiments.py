@@ -18,6 +18,7 @@ from federation_member.experiments.errors import (
     NotExtensible,
     NotGranted,
     NothingToRun,
+    NoWay,
     TooLarge,
     UnknownExperiment,
     UnusableMapping,
@@ -52,6 +53,7 @@ from federation_member.web.services import Services
 from fedkit.policy.errors import BadCredential
 from fedkit.protocol.lending import Fedid, Name
 from fedkit.protocol.segments import COMMAND_LIMIT, NodeName, Operation
+from fedkit.services.errors import UnknownService, UnusableService
 from fedkit.topology.errors import BadDescription
 from fedkit.topology.json_form import topology_as_json
 from fedkit.topology.placement import CannotPlace
@@ -67,9 +69,12 @@ DESCRIBING = (
     CannotPlace,
     CannotSplit,
     NothingToRun,
+    NoWay,
     TooLarge,
+    UnknownService,
     UnusableMapping,
     UnusableParty,
+    UnusableService,
     PartiesMeet,
 )
 

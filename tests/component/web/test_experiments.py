@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.component.web.conftest import Site
 
 PROGRAM = """
@@ -73,3 +75,22 @@ async def test_an_experiment_of_somebody_else_is_unknown(site: Site) -> None:
     for wanted in ("mine", made["id"]):
         status, problem = await site.call("GET", f"/experiments/{wanted}")
         assert (status, problem["code"]) == (404, "experiments.unknown")
+
+
+@pytest.mark.parametrize(
+    ("service", "code"),
+    [
+        ("no_such_thing:deter", "services.unknown"),
+        ("SMB:deter,ucb:ucb", "services.unusable"),
+        ("hide_hosts:deter::hosts=b", "topology.bad_service"),
+    ],
+)
+async def test_what_is_wrong_with_services_has_a_code_that_is_documented(site: Site, service: str, code: str) -> None:
+    body = {"name": "mine", "description": PROGRAM, "services": [service]}
+    status, problem = await site.call("POST", "/experiments", body)
+    assert problem["code"] == code, problem
+    _, described = await site.call("GET", "/openapi.json")
+    for path in ("/experiments", "/experiments/{experiment}/extend"):
+        told = described["paths"][f"/api/v1{path}"]["post"]["responses"]
+        assert code in told[str(status)]["description"]
+        assert "experiments.no_way" in told["409"]["description"]
