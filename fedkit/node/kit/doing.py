@@ -53,10 +53,7 @@ def carry_out(
     until = time.monotonic() + patience
     failed = []
     for change in wanted:
-        if change.key not in journal.entries:
-            journal.record(Entry(change.key, type(change).__name__, _wants(change), change.before(system)))
-        entry = journal.entries[change.key]
-        problem = _make(system, change, entry, until)
+        problem = _begin(system, journal, change) or _make(system, change, journal.entries[change.key], until)
         if problem:
             failed.append(f"{change.key}: {problem}")
             system.say(f"failed: {failed[-1]}")
@@ -75,6 +72,17 @@ def undo(system: System, journal: Journal, kinds: Kinds) -> list[str]:
             failed.append(f"{entry.key}: {error}")
             system.say(f"not undone: {failed[-1]}")
     return failed
+
+
+def _begin(system: System, journal: Journal, change: Change) -> str:
+    """Write down what is to be changed, if it is not yet; returns why it cannot be."""
+    if change.key not in journal.entries:
+        try:
+            before = change.before(system)
+        except KitError as error:
+            return str(error)
+        journal.record(Entry(change.key, type(change).__name__, _wants(change), before))
+    return ""
 
 
 def _make(system: System, change: Change, entry: Entry, until: float) -> str:

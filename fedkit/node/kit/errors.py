@@ -38,6 +38,12 @@ class InUse(KitError):
     code = "kit.in_use"
 
 
+class StrangeLink(KitError):
+    """A link that neither root nor an image made stands where the kit has to change something; it may lead anywhere."""
+
+    code = "kit.strange_link"
+
+
 class NotAllowed(KitError):
     """A request of the control network that does not prove to know the experiment's key."""
 

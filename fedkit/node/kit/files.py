@@ -256,8 +256,8 @@ def _rename_over(path: Path, content: bytes, mode: int, uid: int, gid: int) -> N
     scratch.unlink(missing_ok=True)
     with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(content)
-        _own(scratch, uid, gid)
-        scratch.chmod(mode)
+        os.fchown(file.fileno(), uid, gid)  # whoever owns the folder may have put something else there meanwhile
+        os.fchmod(file.fileno(), mode)
         file.flush()
         os.fsync(file.fileno())
     scratch.rename(path)

@@ -41,16 +41,24 @@ class Journal:
     @contextmanager
     def open(self) -> Iterator[None]:
         """Hold it alone: whoever comes second waits."""
-        self.folder.mkdir(mode=0o711, parents=True, exist_ok=True)  # a daemon that is not root has its files below
-        lock = os.open(self.folder, os.O_RDONLY)
+        lock = self._lock()
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
             self.read()
             yield
             if not self.entries:
                 self._file.unlink(missing_ok=True)
                 shutil.rmtree(self.folder)
         finally:
+            os.close(lock)
+
+    def _lock(self) -> int:
+        """The folder, locked; whoever held it may have removed it in the end."""
+        while True:
+            self.folder.mkdir(mode=0o711, parents=True, exist_ok=True)  # a daemon that is not root has its files below
+            lock = os.open(self.folder, os.O_RDONLY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.fstat(lock).st_nlink:
+                return lock
             os.close(lock)
 
     def record(self, entry: Entry) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from fedkit.node.kit.errors import CommandFailed, InUse
+from fedkit.node.kit.errors import CommandFailed, InUse, StrangeLink
 
 MARK = "FEDERATION_PROCESS"
 COMMAND_TIMEOUT = 60.0  # seconds
@@ -40,8 +40,15 @@ class System:
     say: Callable[[str], None] = say
 
     def path(self, path: str) -> Path:
-        """A path of the machine; links are followed, so that what they lead to is changed and they stay."""
-        return Path(os.path.realpath(self.root / path.lstrip("/")))
+        """A path of the machine; links are followed, so that what they lead to is changed and they stay.
+
+        But for those that a person made, in a home for example: raises `StrangeLink`.
+        """
+        place = self.root / path.lstrip("/")
+        for step in (*place.parents, place):
+            if os.path.islink(step) and step.lstat().st_uid not in (0, os.geteuid()):
+                raise StrangeLink(f"{step} is a link, and not root's")
+        return Path(os.path.realpath(place))
 
     def find(self, program: str) -> str | None:
         """Where a program is."""

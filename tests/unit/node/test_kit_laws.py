@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import stat
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedkit.node.kit.doing import Change, carry_out, undo
-from fedkit.node.kit.errors import KitError
+from fedkit.node.kit.errors import KitError, StrangeLink
 from fedkit.node.kit.files import SCRATCH, Block, Folder, Records, Text
 from fedkit.node.kit.journal import Entry, Journal
 from fedkit.node.kit.plan import KINDS
@@ -23,6 +24,7 @@ from fedkit.node.kit.system import System
 
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # the kit waits for the disk at each step
 UID, GID = os.getuid(), os.getgid()
+PERSON = 20_000  # who is not root
 NAMES = st.sampled_from(["rosa", "bob", "root", "x"])
 LINES = st.lists(st.builds(lambda name, rest: f"{name}:{rest}", NAMES, st.text("ab: é", max_size=4)), max_size=4)
 TEXTS = st.one_of(st.text(max_size=40), LINES.map("\n".join), LINES.map(lambda lines: "".join(f"{x}\n" for x in lines)))
@@ -198,6 +200,48 @@ def test_a_link_leads_to_what_is_changed_and_stays(tmp_path: Path) -> None:
     assert machine.tree() == before
     assert not list(machine.root.rglob(f"*{SCRATCH}"))
     machine.clear()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_no_link_of_a_persons_leads_the_kit_anywhere() -> None:
+    machine = Machine({"/etc/shadow": "secret\n"})
+    keys = [Folder("/home/rosa", 0o755, PERSON, PERSON), Folder("/home/rosa/.ssh", 0o700, PERSON, PERSON)]
+    for folder in ("home", "etc/conf", "etc/conf/keep"):
+        (machine.root / folder).mkdir()
+    machine.apply(keys)
+    ssh = machine.root / "home/rosa/.ssh"
+    (ssh / "authorized_keys").symlink_to(machine.root / "etc/shadow")
+    os.lchown(ssh / "authorized_keys", PERSON, PERSON)
+    failed = machine.apply([*keys, Text("/home/rosa/.ssh/authorized_keys", "ours\n", 0o600, PERSON, PERSON)])
+    assert [problem for problem in failed if StrangeLink.code in problem] == failed != []
+    assert (machine.root / "etc/shadow").read_text() == "secret\n"
+    shutil.rmtree(ssh)
+    ssh.symlink_to(machine.root / "etc/conf")
+    os.lchown(ssh, PERSON, PERSON)
+    assert machine.apply(keys)
+    assert (machine.root / "etc/conf").stat().st_uid == 0
+    assert machine.undo()
+    assert (machine.root / "etc/conf/keep").exists()
+    machine.clear()
+
+
+def test_who_waited_for_a_journal_that_is_gone_begins_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, wait = tmp_path / "state", fcntl.flock
+    others = iter([None])
+
+    def flock(descriptor: int, how: int) -> None:
+        for _ in others:  # whoever held it had nothing left to undo
+            shutil.rmtree(folder)
+        wait(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    journal, again = Journal(folder), Journal(folder)
+    with journal.open():
+        journal.record(Entry("it", "Text", {}, None))
+        again.read()
+    assert list(again.entries) == ["it"]
 
 
 def test_errors_name_their_code() -> None:
