@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Sequence
 
+from fedkit.portal.errors import Violation
 from fedkit.portal.frames import (
     ECN,
     ETHERNET,
@@ -33,7 +34,10 @@ Whole = Callable[[int, int], bool]
 
 
 def records(pieces: Sequence[bytes | None], size: int) -> Iterator[tuple[int, memoryview]]:
-    """Cut a burst, of pieces of `size` octets (the last may be shorter), into what can be had of its records."""
+    """Cut a burst, of pieces of `size` octets (the last may be shorter), into what can be had of its records.
+
+    Raises `Violation`.
+    """
     lost = {index for index, piece in enumerate(pieces) if piece is None}
     data = memoryview(b"".join(piece if piece is not None else bytes(size) for piece in pieces))
 
@@ -51,8 +55,11 @@ def records(pieces: Sequence[bytes | None], size: int) -> Iterator[tuple[int, me
             yield tag, data[start:end]
         elif end <= len(pieces) * size and whole(start, start + VNET.size):
             record = data[start:end].tobytes().ljust(length, b"\0")
-            for part in tcp_parts(record, _behind(whole, start)):
-                yield tag, memoryview(part)
+            try:
+                parts = list(tcp_parts(record, _behind(whole, start)))
+            except struct.error as error:
+                raise Violation("A super-frame whose headers lead out of it") from error
+            yield from ((tag, memoryview(part)) for part in parts)
         start = end
 
 

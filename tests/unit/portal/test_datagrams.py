@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import struct
+from contextlib import suppress
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from fedkit.portal.errors import Violation
 from fedkit.portal.frames import GSO_TCP4, GSO_TCP6, NEEDS_CHECKSUM, NO_OFFLOAD, RECORD, VNET, is_sound, join
 from fedkit.portal.planes.bursts import MOST_OPEN, Bursts
 from fedkit.portal.planes.salvage import records, tcp_parts
@@ -208,3 +210,14 @@ def test_of_a_super_frame_all_but_the_touched_segments_arrive(
 @given(st.binary(min_size=VNET.size, max_size=200))
 def test_any_record_with_holes_is_survived(record: bytes) -> None:
     list(tcp_parts(record, lambda a, b: b < 150))
+
+
+@given(st.lists(st.binary(min_size=1, max_size=120), min_size=1, max_size=6), st.data())
+def test_a_burst_of_nonsense_with_holes_is_survived(said: list[bytes], data: st.DataObject) -> None:
+    head = VNET.pack(NEEDS_CHECKSUM, GSO_TCP4, 0, 10, 34, data.draw(st.integers(0, 0xFFFF)))
+    whole = join([(3, record) for record in (*said, head + bytes(data.draw(st.integers(34, 200))) + b"\x50" * 60)])
+    size = data.draw(st.integers(1, 60))
+    pieces = [whole[start : start + size] for start in range(0, len(whole), size)]
+    lost = data.draw(st.sets(st.integers(0, len(pieces) - 1)))
+    with suppress(Violation):
+        list(records([None if index in lost else piece for index, piece in enumerate(pieces)], size))
