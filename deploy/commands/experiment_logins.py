@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ def write(directory: Path, found: dict[str, Any], key: bytes) -> list[Node]:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         parts = enumerate(found["segments"], 1)
-        nodes = [node for number, part in parts for node in _logins(directory, part, number, opener)]
+        nodes = _undisputed([node for number, part in parts for node in _logins(directory, part, number, opener)])
         _put(directory / "known_hosts", "".join(f"{n.name} {line}\n" for n in nodes for line in n.host_keys))
         _put(directory / "ssh_config", HEAD.format(path=directory / "ssh_config") + _settings(directory, nodes))
         if found["credential"]:
@@ -106,6 +107,14 @@ def _logins(directory: Path, part: dict[str, Any], number: int, key: X25519Priva
         if fits and trusted:
             place = (node["host"], int(node["port"]), login.user)
             yield Node(part["testbed"], node["name"], *place, trusted, identity)
+
+
+def _undisputed(nodes: list[Node]) -> list[Node]:
+    """Those that one testbed alone says it has: nobody is to be entered in another's place."""
+    claims = Counter(node.name for node in nodes)
+    for name in [name for name, count in claims.items() if count > 1]:
+        say(f"{name}: more than one claims to be it, so none is written.")
+    return [node for node in nodes if claims[node.name] == 1]
 
 
 def _open(part: dict[str, Any], key: X25519PrivateKey) -> Login | None:

@@ -92,7 +92,7 @@ def start_by(started: datetime) -> datetime:
 def _lie(order: Order) -> Loss | None:
     """What the lender says of a segment and cannot be."""
     info, spec = info_of(order), spec_of(order)
-    if info.version > spec.version:
+    if not 1 <= info.version <= spec.version:
         return Loss(Why.SEGMENT_NONSENSE, f"tells of a version {info.version} that nobody asked for")
     if info.version < spec.version:  # it is being changed, and said to be as it was
         wrong = _bad_key(info.portals)

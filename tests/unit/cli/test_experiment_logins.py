@@ -106,6 +106,15 @@ def test_what_is_sealed_for_others_or_is_nonsense_costs_its_own_testbed_alone(
     assert "odd" in capsys.readouterr().err
 
 
+def test_a_node_that_two_testbeds_claim_is_nobodys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = answer(node(), node(name="n2"))
+    thief = answer(node(host="elsewhere.test"), node(name="n3"), testbed="thief")
+    found["segments"].insert(0, *thief["segments"])
+    assert {one.name for one in write(tmp_path, found, KEY.pem)} == {"n2", "n3"}
+    assert settings(tmp_path, "n1")["hostname"] == "n1"
+    assert "n1" in capsys.readouterr().err
+
+
 def test_a_key_file_without_the_key_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnusableKey):
         write(tmp_path, answer(node()), KEY.identity.pem)

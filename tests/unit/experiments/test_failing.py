@@ -38,13 +38,14 @@ def segment(
     number: int = 0,
     actions: tuple[str, str] = ("fatal", "fatal"),
     started: datetime = NOW,
+    version: int = 1,
     **changes: Any,
 ) -> Segment:
     """Computers a and b with a portal, as a lender tells of them."""
     said = {name: {"failureaction": action} for name, action in zip("ab", actions, strict=True)}
     spec = piece(("a", "b"), connectors=[connector("wire1", active=True)], nodes=said)
     spec = spec.model_copy(update={"testbed": f"t{number}"})
-    info = SegmentInfo(nodes=list(nodes), portals=list(portals))
+    info = SegmentInfo(version=version, nodes=list(nodes), portals=list(portals))
     order = new_order("id", User("project", "alice"), spec, NOW, batch="batch")
     order = replace(order, state=state, lease_id="lease", member="site", instance=Instance(name="n", segment=info))
     return Segment(number, spec.testbed, "id", "lease", "{}", replace(order, **changes), started)
@@ -70,6 +71,14 @@ def test_what_cannot_be_is_not_believed(told: dict[str, Any], word: str) -> None
     found = breakage(segment(*told.get("nodes", ()), portals=told.get("portals", ())), NOW)
     assert found is not None
     assert (found.code, word in found.reason) == (Why.SEGMENT_NONSENSE, True)
+
+
+@pytest.mark.parametrize("version", [0, -1, 2])
+def test_a_version_that_nobody_asked_for_excuses_nothing(version: int) -> None:
+    odd = segment(*WELL, node("z"), portals=(portal(),), version=version)
+    found = breakage(odd, NOW)
+    assert found is not None
+    assert found.code == Why.SEGMENT_NONSENSE
 
 
 def test_what_is_well_is_not_lost() -> None:
