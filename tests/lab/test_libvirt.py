@@ -26,12 +26,16 @@ LENDER = "site-b"
 
 USER_DATA = """\
 #cloud-config
+users:
+- default
+- {name: carol, shell: /bin/bash}
 write_files:
 - {path: /opt/said, content: "hello\\n"}
 runcmd:
 - id -un > /opt/ran
 """
 SEEN = "cat /opt/said /opt/ran 2>/dev/null || true"
+OURS = "hostname; id -un carol; systemctl is-enabled fed-tunnel; ls /etc/ssh/ssh_host_*_key"
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +82,8 @@ def test_the_real_cloud_init_opens_the_tunnel_and_does_what_the_user_says(lab: L
     try:
         assert "Debian" in person.ssh(order, "cat /etc/issue")
         until(lambda: person.ssh(order, SEEN).split() == ["hello", "root"], "the user's part has run", BOOT)
+        ours = [order["instance"]["name"], "carol", "enabled", "/etc/ssh/ssh_host_ed25519_key"]
+        assert person.ssh(order, OURS).split() == ours
     finally:
         person.delete(order)
     assert machines_at(lab, LENDER) == []

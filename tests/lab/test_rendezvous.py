@@ -19,7 +19,7 @@ CLOSED = "site-c"  # lets nothing in
 @pytest.fixture(scope="module")
 def people(lab: Lab) -> dict[str, Person]:
     """Somebody at each site."""
-    return {site.name: Person(lab, site.name, "rita") for site in lab.plan.sites}
+    return {site.name: Person(lab, site.name, "rupert") for site in lab.plan.sites}
 
 
 def alive(person: Person) -> set[str]:

@@ -35,7 +35,6 @@ SLOW = (  # shares that take minutes whatever their number of tests, the slowest
     "tests/lab/test_mixed_experiments.py",
     "tests/component/middleware/test_libvirt.py",
     "a lab for waiting",
-    "tests/component/image/test_guest_debian.py",
     "tests/component/middleware/test_containers_without_root.py",
     "tests/component/middleware/test_strangers_plugin.py",
 )

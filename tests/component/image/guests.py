@@ -93,15 +93,12 @@ async def boot(
     folder: Path,
     *,
     memory: int = 128,
-    by_itself: bool = False,
     extra: tuple[str, ...] = (),
 ) -> AsyncIterator[Running]:
-    """Start a guest, with the image's kernel or by its own boot sector; it is ended with the block."""
+    """Start a guest with the image's kernel; it is ended with the block."""
     disc, console, qmp = folder / "seed.iso", folder / "console", folder / "qmp"
     disc.write_bytes(seed)
-    kernel = (
-        () if by_itself else ("-kernel", str(base.kernel), "-initrd", str(base.initrd), "-append", base.command_line)
-    )
+    kernel = ("-kernel", str(base.kernel), "-initrd", str(base.initrd), "-append", base.command_line)
     process = await asyncio.create_subprocess_exec(
         *(QEMU, "-machine", "pc", "-accel", f"tcg,tb-size={memory // 4}", "-cpu", "max", "-m", str(memory)),
         *("-display", "none", "-nodefaults", "-no-reboot", "-serial", f"file:{console}"),
