@@ -332,6 +332,42 @@ def test_an_agent_waits_for_its_address() -> None:
     agent.close()
 
 
+def hung_up(connection: socket.socket) -> bool:
+    """Whether the other end takes no more."""
+    try:
+        connection.sendall(b"G")
+    except ConnectionError:
+        return True
+    return False
+
+
+def test_who_says_a_request_octet_by_octet_takes_nobodys_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "PATIENCE", 0.5)
+    agent = Server(("127.0.0.1", 0), KEY, lambda *_: {})
+    at = agent.begin()
+    with socket.create_connection(at, timeout=20) as slow:
+        until(lambda: hung_up(slow), "the end of their patience")
+    assert Client(at, KEY).ask("GET", "/nodes") == {}
+    agent.close()
+
+
+def test_a_courier_survives_what_it_cannot_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = iter([OSError("No space left on device"), BadRequest("too many")])
+    release = Log.release
+
+    def sometimes(log: Log, events: Any) -> int:
+        for error in failing:
+            raise error
+        return release(log, events)
+
+    monkeypatch.setattr(Log, "release", sometimes)
+    net = Net(tmp_path, [(0.0, "a", "x", "start")])
+    try:
+        until(lambda: ("a", "x", "start") in net.done, "the event")
+    finally:
+        net.close()
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf"), 10**400])
 def test_an_event_is_at_some_time(number: float) -> None:
     for said in ({"at": number}, {"at": 1.0, "error": number}):

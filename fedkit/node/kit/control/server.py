@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import BoundedSemaphore, Thread
+from threading import BoundedSemaphore, Thread, Timer
 from typing import Any
 
 from fedkit.node.kit.control.auth import EPOCH, HEADER, Doorkeeper, answer_mac
@@ -73,6 +74,22 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = PATIENCE
     server_version, sys_version = "federation", ""
 
+    def setup(self) -> None:
+        """A request that does not arrive in time is none, however much of it comes now and then."""
+        super().setup()
+        self._deadline = Timer(PATIENCE, self._hang_up)
+        self._deadline.daemon = True
+        self._deadline.start()
+
+    def finish(self) -> None:
+        """It is answered."""
+        self._deadline.cancel()
+        super().finish()
+
+    def _hang_up(self) -> None:
+        with suppress(OSError):  # they are gone
+            self.connection.shutdown(socket.SHUT_RDWR)
+
     def do_GET(self) -> None:
         """GET."""
         self._serve()
@@ -89,6 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not length.isdigit() or int(length) > SIZE_LIMIT:
             return self.send_error(413)
         body = self.rfile.read(int(length))
+        self._deadline.cancel()
         try:
             number = self.server.door.check(self.headers.get(HEADER, ""), self.command, self.path, body)
         except NotAllowed:

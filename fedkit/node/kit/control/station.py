@@ -23,6 +23,7 @@ from fedkit.node.kit.control.clocks import Clock, Offset, measure
 from fedkit.node.kit.control.events import Do, Log, Runner, event_of
 from fedkit.node.kit.control.zero import Zero
 from fedkit.node.kit.errors import BadRequest, KitError
+from fedkit.node.kit.system import say
 
 MASTER = "seer-master"
 AT_ONCE = 16  # children asked at the same time
@@ -152,7 +153,13 @@ class Station:
 
     def _courier(self) -> None:
         while not self._ends:
-            self._release()
+            try:
+                self._release()
+            except (
+                KitError,
+                OSError,
+            ) as error:  # the disk is full, or there are too many events: what is there goes on
+                say(f"no event can be released: {error}")
             until = self.log.last
             list(self._carriers.map(self._serve, self.children))
             with self.log.changed:
@@ -164,7 +171,9 @@ class Station:
         if self.conf.events:
             if self._zero.at is None:
                 self._zero.perhaps({event[1] for event in self.conf.events} <= set(self.nodes()["nodes"]))
-            self.log.release(self._zero.due(HORIZON))
+            due = self._zero.due(HORIZON)
+            self.log.release(due)
+            self._zero.told(len(due))
 
     def _serve(self, child: Child) -> None:
         """Send a child what it does not have."""

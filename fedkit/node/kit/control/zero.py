@@ -40,13 +40,15 @@ class Zero:
             self.at = now
 
     def due(self, horizon: float) -> list[Scheduled]:
-        """Those that are due within `horizon` seconds and were not told of before, with their times on the clock."""
+        """Those that are due within `horizon` seconds and are not `told` yet, with their times on the clock."""
         if self.at is None:
             return []
         until = self._clock() - self.at + horizon
-        soon = [event for event in self._events if event[0] <= until]
-        del self._events[: len(soon)]
-        return [self._at_last(event) for event in soon]
+        return [self._at_last(event) for event in self._events if event[0] <= until]
+
+    def told(self, number: int) -> None:
+        """So many of those that were due are released."""
+        del self._events[:number]
 
     def _at_last(self, event: Scheduled) -> Scheduled:
         assert self.at is not None
