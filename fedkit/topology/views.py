@@ -34,6 +34,8 @@ from fedkit.topology.routes import NextHop, routes_of
 from fedkit.topology.services import BadService
 
 HIDE_HOSTS = "hide_hosts"  # the service whose attribute `hosts` names computers that other testbeds are not told of
+MASTER = "seer_master"  # the service with which all controllers have one key, and each of their nodes knows it
+_CONTROLLING = frozenset({MASTER, "local_seer_control"})
 _TOLD_OF_ENDS = frozenset({"ip4_address", "ip4_netmask", "loss"})
 
 Routes = Mapping[str, Sequence[NextHop]]
@@ -86,6 +88,25 @@ def check_sides(topology: Topology, sides: Sides) -> None:
     _check_prefixes(topology, sides)
     for service in topology.services:
         _check_service(service, sides)
+    _check_control(topology, sides)
+
+
+def _check_control(topology: Topology, sides: Sides) -> None:
+    """Who is root in one node that a master's controllers see may run commands in all of them."""
+    masters = [service for service in topology.services if service.name == MASTER]
+    if not masters:
+        return
+    to_all = any(service.import_all or service.get("importall") for service in masters)
+    named = {name for service in topology.services if service.name in _CONTROLLING for name in service.exporters}
+    named |= {name for service in masters for name in service.importers}
+    testbeds = [str(computer.testbed) for computer in topology.computers]
+    seen = [testbed for testbed in testbeds if to_all or named & {testbed, testbed.partition("/")[0]}]
+    who = {sides.of(testbed): testbed for testbed in seen}
+    if len(who) > 1:
+        told = ", ".join(f"{testbed} ({party or 'shared'})" for party, testbed in who.items())
+        raise PartiesMeet(
+            f"With {MASTER} whoever is root in one node may command all that controllers see, here of {told}; leave it out."
+        )
 
 
 def _check_service(service: Service, sides: Sides) -> None:

@@ -121,6 +121,25 @@ def test_parties_have_no_network_in_common() -> None:
 
 
 @pytest.mark.parametrize(
+    ("services", "is_refused"),
+    [
+        ([("local_seer_control", "two", ""), ("local_seer_control", "hall", "")], False),
+        ([("local_seer_control", "hall", ""), ("seer_master", "hall", "")], False),
+        ([("local_seer_control", "hall", ""), ("local_seer_control", "two", ""), ("seer_master", "hall", "two")], True),
+        ([("local_seer_control", "hall", ""), ("local_seer_control", "two", ""), ("seer_master", "two", "hall")], True),
+        ([("local_seer_control", "hall", ""), ("local_seer_control", "two", ""), ("seer_master", "hall", "")], True),
+        ([("local_seer_control", "one", ""), ("seer_master", "one", "")], True),
+    ],
+)
+def test_no_key_that_commands_shared_nodes_is_a_partys(services: list[tuple[str, str, str]], is_refused: bool) -> None:
+    asked = tuple(Service(name, (one,), tuple(filter(None, [other]))) for name, one, other in services)
+    at = {"a": {"testbed": "two"}, "r": {"testbed": "hall"}, "d": {"testbed": "one/defend"}, "s": {"testbed": "one"}}
+    topology = replace(wired(("a", "r"), ("r", "d"), ("r", "s"), **at), services=asked)
+    with pytest.raises(PartiesMeet, match="seer_master") if is_refused else nullcontext():
+        check_sides(topology, SIDES)
+
+
+@pytest.mark.parametrize(
     ("exporter", "importers", "attributes", "is_refused"),
     [
         ("two", ("one/attack", "hall"), (), False),
