@@ -131,6 +131,12 @@ def _failure(order: Order) -> Loss | None:
     return Loss(Why.SEGMENT_LOST, f"tells that {fatal[0].name} failed: {fatal[0].reason}") if fatal else None
 
 
+def nodes_told(order: Order | None) -> list[NodeInfo]:
+    """What its lender tells of nodes that the segment has; of others' it may tell while it changes."""
+    has = () if order is None else _actions(spec_of(order).description)
+    return [node for node in info_of(order).nodes if node.name in has]
+
+
 def failed_nodes(order: Order) -> list[NodeInfo]:
     """Nodes that failed, but for those whose failure its experimenter wants to ignore."""
     failed = [node for node in info_of(order).nodes if node.status is NodeStatus.FAILED]

@@ -9,7 +9,8 @@ import asyncio
 from collections.abc import Sequence
 from functools import partial
 
-from federation_member.experiments.joining import info_of, spec_of
+from federation_member.experiments.failing import nodes_told
+from federation_member.experiments.joining import spec_of
 from federation_member.experiments.model import Segment, Whole
 from federation_member.orders.engine import Engine
 from federation_member.orders.store import load_attempt
@@ -55,7 +56,7 @@ def _sum(parts: Sequence[Operated]) -> Operated:
 def _nodes(segment: Segment) -> list[str]:
     if segment.order is None:
         return []
-    known = [node.name for node in info_of(segment.order).nodes]
+    known = [node.name for node in nodes_told(segment.order)]
     return known or [computer.name for computer in topdl.read(spec_of(segment.order).description.encode()).computers]
 
 

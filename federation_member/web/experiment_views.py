@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
+from federation_member.experiments.failing import nodes_told
 from federation_member.experiments.granting import Granted
 from federation_member.experiments.joining import info_of
 from federation_member.experiments.model import ALIVE, Event, Experiment, Grant, Segment, State, Whole
@@ -178,8 +179,8 @@ def credentials_view(whole: Whole, grant: Grant | None) -> CredentialsView:
     experiment = whole.experiment
     logins = []
     for segment in whole.segments:
-        info = info_of(segment.order)
-        logins.append(SegmentLogin(testbed=segment.testbed, sealed=info.credentials, nodes=info.nodes))
+        sealed = info_of(segment.order).credentials
+        logins.append(SegmentLogin(testbed=segment.testbed, sealed=sealed, nodes=nodes_told(segment.order)))
     return CredentialsView(
         id=experiment.id,
         name=experiment.name,

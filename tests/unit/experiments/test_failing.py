@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from federation_member.experiments.errors import Why
-from federation_member.experiments.failing import START_LIMIT, Loss, breakage, failure_action, fatal, loss
+from federation_member.experiments.failing import START_LIMIT, Loss, breakage, failure_action, fatal, loss, nodes_told
 from federation_member.experiments.model import Segment, State
 from federation_member.experiments.outlook import outlook
 from federation_member.orders.model import OrderState, User, new_order
 from fedkit.protocol.lending import Instance
-from fedkit.protocol.segments import NodeInfo, NodeStatus, PortalInfo, SegmentInfo
+from fedkit.protocol.segments import NodeInfo, NodeStatus, PortalInfo, SegmentInfo, SegmentSpec
 from tests.support.segments import KEY, connector, piece
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -71,6 +71,15 @@ def test_what_cannot_be_is_not_believed(told: dict[str, Any], word: str) -> None
     found = breakage(segment(*told.get("nodes", ()), portals=told.get("portals", ())), NOW)
     assert found is not None
     assert (found.code, word in found.reason) == (Why.SEGMENT_NONSENSE, True)
+
+
+def test_who_tells_of_others_nodes_while_it_changes_is_heard_of_its_own_alone() -> None:
+    order = segment(*WELL, node("z"), portals=(portal(),)).order
+    assert order is not None
+    assert isinstance(order.spec, SegmentSpec)
+    changing = replace(order, spec=order.spec.model_copy(update={"version": 2}))
+    assert [one.name for one in nodes_told(changing)] == ["a", "b"]
+    assert nodes_told(None) == []
 
 
 @pytest.mark.parametrize("version", [0, -1, 2])
