@@ -112,6 +112,7 @@ def plan(
     Raises `CannotSplit`, `NoWay`, `TooLarge`, `UnusableMapping` or what `Parting` does.
     """
     topology = arranged.topology
+    _check_crossings(topology)
     done = split(topology, new.portals)
     testbeds = [piece.testbed for piece in done.pieces]
     tags = _tags(done, kept or {})
@@ -120,6 +121,16 @@ def plan(
     waiting = _waiting(done, _unreachable(located, members))
     specs = [_spec(new, piece, waiting, tags, parting, arranged.settings) for piece in done.pieces]
     return [Planned(spec, located[spec.testbed]) for spec in specs]
+
+
+def _check_crossings(topology: Topology) -> None:
+    """Count what `split` would cut before it does: each crossing names everybody beyond it."""
+    crossings = 0
+    for ends in topology.ends.values():
+        testbeds = {end.testbed for end, _ in ends if isinstance(end, Computer)}
+        crossings += max(len(testbeds) - 1, 0)
+    if crossings > LAST_TAG + 1 - FIRST_TAG:
+        raise TooLarge(f"An experiment has at most {LAST_TAG} crossings; this one has {crossings}.")
 
 
 def _unreachable(located: Mapping[str, str | None], members: Sequence[KnownMember]) -> dict[str, str]:
@@ -171,8 +182,6 @@ def _tags(done: Split, kept: Tags) -> Tags:
         for connector in piece.connectors
         for crossing in connector.crossings
     )
-    if len(crossings) > LAST_TAG + 1 - FIRST_TAG:
-        raise TooLarge(f"An experiment has at most {LAST_TAG} crossings; this one has {len(crossings)}.")
     used = {kept[crossing] for crossing in crossings if crossing in kept}
     free = (number for number in range(FIRST_TAG, LAST_TAG + 1) if number not in used)
     return {crossing: kept[crossing] if crossing in kept else next(free) for crossing in crossings}

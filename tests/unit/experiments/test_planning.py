@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from federation_member.experiments.errors import NoWay, UnusableMapping
+from federation_member.experiments import planning
+from federation_member.experiments.errors import NoWay, TooLarge, UnusableMapping
 from federation_member.experiments.model import NewExperiment
 from federation_member.experiments.parting import hosts_of
 from federation_member.experiments.planning import partners, plan
@@ -150,3 +151,11 @@ async def test_a_preview_warns_of_events_that_will_not_happen() -> None:
 
     assert await warned("local_seer_control:deter,ucb") == ["Nothing here carries out the event '2 cbr start'."]
     assert len(await warned()) == 2
+
+
+def test_more_crossings_than_there_are_tags_are_refused_before_anything_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"n{number}" for number in range(70)]
+    lans = wired(*[tuple(names)] * 60, **{name: {"testbed": f"t{name}"} for name in names})
+    monkeypatch.setattr(planning, "split", pytest.fail)
+    with pytest.raises(TooLarge, match="at most 4094 crossings; this one has 4140"):
+        planned(lans)
