@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fedkit.node.queues import words
+from fedkit.node.queues import MOST, PACKET, SMALLEST_BURST, words
 from fedkit.topology.formats import Form, read
 from fedkit.topology.model import Attribute, Capacity, Interface, Latency, Substrate
 from fedkit.topology.shaping import Shape, Way, shape_of
@@ -73,6 +73,22 @@ def test_the_words_of_tc() -> None:
     assert words(None, 0, 0, None) == ""
     assert words(100_000, 0, 0, None) == "tbf rate 100000kbit burst 125000 limit 276400"
     assert words(100, 0, 0, 1) == "tbf rate 100kbit burst 6056 limit 7570"
-    assert words(None, 12.5, 0.015, None) == "netem limit 100 delay 12.5ms loss 1.5%"
-    assert words(1000, 5, 0, 7) == "netem limit 7 delay 5ms loss 0% rate 1000kbit"
+    assert words(None, 12.5, 0.015, None) == "netem limit 1133 delay 12.5ms loss 1.5%"
+    assert words(1000, 5, 0, 7) == "netem limit 8 delay 5ms loss 0% rate 1000kbit"
     assert words(1000, 5, 0.1, 7, netem=False).startswith("tbf rate 1000kbit")
+
+
+def test_what_is_on_the_way_takes_no_place_in_the_queue() -> None:
+    assert words(100_000, 50, 0, 10).startswith("netem limit 423 ")  # 5,000,000 bit are 413 packets
+    assert words(None, 0, 0.5, None) == "netem limit 100 delay 0ms loss 50%"
+
+
+def test_no_description_makes_a_kernel_keep_as_much_as_it_likes() -> None:
+    assert words(None, 1e9, 0, 1 << 40).startswith(f"netem limit {2 * MOST} ")
+    assert words(1000, 0, 0, 1 << 40).endswith(f"limit {MOST * PACKET + SMALLEST_BURST}")
+
+
+@pytest.mark.parametrize("name", ["queue:limit_", "to_rate", "from_delay", "to_loss"])
+@pytest.mark.parametrize("text", ["inf", "-inf", "nan", "1e999", "fast"])
+def test_what_is_no_number_counts_as_not_said(name: str, text: str) -> None:
+    assert shape_of(interface((name, text)), NOWHERE) == Shape()
