@@ -42,7 +42,7 @@ from pathlib import Path
 from typing import Any
 
 from fedkit.portal.errors import UnusableConfig
-from fedkit.portal.messages import ENDPOINT, HIGHEST_TAG, MOST_FORWARDS, Forward
+from fedkit.portal.messages import HIGHEST_TAG, MOST_FORWARDS, Forward, is_endpoint
 from fedkit.portal.planes.contract import PlaneName
 
 INTERFACE = re.compile(r"^[A-Za-z0-9_.-]{1,15}$")
@@ -178,7 +178,7 @@ def _forward(data: dict[str, Any]) -> Forward:
 
 
 def _endpoint(text: str, key: str) -> str:
-    if not ENDPOINT.match(text):
+    if not is_endpoint(text):
         raise UnusableConfig(f"{key}: {text!r} is not HOST:PORT")
     return text
 

@@ -24,7 +24,7 @@ LIMIT = 60_000  # octets of a message
 MOST_TAGS = 4095
 HIGHEST_TAG = 4094
 MOST_FORWARDS = 256
-ENDPOINT = re.compile(r"^(?P<host>[A-Za-z0-9.:_-]{1,253}):(?P<port>[1-9][0-9]{0,4})$")
+ENDPOINT = re.compile(r"^(?P<host>[A-Za-z0-9.:_-]{1,253}):(?P<port>[1-9][0-9]{0,4})\Z")
 
 
 @dataclass(frozen=True)
@@ -148,9 +148,14 @@ def _number(value: Any, below: int) -> int:
 
 
 def _endpoint(value: Any) -> str:
-    if not isinstance(value, str) or not ENDPOINT.match(value):
+    if not isinstance(value, str) or not is_endpoint(value):
         raise ValueError("not HOST:PORT")
     return value
+
+
+def is_endpoint(text: str) -> bool:
+    """Whether it is HOST:PORT."""
+    return ENDPOINT.match(text) is not None and endpoint(text)[1] <= 65535
 
 
 def endpoint(text: str) -> tuple[str, int]:

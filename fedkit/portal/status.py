@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from fedkit.portal.session import Session
 if TYPE_CHECKING:
     from fedkit.portal.service import Portal
 
+log = logging.getLogger(__name__)
+
 EVERY = 1.0  # seconds
 
 
@@ -23,6 +26,7 @@ class StatusFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._due = 0.0
+        self._failed = False
         self._before: tuple[float, dict[str, tuple[int, int]]] = 0.0, {}
 
     def write(self, portal: Portal, now: float) -> None:
@@ -30,9 +34,17 @@ class StatusFile:
         if now < self._due:
             return
         self._due = now + EVERY
+        told = json.dumps(self._told(portal, now), indent=1) + "\n"
         unfinished = self._path.with_name(self._path.name + ".new")
-        unfinished.write_text(json.dumps(self._told(portal, now), indent=1) + "\n")
-        unfinished.rename(self._path)
+        try:
+            unfinished.write_text(told)
+            unfinished.rename(self._path)
+        except OSError as error:  # the disk is full, say: the networks stay joined all the same
+            if not self._failed:
+                log.warning("%s cannot be written: %s", self._path, error.strerror)
+            self._failed = True
+        else:
+            self._failed = False
 
     def remove(self) -> None:
         """The portal has stopped."""

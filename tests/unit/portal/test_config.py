@@ -66,3 +66,14 @@ def test_refused(tmp_path: Path, text: str, told: str) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(UnusableConfig, match="cannot be read"):
         load(tmp_path / "none")
+
+
+@pytest.mark.parametrize("place", ["a:0", "a:65536", "a:99999", "a:445\\n", "a", ":445"])
+def test_what_is_no_place_is_refused(tmp_path: Path, place: str) -> None:
+    with pytest.raises(UnusableConfig, match="HOST:PORT"):
+        load(written(tmp_path, f'permit = ["{place}"]\n' + SEED + CROSSING))
+
+
+@pytest.mark.parametrize("port", [1, 80, 9999, 10000, 59999, 65535])
+def test_a_place_has_any_port(tmp_path: Path, port: int) -> None:
+    assert load(written(tmp_path, f'permit = ["a:{port}"]\n' + SEED + CROSSING)).permit == (f"a:{port}",)
