@@ -32,7 +32,7 @@ def test_a_link_without_its_delay_is_none_and_that_is_told(tmp_path: Path) -> No
     if "netem" in shown:
         assert "delay 20ms" in shown
     else:
-        assert f"the link at {ADDRESS} is not as described (netem limit 100 delay 20ms loss 0%; )" in log
+        assert f"the link at {ADDRESS} is not as described (netem limit 1752 delay 20ms loss 0%; )" in log
         assert shown.split("==")[1].split()[1] == "DOWN"
 
 

@@ -92,3 +92,9 @@ def test_no_description_makes_a_kernel_keep_as_much_as_it_likes() -> None:
 @pytest.mark.parametrize("text", ["inf", "-inf", "nan", "1e999", "fast"])
 def test_what_is_no_number_counts_as_not_said(name: str, text: str) -> None:
     assert shape_of(interface((name, text)), NOWHERE) == Shape()
+
+
+@pytest.mark.parametrize("text", ["x", "nan", "inf", "-3", "1.5"])
+def test_a_loss_that_is_no_rate_counts_as_not_said(text: str) -> None:
+    told = interface(("loss", text))
+    assert (told.loss, shape_of(told, NOWHERE)) == (0.0, Shape())
