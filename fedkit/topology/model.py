@@ -110,8 +110,12 @@ class Interface(Attributed):
 
     @property
     def loss(self) -> float:
-        """The rate of packets lost on the way to and from it, 0 to 1."""
-        return float(self.get("loss") or 0)
+        """The rate of packets lost on the way to and from it, 0 to 1; what is no such number counts as not said."""
+        try:
+            rate = float(self.get("loss") or 0)
+        except ValueError:
+            return 0.0
+        return rate if 0 <= rate <= 1 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
