@@ -45,7 +45,7 @@ class NodeConfig:
     forwards: bool = False
     startup: str = ""
     shapes: Mapping[str, Shape] = field(default_factory=dict)
-    settings: str = ""
+    settings: str = field(default="", repr=False)  # holds secrets
     log: str = LOG
 
 

@@ -28,7 +28,7 @@ class Arranged:
     """The topology with the services' own nodes, what each node is told (keys and values, in order), and what must be reached."""
 
     topology: Topology
-    settings: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
+    settings: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict, repr=False)  # hold secrets
     ports: Sequence[Port] = ()
 
 

@@ -59,7 +59,7 @@ class Scene:
     """An experiment with all nodes that its services have. `project_of` knows people; `user` is the account of its owner."""
 
     topology: Topology
-    secret: str
+    secret: str = field(repr=False)
     user: str
     project_of: Callable[[str], Project]
     _by_testbed: dict[str, list[Computer]] = field(default_factory=dict, init=False, repr=False, compare=False)

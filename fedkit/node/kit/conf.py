@@ -47,7 +47,7 @@ class Share:
     server: str
     project: str
     user: str
-    password: str
+    password: str = field(repr=False)
 
     @property
     def path(self) -> str:
@@ -75,7 +75,7 @@ class Conf:
     keys: dict[str, list[str]] = field(default_factory=dict)
     exports: list[Share] = field(default_factory=list)
     shares: list[Share] = field(default_factory=list)
-    control_key: str = ""
+    control_key: str = field(default="", repr=False)
     listens: list[tuple[str, int]] = field(default_factory=list)
     children: dict[str, tuple[str, int]] = field(default_factory=dict)
     events: list[tuple[float, str, str, str]] = field(default_factory=list)

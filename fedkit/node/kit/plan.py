@@ -7,8 +7,10 @@ Nothing is changed here. What the kit itself changed before is looked through, s
 
 from __future__ import annotations
 
+import json
 from base64 import b64decode
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from fedkit.node.kit import accounts, routing, smb
 from fedkit.node.kit.conf import Conf
@@ -69,9 +71,14 @@ def _changes(conf: Conf, system: System, journal: Journal, conf_path: str) -> It
         yield Link(address)
     if conf.listens:
         serve = [*system.kit, "serve", "--conf", conf_path, "--state", system.state]
-        yield Daemon(AGENT, serve, {"FEDERATION_CONF": digest(repr(conf))})
+        yield Daemon(AGENT, serve, {"FEDERATION_CONF": _digest(conf)})
     if conf.startup:
         yield Startup(conf.startup)
+
+
+def _digest(conf: Conf) -> str:
+    """Alike in each run of the kit, which the order of a set is not."""
+    return digest(json.dumps(asdict(conf), default=sorted))
 
 
 def hosts(conf: Conf) -> list[str]:

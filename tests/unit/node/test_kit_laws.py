@@ -6,6 +6,8 @@ import fcntl
 import os
 import shutil
 import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -242,6 +244,20 @@ def test_who_waited_for_a_journal_that_is_gone_begins_a_new_one(
         journal.record(Entry("it", "Text", {}, None))
         again.read()
     assert list(again.entries) == ["it"]
+
+
+def test_the_agent_of_one_conf_is_the_same_in_each_run(tmp_path: Path) -> None:
+    conf = tmp_path / "client.conf"
+    hidden = "".join(f"Hide: {name}\n" for name in ("a", "b", "c", "d", "e"))
+    conf.write_text(f"Name: x\n{hidden}ControlKey: k\nListen: 192.0.2.1:16505\n")
+    program = (
+        "from pathlib import Path; from fedkit.node.kit import conf, journal, plan, system; s = system.System();"
+        f"print(plan.plan(conf.read(Path({str(conf)!r}).read_text()), s, journal.Journal(Path('/none')), 'c')[-1])"
+    )
+    seeds = [{**os.environ, "PYTHONHASHSEED": seed} for seed in "1234"]
+    runs = [subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, check=True) for env in seeds]
+    assert b"agent" in runs[0].stdout
+    assert len({run.stdout for run in runs}) == 1
 
 
 def test_errors_name_their_code() -> None:

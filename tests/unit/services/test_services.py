@@ -9,12 +9,15 @@ from dataclasses import replace
 import pytest
 
 from fedkit.errors import FedError
+from fedkit.node.kit.conf import read as read_conf
+from fedkit.node.kit.conf import write
+from fedkit.node.script import NodeConfig
 from fedkit.services.arrange import Arranged, arrange, uses_of
 from fedkit.services.contract import Services
 from fedkit.services.errors import UnknownService, UnusableService
 from fedkit.services.events import Happening, happenings, unserved
 from fedkit.services.installed import installed
-from fedkit.services.scene import Project, account_name, project
+from fedkit.services.scene import Project, Scene, account_name, project
 from fedkit.topology.formats import read
 from fedkit.topology.model import Attribute, Topology
 from fedkit.topology.routes import routes_of
@@ -202,6 +205,17 @@ def test_events_of_groups_in_circles_are_soon_found_to_be_unserved() -> None:
     circle = described_events(("agent", "\n".join(["EventGroup", "g", *["g"] * 3000])), ("event", "1 g start"))
     with pytest.raises(UnusableService):
         unserved(circle)
+
+
+async def test_no_secret_is_seen_in_what_is_printed_by_mistake() -> None:
+    done = await arranged(*SIX)
+    scene = Scene(done.topology, "s3cret", "rosa", people)
+    told_to_d = done.settings["d"]
+    secrets = [value for key, value in told_to_d if key in ("ControlKey", "SMBPassword")]
+    text = write(told_to_d)
+    printed = f"{scene} {done} {read_conf(text)} {NodeConfig('d', settings=text)}"
+    assert secrets
+    assert not [secret for secret in (*secrets, "s3cret") if secret in printed]
 
 
 def test_accounts_are_alike_wherever_they_are_made() -> None:
