@@ -295,6 +295,17 @@ async def test_what_comes_later_may_be_of_another_image(site: ContainersSite, tm
     assert await site.leftovers() == []
 
 
+async def test_what_comes_later_is_on_its_wire_whatever_wires_come_with_it(
+    here: ContainersMiddleware, site: ContainersSite
+) -> None:
+    key, request = new_key(), row(site)
+    await here.start_segment(key, request)
+    new = replace(node(site, "d", WireEnd("first", "10.1.0.9"), WireEnd("left", "10.1.1.9")), way="far")
+    grown = replace(request, wires={"first": "10.1.0.0/24"} | WIRES, nodes=(*request.nodes, new))
+    await here.start_segment(key, grown)
+    assert " 0% packet loss" in await at(here, key, "d", "ping -c 1 -w 20 10.1.1.2")
+
+
 async def test_what_comes_later_needs_room_too(site: ContainersSite) -> None:
     site.extra = {"limits": {"machines": 3}}
     async with running(site) as middleware:

@@ -9,6 +9,7 @@ gate        last    intranet, its address    none                         ssh to
 from __future__ import annotations
 
 import base64
+import hashlib
 import resource
 import shlex
 from collections.abc import Mapping, Sequence
@@ -89,7 +90,7 @@ class Planner:
         self._place = place
         self._request = request
         self._numbers = place.numbers
-        self._bridges = {wire: f"w{number}" for number, wire in enumerate(request.wires)}
+        self._bridges = {wire: bridge_name(wire) for wire in request.wires}
 
     def whole(self) -> dict[str, Any]:
         """All of it; raises `UnusableSpec` or `UnknownImage`."""
@@ -248,6 +249,11 @@ class Planner:
 def uplink_name(number: int, part: int) -> str:
     """The outer end, in the intranet, of a part of segment `number`; the fence knows it by its beginning."""
     return f"{network.FENCED_PORT}{number}x{part}"
+
+
+def bridge_name(wire: str) -> str:
+    """What a wire's bridge is called, whatever wires there are besides or come later."""
+    return "w" + hashlib.sha256(wire.encode()).hexdigest()[:14]  # as long as an interface's name may be
 
 
 def check(request: SegmentRequest, intranet: IPv4Network) -> None:
