@@ -16,7 +16,7 @@ from deploy.image.guest import build
 from deploy.lab.client import Lab
 from deploy.lab.person import Person, machines_at, until
 from deploy.lab.topology import Plan
-from tests.lab.lent import VICTIMS, LentLife
+from tests.lab.lent import OTHERS, VICTIMS, LentLife
 from tests.lab.test_mixed_experiments import spans_two_kinds
 from tests.support.checkout import REPOSITORY
 
@@ -39,12 +39,12 @@ OURS = "hostname; id -un carol; systemctl is-enabled fed-tunnel; ls /etc/ssh/ssh
 
 
 @pytest.fixture(scope="module")
-def images(namespaces: None) -> None:
+def images(namespaces: None, request: pytest.FixtureRequest) -> None:
     """What guests boot from; built if it is not there."""
     pytest.importorskip("libvirt", reason="libvirt-python is not installed; run deploy/setup --libvirt")
     if os.geteuid() != 0 or not shutil.which("libvirtd"):
         pytest.skip("needs root and libvirtd; run deploy/setup --libvirt")
-    for image in ("tiny", "portal", "debian"):
+    for image in ("tiny", "portal", *(["debian"] if request.config.getoption("--long") else [])):
         build(image)
 
 
@@ -75,6 +75,7 @@ def test_a_guest_boots_elsewhere_opens_its_tunnel_and_lets_its_user_in(lab: Lab,
     assert machines_at(lab, LENDER) == []
 
 
+@pytest.mark.long
 def test_the_real_cloud_init_opens_the_tunnel_and_does_what_the_user_says(lab: Lab, person: Person) -> None:
     lab.run("site-a", ["tee", "/run/fedlab/tmp/user-data"], text=USER_DATA)
     wish = ["--image", "debian", "--flavour", "medium", "--user-data", "/run/fedlab/tmp/user-data"]
@@ -108,7 +109,7 @@ def test_guests_join_containers_in_one_experiment(lab: Lab, person: Person) -> N
     spans_two_kinds(lab, person)
 
 
-@pytest.mark.parametrize("victim", VICTIMS)
+@pytest.mark.parametrize("victim", [*VICTIMS, *(pytest.param(one, marks=pytest.mark.long) for one in OTHERS)])
 def test_after_each_crash_the_hypervisor_holds_what_the_book_says(lab: Lab, person: Person, victim: str) -> None:
     LentLife(lab, person, image="tiny", patience=BOOT).survives(victim)
     assert machines_at(lab, LENDER) == []

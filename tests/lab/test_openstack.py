@@ -23,7 +23,7 @@ from deploy.lab.topology import DNS_ADDRESS, INTERNET, Plan
 from deploy.openstack import programs
 from deploy.openstack.layout import Profile
 from tests.lab import site_cloud
-from tests.lab.lent import VICTIMS, LentLife
+from tests.lab.lent import OTHERS, VICTIMS, LentLife
 from tests.support.openstack import MISSING
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
@@ -163,7 +163,7 @@ class PretendedLife(LentLife):
         return all(line.endswith(" ACTIVE") for line in servers(self.lab))
 
 
-@pytest.mark.parametrize("victim", VICTIMS)
+@pytest.mark.parametrize("victim", [*VICTIMS, *(pytest.param(one, marks=pytest.mark.long) for one in OTHERS)])
 def test_after_each_crash_the_cloud_holds_what_the_book_says(lab: Lab, person: Person, victim: str) -> None:
     PretendedLife(lab, person, patience=PATIENCE).survives(victim)
 
