@@ -69,7 +69,7 @@ def listed(conn: Connection, experiment_id: str, now: datetime) -> list[Granted]
     """What was granted and has not expired, the newest first."""
     t = grants.c
     query = select(grants).where(t.experiment_id == experiment_id, t.expires > now)
-    rows = conn.execute(query.order_by(t.granted.desc(), t.id))
+    rows = conn.execute(query.order_by(t.granted.desc(), t.expires.desc(), t.id))
     return [Granted(row.id, row.principal, row.party, row.expires, row.granted, row.revoked) for row in rows]
 
 

@@ -37,6 +37,10 @@ SLOW = (  # shares that take minutes whatever their number of tests, the slowest
     "a lab for waiting",
     "tests/component/middleware/test_containers_without_root.py",
     "tests/component/middleware/test_strangers_plugin.py",
+    "tests/component/experiments/test_campaign.py",
+    "tests/component/orders/test_laws.py",
+    "tests/component/usage/test_day.py",
+    "tests/component/member/test_schema.py",
 )
 
 

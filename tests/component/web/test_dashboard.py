@@ -43,6 +43,7 @@ async def test_an_order_from_sign_in_to_deletion(site: Site, browser: Browser) -
     assert await browser.text("tr[data-state=fulfilled] code") == "ssh -p 20001 fed@tunnel.site-b.test"
 
     await browser.click(".actions button")
+    await browser.find("#why-content ol li")
     assert "The machine runs at site-b.test." in await browser.text("#why")
     await browser.click("#why button")
 
