@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 from base64 import b64decode, b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,9 +115,7 @@ class Block:
 
     def make(self, system: System, before: Any, *, made: bool) -> None:
         """Put it in its place."""
-        path = system.path(self.path)
-        now = _saved(path)
-        _edit(path, now, _text(now if not _is_torn(now, self._with(before)) else before), self._with)
+        _put_in(system.path(self.path), before, self._with)
 
     def undo(self, system: System, before: Any) -> None:
         """Take it out; the file is as it was before if nobody else wrote to it."""
@@ -160,9 +158,7 @@ class Records:
 
     def make(self, system: System, before: Any, *, made: bool) -> None:
         """Add those that are not there."""
-        path = system.path(self.path)
-        now = _saved(path)
-        _edit(path, now, _text(now if not _is_torn(now, self._with(before)) else before), self._with)
+        _put_in(system.path(self.path), before, self._with)
 
     def undo(self, system: System, before: Any) -> None:
         """Remove those that were added."""
@@ -213,6 +209,12 @@ def _edit(path: Path, now: Any, text: str, added: Any) -> None:
     if now is None or wanted != _text(now):
         saved = now or _as_saved(b"", 0o644, os.getuid(), os.getgid())
         _replace(path, wanted.encode(ENCODING, ERRORS), saved["mode"], saved["uid"], saved["gid"])
+
+
+def _put_in(path: Path, before: Any, with_ours: Callable[[str | Any], str]) -> None:
+    """Add what is ours to a file as it is now, or as it was if a crash left it torn."""
+    now = _saved(path)
+    _edit(path, now, _text(now if not _is_torn(now, with_ours(before)) else before), with_ours)
 
 
 def _take_out(path: Path, before: Any, ours: str, without: Any) -> None:
