@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,18 +11,6 @@ from tests.component.portal.test_planes import FRAMES
 from tests.component.portal.world import SIDES, World, eventually, lacks, raw_socket, run
 
 pytestmark = pytest.mark.skipif(lacks() is not None, reason=str(lacks()))
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    """Two sites."""
-    world = World(tmp_path)
-    try:
-        world.build()
-        world.keys()
-        yield world
-    finally:
-        world.close()
 
 
 def test_a_loop_is_cut_and_the_tunnel_comes_back(world: World) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sysconfig
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,18 +17,6 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap"),
     pytest.mark.skipif(not Path("/usr/bin/python3").exists(), reason="needs the distribution's Python"),
 ]
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    """Two sites."""
-    world = World(tmp_path)
-    try:
-        world.build()
-        world.keys()
-        yield world
-    finally:
-        world.close()
 
 
 def test_it_is_the_same_file_each_time(tmp_path: Path) -> None:

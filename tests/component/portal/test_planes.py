@@ -34,18 +34,6 @@ HEARD = 20.0  # seconds to wait for a frame
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    """Two sites with keys, not joined yet."""
-    world = World(tmp_path)
-    try:
-        world.build()
-        world.keys()
-        yield world
-    finally:
-        world.close()
-
-
-@pytest.fixture
 def far(tmp_path: Path) -> Iterator[World]:
     """The same, with 20 ms there and back between the portals."""
     world = World(tmp_path)
