@@ -1,4 +1,4 @@
-"""Builds the root file system that the embedded middleware lends: `python -m deploy.image.build [DIR]`.
+"""Builds the root file systems that the embedded middleware lends: `python -m deploy.image.build [--testbed] [DIR]`.
 
 A few Debian packages are unpacked side by side (no debootstrap, no root, no maintainer script), busybox gives the small
 commands, and the few files that make it a system are written. A machine never writes to the base: each has a
@@ -8,6 +8,7 @@ made of. Remove the folder to build it from newer packages.
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import hashlib
 import os
@@ -16,12 +17,14 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.image.packages import ROOTS, ImageError, closure, fetch
+from deploy.image.packages import ROOTS, TESTBED, ImageError, closure, fetch
 
-DEFAULT = Path(__file__).parents[2] / ".lab" / "base"
+PLACE = Path(__file__).parents[2] / ".lab"
+DEFAULT = PLACE / "base"
 STAMP = ".fedmesh-base"
 MERGED = ("bin", "sbin", "lib", "lib64")  # links into /usr, as in every Debian since 12
 DIRECTORIES = (
@@ -54,40 +57,59 @@ FILES = {
     "etc/profile": "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nexport PATH\n",
     "etc/shadow": "root:*:19000:0:99999:7:::\n",
 }
+FRR_FILES = {  # its daemons leave root's account
+    "etc/passwd": FILES["etc/passwd"] + "frr:x:101:101::/nonexistent:/usr/sbin/nologin\n",
+    "etc/group": FILES["etc/group"] + "frr:x:101:\nfrrvty:x:102:frr\n",
+}
 EPOCH = 1_700_000_000  # time stamp of all that is written here, so that two builds of the same packages are the same
 Say = Callable[[str], None]
 
 
-def build(target: Path = DEFAULT, say: Say = lambda line: print(line, file=sys.stderr)) -> Path:
-    """Make sure that `target` holds the base, and return it; safe to call from several processes at once."""
+@dataclass(frozen=True)
+class Contents:
+    """What an image is made of."""
+
+    roots: tuple[str, ...]
+    files: Mapping[str, str]
+
+    @property
+    def recipe(self) -> str:
+        """What decides the content besides the packages' versions."""
+        said = (self.roots, MERGED, DIRECTORIES, DROPPED, self.files, EPOCH)
+        return hashlib.sha256(repr(said).encode()).hexdigest()
+
+
+BASE = Contents(ROOTS, FILES)
+FOR_EXPERIMENTS = Contents(TESTBED, FILES | FRR_FILES)
+
+
+def build(
+    target: Path = DEFAULT, say: Say = lambda line: print(line, file=sys.stderr), contents: Contents = BASE
+) -> Path:
+    """Make sure that `target` holds the image, and return it; safe to call from several processes at once."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with (target.parent / f"{target.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if _is_current(target):
+        if _is_current(target, contents):
             return target
-        say("base: asking apt which packages are needed")
-        packages = closure()
+        say(f"{target.name}: asking apt which packages are needed")
+        packages = closure(contents.roots)
         with tempfile.TemporaryDirectory(prefix=f"{target.name}.new-", dir=target.parent) as scratch:
-            say(f"base: fetching {len(packages)} packages")
+            say(f"{target.name}: fetching {len(packages)} packages")
             (debs := Path(scratch) / "debs").mkdir()
             root = Path(scratch) / "root"
             _unpack(fetch(packages, debs), root)
-            _finish(root, packages)
+            _finish(root, contents, packages)
             if target.exists():
                 shutil.rmtree(target)
             root.rename(target)
-    say(f"base: {_size(target) / 2**20:.0f} MiB in {target}")
+    say(f"{target.name}: {_size(target) / 2**20:.0f} MiB in {target}")
     return target
 
 
-def _recipe() -> str:
-    """What decides the content besides the packages' versions."""
-    return hashlib.sha256(repr((ROOTS, MERGED, DIRECTORIES, DROPPED, FILES, EPOCH)).encode()).hexdigest()
-
-
-def _is_current(target: Path) -> bool:
+def _is_current(target: Path, contents: Contents) -> bool:
     try:
-        return (target / STAMP).read_text().startswith(_recipe() + "\n")
+        return (target / STAMP).read_text().startswith(contents.recipe + "\n")
     except FileNotFoundError:
         return False
 
@@ -104,7 +126,7 @@ def _unpack(debs: list[Path], root: Path) -> None:
             raise ImageError(f"{deb.name} cannot be unpacked: {unpacked.stderr.strip()[-300:]}")
 
 
-def _finish(root: Path, packages: list[str]) -> None:
+def _finish(root: Path, contents: Contents, packages: list[str]) -> None:
     for name in DROPPED:
         path = root / name
         if path.is_dir():
@@ -115,11 +137,11 @@ def _finish(root: Path, packages: list[str]) -> None:
         shutil.rmtree(gconv)
     for name in DIRECTORIES:
         (root / name).mkdir(parents=True, exist_ok=True)
-    for name, text in FILES.items():
+    for name, text in contents.files.items():
         (root / name).write_text(text)
     (root / "tmp").mkdir(exist_ok=True)
     _link_busybox(root)
-    (root / STAMP).write_text("\n".join([_recipe(), *packages, ""]))
+    (root / STAMP).write_text("\n".join([contents.recipe, *packages, ""]))
     for path in [root, *root.rglob("*")]:
         _normalise(path)
     (root / "tmp").chmod(0o1777)
@@ -152,8 +174,15 @@ def _size(root: Path) -> int:
 
 def main(arguments: list[str]) -> int:
     """Build into the folder named on the command line, or the default one."""
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy.image.build", description="Build an image for `containers`."
+    )
+    parser.add_argument("--testbed", action="store_true", help="with all that services of experiments need on nodes")
+    parser.add_argument("target", metavar="DIR", nargs="?", type=Path)
+    asked = parser.parse_args(arguments)
+    place, contents = (PLACE / "testbed", FOR_EXPERIMENTS) if asked.testbed else (DEFAULT, BASE)
     try:
-        print(build(Path(arguments[0]).absolute() if arguments else DEFAULT))
+        print(build((asked.target or place).absolute(), contents=contents))
     except ImageError as error:
         print(error.message, file=sys.stderr)
         return int(error.exit)

@@ -28,6 +28,14 @@ ROOTS = (
     "python3-minimal",
     "python3.11-minimal",
 )
+TESTBED = (  # what services of experiments need on nodes besides
+    *ROOTS,
+    "frr",
+    "iproute2",
+    "samba",
+    "samba-common-bin",
+    "smbnetfs",
+)
 NOT_NEEDED = frozenset({"libpam-modules", "libpam-runtime"})  # sshd is linked to PAM, and runs without it
 KERNEL = "linux-image-cloud-amd64"  # for virtual machines: small, and all their drivers are in it
 TRIES = 2

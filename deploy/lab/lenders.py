@@ -17,7 +17,7 @@ from typing import Any
 
 from deploy.image.guest import newest
 from deploy.lab import libvirtd
-from deploy.lab.places import BASE, IMAGES, directory
+from deploy.lab.places import BASE, IMAGES, TESTBED, directory
 from deploy.lab.topology import Site
 from deploy.openstack.layout import Cloud, Profile
 from deploy.openstack.operator import FEDERATION, GUESTS, INTRANET, PUBLIC
@@ -51,6 +51,7 @@ class Lender:
 def _containers(site: Site, place: Path) -> dict[str, Any]:
     return {
         "base": str(BASE),
+        "images": {"testbed": str(TESTBED)} if TESTBED.exists() else {},
         "state": str(place / "machines"),
         "bridge": "machines",
         "subnet": site.machines,

@@ -14,6 +14,7 @@ LOGS = RUN / "log"
 NOTIFY = RUN / "notify"
 TEMPORARY = RUN / "tmp"
 BASE = SOURCES / ".lab/base"  # root file system of lent machines; see deploy.image.build
+TESTBED = SOURCES / ".lab/testbed"  # the same with what services of experiments need; where it was built
 IMAGES = SOURCES / ".lab/images"  # of virtual machines; see deploy.image.guest
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # root's: an ordinary person's lacks nft(8), say
 PROSODY_MODULES = SOURCES / "deploy/templates/prosody"
