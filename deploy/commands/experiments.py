@@ -30,7 +30,7 @@ COLUMNS = {
     "created": "created",
     "ends": "valid_until",
 }
-RECORD = COLUMNS | {"project": "project", "user": "user", "fedid": "fedid"}
+RECORD = COLUMNS | {"project": "project", "user": "user", "kit": "kit", "fedid": "fedid"}
 NODE_COLUMNS = {name: name for name in ("testbed", "member", "node", "state", "address", "reason")}
 GRANT_COLUMNS = {name: name for name in ("principal", "party", "expires", "granted", "revoked")}
 LOG_COLUMNS = {"at": "at", "state": "state", "code": "code", "reason": "reason"}
@@ -75,6 +75,9 @@ def create(
         list[str] | None, typer.Option("--service", help="name:exporters:importers:attribute=value;… Repeatable.")
     ] = None,
     portals: Annotated[int, typer.Option(min=1, max=64, help="Portals between two testbeds, at most.")] = 1,
+    kit: Annotated[
+        str | None, typer.Option(help="What joins its pieces and runs on its nodes; without it, the federation's.")
+    ] = None,
     ssh_key: Annotated[list[Path] | None, typer.Option("--ssh-key", help="Public key file; may be repeated.")] = None,
     parties: Annotated[
         list[str] | None,
@@ -111,6 +114,8 @@ def create(
         "project": project,
         "valid_until": until.isoformat() if until else None,
     }
+    if kit is not None:
+        body["kit"] = kit
     client = Client.of_this_user()
     with new_key(key) as keep:
         made = _make(client, "/experiments", body, {})

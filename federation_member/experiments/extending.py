@@ -117,6 +117,7 @@ def _asked(experiment: Experiment, segments: Sequence[Segment], larger: LargerDe
         members=larger.members | here,
         places=larger.places,
         portals=experiment.portals,
+        kit=experiment.kit,
         ssh_keys=[key for key in keys[0] if all(key in others for others in keys)],  # the owner's; parties have more
         parties=dict(experiment.parties),
     )

@@ -18,7 +18,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 
 from federation_member.orders.model import Order, User
 from fedkit.protocol.lending import Name, SshKey
-from fedkit.protocol.segments import SSH_KEYS_LIMIT, SegmentSpec, TestbedName
+from fedkit.protocol.segments import FEDERATION_KIT, SSH_KEYS_LIMIT, KitName, SegmentSpec, TestbedName
 from fedkit.topology.formats import Form
 from fedkit.topology.services import LINE_LIMIT
 
@@ -89,6 +89,9 @@ class NewExperiment(BaseModel):
     services: list[Annotated[str, StringConstraints(max_length=LINE_LIMIT)]] = Field(
         default_factory=list, max_length=64, description="name:exporters:importers:attribute=value;…"
     )
+    kit: KitName = Field(
+        default=FEDERATION_KIT, description="what joins its pieces and runs on its nodes: one that is installed here"
+    )
     ssh_keys: list[SshKey] = Field(
         default_factory=list,
         max_length=SSH_KEYS_LIMIT,
@@ -147,6 +150,7 @@ class Experiment:
     about: tuple[str, ...] | None = None
     """The testbeds that code and reason are about; None: whoever sees but a part of it is not told."""
     extension: Extension | None = None
+    kit: str = FEDERATION_KIT
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from federation_member.experiments.parting import Parting
 from federation_member.experiments.serving import serve
 from federation_member.experiments.views import sides_of
 from federation_member.orders.candidates import KnownMember, is_at
-from fedkit.node.kit.conf import write
+from fedkit.kits.contract import Kit
+from fedkit.kits.installed import kit_named
 from fedkit.protocol.lending import Ability
 from fedkit.protocol.segments import ConnectorSpec, CrossingSpec, SegmentSpec
 from fedkit.services.arrange import Arranged
@@ -49,8 +50,9 @@ async def described(
 ) -> Described:
     """Read a description and give every computer a testbed: those that are `placed` already the one that they are at.
 
-    Raises `BadDescription`, `BadService`, `CannotPlace`, `NothingToRun` or `UnusableMapping`.
+    Raises `BadDescription`, `BadService`, `CannotPlace`, `NothingToRun`, `UnknownKit` or `UnusableMapping`.
     """
+    kit_named(new.kit)
     files = {name: text.encode() for name, text in new.files.items()}
     found = await read(new.description.encode(), new.file, new.form, files)
     topology = found.topology
@@ -73,8 +75,13 @@ def _at(element: Element, placed: Mapping[str, str]) -> Element:
     return element.with_attributes({"testbed": placed[element.name]})
 
 
+def lends(member: KnownMember, kit: str) -> bool:
+    """Whether a member says that it lends pieces of experiments with that kit."""
+    return KIND in member.offer.kinds and kit in member.offer.kits
+
+
 def _rooms(new: NewExperiment, computers: Sequence[Computer], members: Sequence[KnownMember]) -> list[Room]:
-    lending = {member.name: member for member in members if member.alive and KIND in member.offer.kinds}
+    lending = {member.name: member for member in members if member.alive and lends(member, new.kit)}
     places = new.places or dict.fromkeys([*new.members, *(lending if not new.members else ())])
     images = {name: {image.name for image in member.offer.images} for name, member in lending.items()}
     wanted = {computer.osid for computer in computers if computer.osid} & set().union(*images.values())
@@ -101,7 +108,7 @@ def serve_and_plan(
     kept: Tags | None = None,
 ) -> list[Planned]:
     """The same of a topology whose services are its owner's; raises what `plan` and `serve` do."""
-    return plan(new, serve(topology, owner, new.ssh_keys, secret), members, kept)
+    return plan(new, serve(topology, kit_named(new.kit), owner, new.ssh_keys, secret), members, kept)
 
 
 def plan(
@@ -109,9 +116,9 @@ def plan(
 ) -> list[Planned]:
     """What is asked for each testbed; crossings that there are keep their tags.
 
-    Raises `CannotSplit`, `NoWay`, `TooLarge`, `UnusableMapping` or what `Parting` does.
+    Raises `CannotSplit`, `NoWay`, `TooLarge`, `UnknownKit`, `UnusableMapping` or what `Parting` does.
     """
-    topology = arranged.topology
+    kit, topology = kit_named(new.kit), arranged.topology
     _check_crossings(topology)
     done = split(topology, new.portals)
     testbeds = [piece.testbed for piece in done.pieces]
@@ -119,7 +126,7 @@ def plan(
     parting = Parting(new, topology)
     located = _locations(new.members, testbeds, members)
     waiting = _waiting(done, _unreachable(located, members))
-    specs = [_spec(new, piece, waiting, tags, parting, arranged.settings) for piece in done.pieces]
+    specs = [_spec(new, kit, piece, waiting, tags, parting, arranged.settings) for piece in done.pieces]
     return [Planned(spec, located[spec.testbed]) for spec in specs]
 
 
@@ -199,6 +206,7 @@ def tags_of(specs: Iterable[SegmentSpec]) -> Tags:
 
 def _spec(
     new: NewExperiment,
+    kit: Kit,
     piece: Piece,
     waiting: Ways,
     tags: Tags,
@@ -217,7 +225,8 @@ def _spec(
             routes=parting.routes_in(own),
             apart=parting.apart(own),
             ssh_keys=parting.ssh_keys(piece.testbed),
-            settings={name: write([("Name", name), *settings[name]]) for name in own if name in settings},
+            settings={name: kit.settings(name, settings[name]) for name in own if name in settings},
+            kit=kit.name,
         )
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]

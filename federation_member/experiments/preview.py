@@ -14,10 +14,11 @@ from enum import StrEnum
 
 from federation_member.experiments.errors import NoWay
 from federation_member.experiments.model import NewExperiment, Planned
-from federation_member.experiments.planning import KIND, described, plan
+from federation_member.experiments.planning import KIND, described, lends, plan
 from federation_member.experiments.serving import NOBODYS, serve
 from federation_member.orders.candidates import KnownMember, is_at
 from fedkit.errors import FedError, InputError
+from fedkit.kits.installed import kit_named
 from fedkit.services.events import happenings, unserved
 from fedkit.topology.errors import BadDescription, Problem
 from fedkit.topology.layout import Layout, lay_out
@@ -34,6 +35,7 @@ class Doubt(StrEnum):
     NOBODY_LENDS = "experiments.nobody_lends"
     MEMBER_AWAY = "experiments.member_away"
     NOT_LENT = "experiments.not_lent"
+    NO_KIT = "experiments.kit_not_lent"
     UNSERVED = "experiments.event_unserved"
 
 
@@ -72,7 +74,7 @@ async def preview(new: NewExperiment, members: Sequence[KnownMember]) -> Preview
 
 
 def _show(new: NewExperiment, topology: Topology, members: Sequence[KnownMember]) -> tuple[Sequence[Planned], Shown]:
-    arranged = serve(topology, NOBODYS, new.ssh_keys, NOBODYS)
+    arranged = serve(topology, kit_named(new.kit), NOBODYS, new.ssh_keys, NOBODYS)
     planned, topology = plan(new, arranged, members), arranged.topology
     locations = tuple(piece.member for piece in planned)
     return planned, Shown(split(topology, new.portals), locations, lay_out(topology, new.portals))
@@ -88,23 +90,28 @@ def _unserved(new: NewExperiment, topology: Topology) -> list[Problem]:
     """The events that will not happen, the first ones by their words."""
     lost = [f"Nothing here carries out the event {words!r}." for words in unserved(topology)]
     if happenings(topology) and not any(service.name == CONTROLLER for service in topology.services):
-        lost.insert(0, f"No event happens without a controller; add the service {CONTROLLER} for each testbed.")
+        has_one = CONTROLLER in kit_named(new.kit).services()
+        hint = f"add the service {CONTROLLER} for each testbed" if has_one else f"the kit {new.kit} has none"
+        lost.insert(0, f"No event happens without a controller; {hint}.")
     return [Problem(new.file, None, Doubt.UNSERVED, words) for words in lost[:UNSERVED_LIMIT]]
 
 
 def _doubts(new: NewExperiment, planned: Sequence[Planned], members: Sequence[KnownMember]) -> Iterator[Problem]:
-    lending = [member for member in members if member.alive and KIND in member.offer.kinds]
+    lending = [member for member in members if member.alive and lends(member, new.kit)]
     for piece in planned:
         testbed, location = piece.spec.testbed, piece.member
         if location is None:
             if not lending:
-                said = f"{testbed}: nobody who is there now lends pieces of experiments."
+                said = f"{testbed}: nobody who is there now lends pieces of experiments with the kit {new.kit}."
                 yield Problem(new.file, None, Doubt.NOBODY_LENDS, said)
             continue
         there = [member for member in members if is_at(member, location)]
         if not any(member.alive for member in there):
             said = f"{testbed}: {location} was not heard of lately; it may not answer."
             yield Problem(new.file, None, Doubt.MEMBER_AWAY, said)
-        elif not any(member in lending for member in there):
+        elif not any(KIND in member.offer.kinds for member in there):
             said = f"{testbed}: {location} does not say that it lends pieces of experiments; choose another member."
             yield Problem(new.file, None, Doubt.NOT_LENT, said)
+        elif not any(lends(member, new.kit) for member in there):
+            said = f"{testbed}: {location} has no federation kit {new.kit}; choose another member, or another kit."
+            yield Problem(new.file, None, Doubt.NO_KIT, said)

@@ -147,6 +147,7 @@ class Experiments:
             events=1,
             parties=new.parties,
             about=(),
+            kit=new.kit,
         )
         whole, principal = await self._db.run(lambda tx: self._create(tx, experiment, key.identity, planned))
         return whole, capability.issue(key.identity, principal, new.valid_until or now + LIFE), key

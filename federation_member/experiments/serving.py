@@ -11,8 +11,8 @@ import hmac
 from collections.abc import Sequence
 
 from fedkit.identity.keys import PrivateKey
+from fedkit.kits.contract import Kit
 from fedkit.services.arrange import Arranged, arrange
-from fedkit.services.installed import installed
 from fedkit.services.scene import Project, account_name, project
 from fedkit.topology.model import Topology
 
@@ -20,7 +20,7 @@ PURPOSE = b"fedmesh experiment services 1"
 NOBODYS = "of a preview, which nobody runs"
 
 
-def serve(topology: Topology, owner: str, ssh_keys: Sequence[str], secret: str) -> Arranged:
+def serve(topology: Topology, kit: Kit, owner: str, ssh_keys: Sequence[str], secret: str) -> Arranged:
     """What a topology comes to with its services; raises `UnknownService`, `UnusableService` or what else a service refuses with."""
 
     def project_of(name: str) -> Project:
@@ -28,7 +28,7 @@ def serve(topology: Topology, owner: str, ssh_keys: Sequence[str], secret: str) 
 
     if not topology.services:
         return Arranged(topology)
-    return arrange(topology, installed(), secret=secret, user=account_name(owner), project_of=project_of)
+    return arrange(topology, kit.services(), secret=secret, user=account_name(owner), project_of=project_of)
 
 
 def secret_of(key: PrivateKey) -> str:

@@ -253,6 +253,7 @@ def _columns(experiment: Experiment) -> dict[str, Any]:
         "parties": PARTIES.dump_json(dict(experiment.parties)).decode(),
         "about": _text(experiment.about),
         "extension": None if experiment.extension is None else experiment.extension.model_dump_json(),
+        "kit": experiment.kit,
     }
 
 
@@ -277,6 +278,7 @@ def _experiment(row: Row[Any]) -> Experiment:
         parties=PARTIES.validate_json(row.parties),
         about=_lines(row.about),
         extension=None if row.extension is None else Extension.model_validate_json(row.extension),
+        kit=row.kit,
     )
 
 

@@ -37,6 +37,7 @@ experiments = Table(
     Column("parties", Text, nullable=False),  # JSON, by name
     Column("about", Text),  # a testbed on each line; null: not for those who see a part alone
     Column("extension", Text),  # JSON, while one is under way
+    Column("kit", Text, nullable=False),
     Index("experiments_by_owner", "owner", "created"),
     Index("experiments_by_state", "state"),
 )

@@ -130,6 +130,7 @@ def _shared_order(order: Order, text: str) -> Order:
         description=_piece(seen, order.spec.testbed),
         routing=order.spec.routing,
         connectors=connectors,
+        kit=order.spec.kit,
     )
     return replace(
         order,

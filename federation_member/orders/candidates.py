@@ -112,7 +112,7 @@ def misfit(member: KnownMember, spec: AnySpec) -> str | None:
     """Return None if `member` offers what `spec` asks for, else why not."""
     if spec.kind not in member.offer.kinds:
         return f"{member.name} does not lend the kind {spec.kind}"
-    if isinstance(spec, SegmentSpec) and (problem := _no_portals(member, spec)) is not None:
+    if isinstance(spec, SegmentSpec) and (problem := _cannot_join(member, spec)) is not None:
         return problem
     if not isinstance(spec, ComputeSpec):
         refusal = requirement_of(spec).refusal(_names(member))
@@ -123,8 +123,10 @@ def misfit(member: KnownMember, spec: AnySpec) -> str | None:
     return chosen if isinstance(chosen, str) else None
 
 
-def _no_portals(member: KnownMember, spec: SegmentSpec) -> str | None:
-    """Why `member` cannot join a piece of an experiment to the others; None if it can."""
+def _cannot_join(member: KnownMember, spec: SegmentSpec) -> str | None:
+    """Why `member` cannot make a piece of an experiment one with the others; None if it can."""
+    if spec.kit not in member.offer.kits:
+        return f"{member.name} has no federation kit {spec.kit}; it has {', '.join(member.offer.kits) or 'none'}"
     if spec.connectors and not any(image.portal for image in member.offer.images):
         return f"{member.name} has no image that portals of experiments run in"
     if spec.waits and Ability.TUNNELS not in member.offer.abilities:
@@ -215,7 +217,7 @@ def _question(spec: AnySpec, location: str | None) -> tuple[object, ...]:
         case ComputeSpec():
             return (spec.kind, location, spec.requirements, spec.image, spec.flavour)
         case SegmentSpec():
-            return (spec.kind, location, spec.requirements, bool(spec.connectors), spec.waits)
+            return (spec.kind, location, spec.requirements, bool(spec.connectors), spec.waits, spec.kit)
         case NetworkSpec() | VolumeSpec():
             return (spec.kind, location, spec.requirements)
         case _:

@@ -49,6 +49,7 @@ from federation_member.orders.tunnels import Tunnels
 from federation_member.orders.workqueue import WorkQueue
 from fedkit.clock import Clock
 from fedkit.errors import FedError
+from fedkit.kits.installed import installed
 from fedkit.mesh.api import Mesh, Peer
 from fedkit.protocol.lending import Ability, Offer
 from fedkit.store import Database
@@ -323,6 +324,7 @@ class Engine:
             images=images,
             abilities=self._abilities(),
             attributes=self._attributes,
+            kits=sorted(installed()),
         )
         self._me = OwnMember(self._me.fedid, self._me.name, self._me.address, offer, self._clock())
         self._directory.set_offer(offer)

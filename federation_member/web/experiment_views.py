@@ -29,6 +29,7 @@ class ExperimentView(View):
     code: str
     reason: str
     fedid: str = Field(description="the experiment's own; its key says who may operate it")
+    kit: str = Field(description="what joins its pieces and runs on its nodes")
     created: datetime
     changed: datetime
     valid_until: datetime | None
@@ -212,6 +213,7 @@ def _fields(experiment: Experiment) -> dict[str, Any]:
         "code": experiment.code,
         "reason": experiment.reason,
         "fedid": experiment.fedid,
+        "kit": experiment.kit,
         "created": experiment.created,
         "changed": experiment.changed,
         "valid_until": experiment.valid_until,

@@ -264,6 +264,7 @@ class MemberView(View):
     images: list[Image]
     abilities: list[str] = Field(description="what can be done with what it lends: power, rules, console, quota, …")
     attributes: dict[str, str | int | float | bool]
+    kits: list[str] = Field(description="federation kits that pieces of experiments can have there")
 
 
 class MemberPage(View):

@@ -30,7 +30,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, model_validator
 
 from fedkit.protocol import Body
-from fedkit.protocol.segments import SegmentGo, SegmentInfo, SegmentSpec
+from fedkit.protocol.segments import FEDERATION_KIT, KitName, SegmentGo, SegmentInfo, SegmentSpec
 
 USER_DATA_LIMIT = 256 * 1024  # octets of UTF-8
 CREDENTIALS_LIMIT = 64  # that come with one request
@@ -98,6 +98,12 @@ class Offer(Body):
     )
     attributes: dict[str, str | int | float | bool] = Field(
         default_factory=dict, max_length=64, description="names for requirement expressions, such as arch or gpu"
+    )
+    kits: list[KitName] = Field(
+        default_factory=lambda: [FEDERATION_KIT],
+        max_length=32,
+        exclude_if=lambda kits: kits == [FEDERATION_KIT],
+        description="federation kits that segments can have",
     )
 
 

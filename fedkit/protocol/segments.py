@@ -31,6 +31,8 @@ NodeName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern
 WireName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 TestbedName = Annotated[str, StringConstraints(min_length=1, max_length=257)]
 Address = Annotated[str, StringConstraints(pattern=r"^\d{1,3}(\.\d{1,3}){3}$")]
+FEDERATION_KIT = "federation"  # the one that every member has
+KitName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 PublicKey = Annotated[str, StringConstraints(max_length=4096, pattern=r"^(ssh-|ecdsa-|sk-)[^\n\r]+$")]
 
 
@@ -106,6 +108,11 @@ class SegmentSpec(Body):
         default=None, pattern=PUBLIC_PATTERN, description="X25519 key of whoever may read the lender's credentials"
     )
     requirements: str = Field(default="", max_length=4096)
+    kit: KitName = Field(
+        default=FEDERATION_KIT,
+        exclude_if=lambda kit: kit == FEDERATION_KIT,  # who offers no other need not know the word
+        description="by which its portals and nodes are made what they are",
+    )
 
     @property
     def waits(self) -> bool:

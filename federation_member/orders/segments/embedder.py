@@ -20,13 +20,14 @@ import structlog
 from federation_member.orders import leases
 from federation_member.orders.leases import ENDED, LIVE, Lease
 from federation_member.orders.lending import Lending
-from federation_member.orders.segments.errors import NOT_MADE, UnusableSegment
+from federation_member.orders.segments.errors import NOT_MADE
 from federation_member.orders.segments.growing import parts_of, undone
 from federation_member.orders.segments.plan import Child, plan
 from federation_member.orders.segments.remote import Hands
 from federation_member.orders.segments.retelling import Reteller
 from federation_member.orders.segments.summary import Summary, summarize
 from fedkit.clock import Clock
+from fedkit.errors import InputError
 from fedkit.protocol.lending import Instance, LeaseState
 from fedkit.protocol.segments import SegmentSpec
 from fedkit.store import Database, Tx
@@ -72,7 +73,7 @@ class Embedder:
         wanted = plan(lease.spec, lease.segment)
         try:
             is_more = self._make(tx, lease, wanted, children)
-        except UnusableSegment as error:
+        except InputError as error:
             return self._lose(tx, lease, None, error.code, error.message)
         is_more |= self._drop(tx, wanted, children) | self._extend(tx, lease, children) | self._give_up(tx, children)
         summary = summarize(lease.spec, lease.segment, wanted, children)

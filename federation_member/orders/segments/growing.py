@@ -66,8 +66,8 @@ def _check_kept(spec: SegmentSpec, wanted: SegmentSpec) -> None:
     for name in old.networks.keys() & new.networks.keys():
         if old.networks[name] != new.networks[name]:
             raise UnusableSegment(f"{name} is there, and cannot have another prefix now.")
-    if (spec.testbed, spec.ssh_keys, spec.seal_to) != (wanted.testbed, wanted.ssh_keys, wanted.seal_to):
-        raise UnusableSegment("Whose a segment is, and who may enter it, cannot be changed.")
+    if any(getattr(spec, name) != getattr(wanted, name) for name in ("testbed", "ssh_keys", "seal_to", "kit")):
+        raise UnusableSegment("Whose a segment is, who may enter it, and the kit that it has cannot be changed.")
 
 
 def _become(old: SegmentSpec, new: SegmentSpec, state: SegmentState) -> SegmentState:

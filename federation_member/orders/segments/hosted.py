@@ -36,7 +36,7 @@ from federation_member.orders import leases
 from federation_member.orders.leases import ENDED, LIVE, Lease
 from federation_member.orders.lending import Lending
 from federation_member.orders.segments.growing import parts_of, undone
-from federation_member.orders.segments.plan import chosen, forwards, node_part, portal_config, script_of
+from federation_member.orders.segments.plan import chosen, node_part, portal_config, started
 from federation_member.orders.segments.retelling import HostReteller
 from federation_member.orders.segments.state import SegmentState, yet_to_come
 from federation_member.orders.segments.ways import way_to
@@ -45,8 +45,9 @@ from federation_member.orders.tunnels import Tunnels
 from federation_member.usage.model import Sizes
 from fedkit.clock import Clock
 from fedkit.errors import FedError
+from fedkit.kits.contract import Kit
+from fedkit.kits.installed import kit_named
 from fedkit.mesh.errors import MeshError
-from fedkit.portal.script import portal_script
 from fedkit.protocol.lending import Flavour, Instance, LeaseState, Offer, Tunnel
 from fedkit.protocol.segments import NodeInfo, NodeStatus, PortalInfo, SegmentInfo, SegmentSpec
 from fedkit.store import Database, Tx
@@ -186,46 +187,47 @@ class Hosted:
 
 
 def wanted(lease: Lease, offer: Offer) -> SegmentRequest:
-    """What the middleware is asked for; raises `UnusableSegment`."""
+    """What the middleware is asked for; raises an `InputError`."""
     spec, state = lease.spec, lease.segment
     assert isinstance(spec, SegmentSpec)
     assert state is not None
-    wiring = read(spec.description)
+    wiring, kit = read(spec.description), kit_named(spec.kit)
     return SegmentRequest(
         account=Account(lease.account),
         wires=wiring.networks,
-        nodes=tuple(_nodes(spec, wiring, offer)),
-        portals=tuple(_portals(spec, state, offer)),
+        nodes=tuple(_nodes(spec, kit, wiring, offer)),
+        portals=tuple(_portals(spec, kit, state, offer)),
         hosts={host.ip4: tuple(host.names) for host in spec.hosts},
         ssh_keys=(*spec.ssh_keys, *state.entrants),
     )
 
 
-def _nodes(spec: SegmentSpec, wiring: Wiring, offer: Offer) -> Iterator[NodeRequest]:
+def _nodes(spec: SegmentSpec, kit: Kit, wiring: Wiring, offer: Offer) -> Iterator[NodeRequest]:
     for name, computer in wiring.computers.items():
         plugs = wiring.plugs[name]
         shapes = wiring.shapes(name)
         image, flavour = chosen(offer, computer)
+        config = started(spec, computer)
         yield NodeRequest(
             name=name,
             image=image,
             flavour=flavour,
             way=way_to(name),
             ends=tuple(WireEnd(plug.substrate, plug.address, shapes[plug.address]) for plug in plugs),
-            routes=tuple((route.destination, route.via) for route in spec.routes.get(name, ())),
-            forwards=forwards(spec, name),
-            startup=computer.startup or "",
-            script=script_of(spec, computer) if spec.apart.get(name) or spec.settings.get(name) else "",
+            routes=tuple(config.routes),
+            forwards=config.forwards,
+            startup=config.startup,
+            script="" if kit.is_plain(config) else kit.node(config),
         )
 
 
-def _portals(spec: SegmentSpec, state: SegmentState, offer: Offer) -> Iterator[PortalRequest]:
+def _portals(spec: SegmentSpec, kit: Kit, state: SegmentState, offer: Offer) -> Iterator[PortalRequest]:
     for connector in spec.connectors:
         config = portal_config(connector, state)
         if config is not None:
             image, flavour = chosen(offer, None)
             wires = tuple(crossing.substrate for crossing in connector.crossings)
-            script = portal_script(replace(config, tunnel=way_to(connector.name)))
+            script = kit.portal(replace(config, tunnel=way_to(connector.name)))
             yield PortalRequest(connector.name, image, flavour, wires, script)
 
 

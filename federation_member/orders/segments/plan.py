@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 from pydantic import ValidationError
 
@@ -20,8 +20,10 @@ from federation_member.orders.candidates import smallest
 from federation_member.orders.segments.errors import UnusableSegment
 from federation_member.orders.segments.state import SegmentState
 from federation_member.orders.segments.wiring import Wiring, read
-from fedkit.node.script import NodeConfig, node_script
-from fedkit.portal.script import PortalConfig, portal_script
+from fedkit.kits.contract import Kit
+from fedkit.kits.installed import kit_named
+from fedkit.node.script import NodeConfig
+from fedkit.portal.script import PortalConfig
 from fedkit.protocol.lending import ComputeSpec, Flavour, NetworkSpec, Offer
 from fedkit.protocol.segments import Connection, ConnectorSpec, SegmentSpec
 from fedkit.services.roles import ROLE
@@ -37,7 +39,7 @@ _UNUSUAL = re.compile(r"[^a-z0-9]+")
 
 @dataclass(frozen=True)
 class Child:
-    """A lease that is wanted. `make` says of what, once the leases that it `uses` run; it may raise `UnusableSegment`."""
+    """A lease that is wanted. `make` says of what, once the leases that it `uses` run; it may raise an `InputError`."""
 
     id: str
     part: str
@@ -52,7 +54,8 @@ def lent_kinds(kinds: Collection[str]) -> frozenset[str]:
 
 
 def check(spec: SegmentSpec, offer: Offer) -> None:
-    """Raise `UnusableSegment` or `BadDescription` for what can never be embedded in what is lent to its borrower."""
+    """Raise `UnusableSegment`, `UnknownKit` or `BadDescription` for what can never be embedded in what is lent to its borrower."""
+    kit_named(spec.kit)
     wiring = read(spec.description)
     wiring.check(spec.connectors)
     if wiring.computers:
@@ -89,6 +92,11 @@ class _Planner:
         self.wiring: Wiring = read(spec.description)
         self.ids = {name: state.child_id(network_part(name)) for name in self.wiring.networks}
 
+    @cached_property
+    def kit(self) -> Kit:
+        """Found when a machine is to be made: most looks at a segment need none."""
+        return kit_named(self.spec.kit)
+
     def children(self) -> Iterator[Child]:
         for name, prefix in self.wiring.networks.items():
             yield Child(self.ids[name], network_part(name), (), partial(self._network, name, prefix))
@@ -118,7 +126,7 @@ class _Planner:
             addresses={self.ids[plug.substrate]: plug.address for plug in plugs},
             carries_frames=bool(plugs),  # whoever experiments with a network administers it
             ssh_keys=[*self.spec.ssh_keys, *self.state.entrants],
-            user_data=script_of(self.spec, computer, self.wiring.shapes(computer.name)),
+            user_data=self.kit.node(started(self.spec, computer, self.wiring.shapes(computer.name))),
         )
 
     def _portal(self, connector: ConnectorSpec, config: PortalConfig, offer: Offer) -> ComputeSpec:
@@ -128,7 +136,7 @@ class _Planner:
             flavour=_flavour(offer, None),
             networks=[self.ids[crossing.substrate] for crossing in connector.crossings],
             carries_frames=True,
-            user_data=portal_script(config),
+            user_data=self.kit.portal(config),
         )
 
 
@@ -151,9 +159,9 @@ def forwards(spec: SegmentSpec, name: str) -> bool:
     return bool(spec.routes) and len(own) > 1
 
 
-def script_of(spec: SegmentSpec, computer: Computer, shapes: Mapping[str, Shape] = NO_SHAPES) -> str:
-    """What a node is told to do when it comes up; `shapes` of its interfaces, by address, unless others see to them."""
-    return node_script(replace(node_config(spec, computer.name), startup=computer.startup or "", shapes=shapes))
+def started(spec: SegmentSpec, computer: Computer, shapes: Mapping[str, Shape] = NO_SHAPES) -> NodeConfig:
+    """All that a node is told when it comes up; `shapes` of its interfaces, by address, unless others see to them."""
+    return replace(node_config(spec, computer.name), startup=computer.startup or "", shapes=shapes)
 
 
 def portal_config(connector: ConnectorSpec, state: SegmentState) -> PortalConfig | None:

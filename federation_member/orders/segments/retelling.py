@@ -7,7 +7,7 @@ answer is asked again until it does, or is gone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -23,7 +23,7 @@ from federation_member.orders.segments.plan import node_config, node_part
 from federation_member.orders.segments.remote import Hands, Place, Said, Ssh
 from federation_member.orders.segments.summary import control_way
 from fedkit.errors import FedError
-from fedkit.node.script import node_script
+from fedkit.kits.installed import kit_named
 from fedkit.protocol.lending import LeaseState
 from fedkit.protocol.segments import NodeStatus, Operation, SegmentSpec
 from fedkit.store import Database, Tx
@@ -73,7 +73,7 @@ class Reteller:
         if node.state is not LeaseState.RUNNING or node.instance is None or host is None or port is None:
             return False
         place = Place(host, port, node.instance.host_keys, lease.segment.control)
-        return await _understood(lease, name, self._hands.run(place, RUN, _script(lease, name)))
+        return await _understood(lease, name, lambda script: self._hands.run(place, RUN, script))
 
     def _note(self, tx: Tx, lease_id: str, version: object, done: set[str]) -> None:
         """Remember who knows, unless there is something else to tell meanwhile."""
@@ -96,19 +96,19 @@ class HostReteller(Reteller):
         status = next((one.status for one in info.nodes if one.name == name), None) if info is not None else None
         if status is NodeStatus.FAILED:
             return True
-        return await _understood(lease, name, self._host.operate(lease.id, Operation.RUN, name, _script(lease, name)))
+        return await _understood(lease, name, lambda script: self._host.operate(lease.id, Operation.RUN, name, script))
 
 
 def _script(lease: Lease, name: str) -> str:
     assert isinstance(lease.spec, SegmentSpec)
-    return node_script(replace(node_config(lease.spec, name), log=LOG))
+    return kit_named(lease.spec.kit).node(replace(node_config(lease.spec, name), log=LOG))
 
 
-async def _understood(lease: Lease, name: str, saying: Awaitable[Said | Printed]) -> bool:
+async def _understood(lease: Lease, name: str, say: Callable[[str], Awaitable[Said | Printed]]) -> bool:
     """Whether a node did what it was told."""
     try:
         async with asyncio.timeout(LIMIT):
-            said = await saying
+            said = await say(_script(lease, name))
     except (FedError, TimeoutError) as error:
         log.warning("node_not_told", lease=lease.id, node=name, reason=str(error))
         return False

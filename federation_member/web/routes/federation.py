@@ -45,6 +45,7 @@ def _members(services: Services, wanted: str | None = None) -> Iterator[MemberVi
                 images=known.offer.images,
                 abilities=sorted(map(str, known.offer.abilities)),
                 attributes=known.offer.attributes,
+                kits=known.offer.kits,
             )
 
 

@@ -178,5 +178,6 @@ def test_whoever_adds_a_field_decides_who_sees_it() -> None:
         "parties",
         "about",
         "extension",
+        "kit",
     }
     assert {one.name for one in fields(Order)} == set(order.split())

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from federation_member.orders.candidates import OwnMember, Snapshot, choose_flavour
+from federation_member.orders.candidates import OwnMember, Snapshot, choose_flavour, misfit
 from federation_member.orders.picker import RoundRobinPicker
 from fedkit.protocol.lending import (
     AnySpec,
@@ -20,6 +20,7 @@ from fedkit.protocol.lending import (
     PublicIpSpec,
     VolumeSpec,
 )
+from fedkit.protocol.segments import SegmentSpec
 from tests.unit.orders.examples import an_order
 
 MACHINE = "00000000-0000-4000-8000-000000000001"
@@ -122,3 +123,18 @@ def test_round_robin_gives_everybody_a_turn() -> None:
     firsts = [picker.rank(an_order(), members)[0].name for _ in range(6)]
     assert firsts == ["a.test", "b.test", "c.test"] * 2
     assert {m.name for m in picker.rank(an_order(), members)} == {"a.test", "b.test", "c.test"}
+
+
+def test_a_piece_goes_where_its_kit_is() -> None:
+    spec = SegmentSpec(testbed="here", description="", kit="strings")
+    has, lacks = (
+        replace(A, name=name, offer=Offer(kinds=["segment"], kits=kits))
+        for name, kits in (("a.test", ["federation", "strings"]), ("b.test", ["federation"]))
+    )
+    assert misfit(has, spec) is None
+    said = "b.test has no federation kit strings; it has federation"
+    assert misfit(lacks, spec) == said
+    world = Snapshot((lacks, has))
+    assert world.fitting(spec, None) == [has]
+    assert world.fitting(spec.model_copy(update={"kit": "federation"}), None) == [lacks, has]
+    assert world.why_none(spec, "b.test") == f"nobody meets all of it: {said}"
