@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from fedkit.services.contract import Port, Services, Use
+from fedkit.services.contract import Services, Use
 from fedkit.services.errors import UnknownService, UnusableService
 from fedkit.services.scene import Project, Scene
 from fedkit.topology.model import Service as Asked
@@ -25,11 +25,10 @@ _YES = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": 
 
 @dataclass(frozen=True)
 class Arranged:
-    """The topology with the services' own nodes, what each node is told (keys and values, in order), and what must be reached."""
+    """The topology with the services' own nodes, and what each node is told (keys and values, in order)."""
 
     topology: Topology
     settings: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict, repr=False)  # hold secrets
-    ports: Sequence[Port] = ()
 
 
 def arrange(
@@ -49,8 +48,7 @@ def arrange(
     for use in uses:
         for setting in known[use.service].settings(use, scene):
             settings[setting.node].append((setting.key, setting.value))
-    ports = [port for use in uses for port in known[use.service].ports(use, scene)]
-    return Arranged(scene.topology, dict(settings), ports)
+    return Arranged(scene.topology, dict(settings))
 
 
 def uses_of(topology: Topology, known: Services) -> list[Use]:

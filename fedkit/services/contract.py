@@ -4,7 +4,6 @@
     expand    uses that it stands for, under the same id (SMB and userconfig)
     extend    nodes and LANs that it needs beyond the user's own
     settings  lines of `client.conf` for nodes: at the exporter, at importers
-    ports     what must be reached from other testbeds, at which node
 
 Everything is a pure function of the topology and of the scene, so asking again gives the same. A new service is one file: a subclass of
 `Service`, named by an entry point of the group `fedmesh.service`; docs/federation-kit.md shows one.
@@ -13,7 +12,7 @@ Everything is a pure function of the topology and of the scene, so asking again 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -59,16 +58,6 @@ class Setting:
     value: str
 
 
-@dataclass(frozen=True)
-class Port:
-    """A TCP port of a node that other testbeds use."""
-
-    testbed: str
-    node: str
-    address: str
-    port: int
-
-
 class Service:
     """Base of all services, and one that does nothing; a subclass says what is different."""
 
@@ -92,10 +81,5 @@ class Service:
         """What nodes are told."""
         return ()
 
-    def ports(self, use: Use, scene: Scene) -> Sequence[Port]:
-        """What portals must let through."""
-        return ()
-
 
 Services = Mapping[str, Service]
-Find = Callable[[], Services]

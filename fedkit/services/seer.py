@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from fedkit.services.contract import Port, Service, Setting, Use
+from fedkit.services.contract import Service, Setting, Use
 from fedkit.services.errors import UnusableService
 from fedkit.services.events import event_settings, told_to_nodes
 from fedkit.services.roles import ROLE, address_on, is_ours, with_lan, with_node, with_role
@@ -94,13 +94,6 @@ class SeerMaster(Service):
             for control in controllers:
                 yield Setting(control.name, "Listen", f"{address_on(control, lan)}:{PORT}")
             yield from event_settings(master.name, scene.topology, set(use.testbeds))
-
-    def ports(self, use: Use, scene: Scene) -> Sequence[Port]:
-        """The controllers', for the master."""
-        return [
-            Port(str(c.testbed), c.name, address_on(c, c.interfaces[-1].substrates[0]), PORT)
-            for c in with_role(scene.topology, LOCAL, use.testbeds)
-        ]
 
 
 def _lan(testbed: str) -> str:

@@ -9,16 +9,15 @@ experiment's, and opens nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-from fedkit.services.contract import NAME, NAMES, Attribute, Port, Service, Setting, Use
+from fedkit.services.contract import NAME, NAMES, Attribute, Service, Setting, Use
 from fedkit.services.errors import UnusableService
 from fedkit.services.roles import is_ours
 from fedkit.services.scene import Scene, account_name
 from fedkit.topology.model import Computer, Topology
 
-PORT = 445
 ALIAS = "fs"  # what Emulab calls its file server
 
 
@@ -54,12 +53,6 @@ class Smb(Service):
             key = "SMBExport" if computer.name == server.name else "SMBShare"
             for name, value in [*common, *((key, share) for share in shares)]:
                 yield Setting(computer.name, name, value)
-
-    def ports(self, use: Use, scene: Scene) -> Sequence[Port]:
-        """The server's."""
-        server = _server(scene.topology, use)
-        assert server is not None
-        return (Port(use.exporters[0], server.name, _address(server), PORT),)
 
 
 def _server(topology: Topology, use: Use) -> Computer | None:
