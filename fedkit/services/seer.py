@@ -4,8 +4,8 @@
                       └── control1 (ucb) ─── LAN seer-ucb ──── c, d, e       small HTTP interface (fedkit/node/kit/control)
 
 The LANs are the services' own, as a testbed's control network is: a link of the experiment that is down, lossy or attacked does not
-hinder them, and no route leads over them. A hidden host is under no controller that a master elsewhere asks. Whoever has the
-experiment's control key may ask; every node has it.
+hinder them, and no route leads over them. A hidden host is under no controller that a master elsewhere asks. Everybody has a key of
+their own, which whoever is above them is told, too: a controller can command its nodes, the master the controllers, a node nobody.
 """
 
 from __future__ import annotations
@@ -55,10 +55,9 @@ class LocalSeerControl(Service):
                 for c in scene.computers(str(control.testbed))
                 if not is_ours(c) and not (elsewhere and c.name in hidden)
             ]
-            key = scene.key(f"{KEY} {masters[0].name if masters else control.testbed}")
-            yield from _serves(self.name, control, lan, key, [(c, address_on(c, lan)) for c in members])
+            yield from _serves(self.name, scene, control, lan, members)
             for member in members:
-                yield from _serves(self.name, member, lan, key, [])
+                yield from _serves(self.name, scene, member, lan, [])
                 yield from told_to_nodes(member, scene.topology)
             if not masters:
                 yield from event_settings(control.name, scene.topology, {str(control.testbed)})
@@ -89,8 +88,7 @@ class SeerMaster(Service):
         for master in with_role(scene.topology, MASTER, use.exporters):
             lan = master.interfaces[0].substrates[0]
             controllers = list(with_role(scene.topology, LOCAL, use.testbeds))
-            key = scene.key(f"{KEY} {master.name}")
-            yield from _serves(self.name, master, lan, key, [(c, address_on(c, lan)) for c in controllers])
+            yield from _serves(self.name, scene, master, lan, controllers)
             for control in controllers:
                 yield Setting(control.name, "Listen", f"{address_on(control, lan)}:{PORT}")
             yield from event_settings(master.name, scene.topology, set(use.testbeds))
@@ -100,13 +98,12 @@ def _lan(testbed: str) -> str:
     return f"seer-{_UNUSUAL.sub('-', testbed)[:48]}"
 
 
-def _serves(
-    service: str, node: Computer, lan: str, key: str, children: Sequence[tuple[Computer, str]]
-) -> Iterator[Setting]:
-    """Who answers at an address, and whom it asks in turn."""
+def _serves(service: str, scene: Scene, node: Computer, lan: str, children: Sequence[Computer]) -> Iterator[Setting]:
+    """Who answers on a LAN, by which key, and whom there it asks in turn."""
     yield Setting(node.name, "Service", service)
     yield Setting(node.name, "Role", node.get(ROLE) or "node")
-    yield Setting(node.name, "ControlKey", key)
+    yield Setting(node.name, "ControlKey", scene.key(f"{KEY} {node.name}"))
     yield Setting(node.name, "Listen", f"{address_on(node, lan)}:{PORT}")
-    for child, address in children:
-        yield Setting(node.name, "Child", f"{child.name} {address}:{PORT}")
+    for child in children:
+        place = f"{address_on(child, lan)}:{PORT}"
+        yield Setting(node.name, "Child", f"{child.name} {place} {scene.key(f'{KEY} {child.name}')}")

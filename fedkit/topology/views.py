@@ -34,7 +34,7 @@ from fedkit.topology.routes import NextHop, routes_of
 from fedkit.topology.services import BadService
 
 HIDE_HOSTS = "hide_hosts"  # the service whose attribute `hosts` names computers that other testbeds are not told of
-MASTER = "seer_master"  # the service with which all controllers have one key, and each of their nodes knows it
+MASTER = "seer_master"  # the service with which all controllers are on one network, and one node commands all
 _CONTROLLING = frozenset({MASTER, "local_seer_control"})
 _TOLD_OF_ENDS = frozenset({"ip4_address", "ip4_netmask", "loss"})
 
@@ -92,7 +92,7 @@ def check_sides(topology: Topology, sides: Sides) -> None:
 
 
 def _check_control(topology: Topology, sides: Sides) -> None:
-    """Who is root in one node that a master's controllers see may run commands in all of them."""
+    """A master and its controllers share a network, and who is root in the master commands all that they see."""
     masters = [service for service in topology.services if service.name == MASTER]
     if not masters:
         return
@@ -105,7 +105,8 @@ def _check_control(topology: Topology, sides: Sides) -> None:
     if len(who) > 1:
         told = ", ".join(f"{testbed} ({party or 'shared'})" for party, testbed in who.items())
         raise PartiesMeet(
-            f"With {MASTER} whoever is root in one node may command all that controllers see, here of {told}; leave it out."
+            f"With {MASTER} the controllers of {told} would be on one network, and who is root in the master would command "
+            "all that they see; leave it out."
         )
 
 

@@ -4,7 +4,7 @@ The seed's keys (D57): ControlGateway, Hide, PortalAlias, ProjectUser, ProjectNa
 
     Name, Host (address names), Route (destination neighbour), Network (of the experiment), Routing, Forward, Startup
     Group (name gid), Account (name uid group), SSHKey (account key)        SMBExport (share), SMBPassword
-    Role, ControlKey, Listen, Child (name address:port), Event (time node target action), Program (name json), Link (name address)
+    Role, ControlKey, Listen, Child (name address:port key), Event (time node target action), Program (name json), Link (name address)
     File (path mode text), Daemon (name command)                            for services that need no more
 
 ControlGateway, ProjectUser, ProjectName and SMBPassword hold for the lines that follow, so a node can have shares of several servers.
@@ -55,6 +55,14 @@ class Share:
         return f"/proj/{self.name}" if self.name == self.project else f"/share/{self.name}"
 
 
+@dataclass(frozen=True)
+class Below:
+    """Somebody whom a controller may ask: where, and with which key."""
+
+    place: tuple[str, int]
+    key: str = field(repr=False)
+
+
 @dataclass
 class Conf:
     """All of it; lists are in the order of the file."""
@@ -77,7 +85,7 @@ class Conf:
     shares: list[Share] = field(default_factory=list)
     control_key: str = field(default="", repr=False)
     listens: list[tuple[str, int]] = field(default_factory=list)
-    children: dict[str, tuple[str, int]] = field(default_factory=dict)
+    children: dict[str, Below] = field(default_factory=dict)
     events: list[tuple[float, str, str, str]] = field(default_factory=list)
     programs: dict[str, dict[str, str]] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
@@ -193,8 +201,8 @@ class _Reader:
         self.conf.keys.setdefault(name, []).append(key)
 
     def _child(self, value: str) -> None:
-        name, place = value.split()
-        self.conf.children[_word(name)] = _place(place)
+        name, place, key = value.split()
+        self.conf.children[_word(name)] = Below(_place(place), _word(key))
 
     def _event(self, value: str) -> None:
         time, node, target, action = value.split(" ", 3)

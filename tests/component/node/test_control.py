@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import socket
 import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
+from threading import Event as Signal
+from threading import Thread
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedkit.node.kit.conf import Conf
+from fedkit.node.kit.conf import Below, Conf
 from fedkit.node.kit.control import hands, server
 from fedkit.node.kit.control.actions import Actions, shaping
-from fedkit.node.kit.control.auth import EPOCH, HEADER, Doorkeeper, nonce, request_mac
+from fedkit.node.kit.control.auth import EPOCH, HEADER, Doorkeeper, Identity, nonce
 from fedkit.node.kit.control.client import Client
 from fedkit.node.kit.control.clocks import Sample, estimate
 from fedkit.node.kit.control.events import Event, Log, event_of
@@ -27,7 +31,7 @@ from fedkit.node.kit.errors import BadRequest, NotAllowed, Unreachable
 from fedkit.node.kit.system import System
 from tests.support.nodes import until
 
-KEY = "the experiment's"
+WHO = Identity("a", "a's key")
 Done = list[tuple[str, str, str]]
 
 
@@ -37,14 +41,15 @@ class Place:
     def __init__(self, folder: Path, done: Done, conf: Conf, skew: float = 0.0) -> None:
         self.folder, self.done, self.conf, self.skew = folder / conf.name, done, conf, skew
         self.folder.mkdir()
-        conf.control_key = KEY
+        conf.control_key = f"the key of {conf.name}"
+        self.identity = Identity(conf.name, conf.control_key)
         self.at: tuple[str, int] = ("127.0.0.1", 0)
         self.begin()
 
     def begin(self) -> None:
         """Come up, again at the same place."""
         self.station = Station(self.conf, self.folder, self._do, lambda: time.time() + self.skew)
-        self.server = Server(self.at, KEY, self.station.answer)
+        self.server = Server(self.at, self.identity, self.station.answer)
         self.at = self.server.begin()
         self.station.begin()
 
@@ -53,9 +58,9 @@ class Place:
         self.server.close()
         self.station.close()
 
-    def client(self, key: str = KEY) -> Client:
-        """Somebody who asks it."""
-        return Client(self.at, key)
+    def client(self, key: str | None = None) -> Client:
+        """Somebody who asks it, by its key or by another's."""
+        return Client(self.at, self.identity if key is None else Identity(self.conf.name, key))
 
     def _do(self, target: str, action: str, _ended: Callable[[Any], None]) -> str:
         self.done.append((self.conf.name, target, action))
@@ -77,7 +82,8 @@ class Net:
         self._place(folder, master, 0.0)
 
     def _over(self, name: str, *children: str) -> Conf:
-        return Conf(name=name, children={child: self.places[child].at for child in children})
+        below = {child: self.places[child] for child in children}
+        return Conf(name=name, children={name: Below(one.at, one.identity.key) for name, one in below.items()})
 
     def _place(self, folder: Path, conf: Conf, skew: float) -> None:
         self.places[conf.name] = Place(folder, self.done, conf, skew)
@@ -199,7 +205,7 @@ def test_only_who_knows_the_key_may_ask(net: Net) -> None:
         net.places["a"].client().ask("GET", "/passwords")
     with pytest.raises(BadRequest):
         net.places["a"].client().ask("POST", "/run", {"command": 5})
-    strange: list[Any] = [[], {"command": "true", "timeout": 1e400}]
+    strange: list[Any] = [[], {"command": "true", "timeout": math.nan}, {"command": "true", "timeout": -math.inf}]
     for said in strange:
         with pytest.raises(BadRequest):
             net.places["control"].client().ask("POST", "/run", said)
@@ -208,36 +214,145 @@ def test_only_who_knows_the_key_may_ask(net: Net) -> None:
 
 
 def test_what_was_heard_cannot_be_said_again() -> None:
-    door = Doorkeeper(KEY)
+    door = Doorkeeper(WHO)
     number = nonce()
-    header = f"{door.epoch} {number} {request_mac(KEY, door.epoch, number, 'POST', '/run', b'{}')}"
+    header = f"{door.epoch} {number} {WHO.request_mac(door.epoch, number, 'POST', '/run', b'{}')}"
     assert door.check(header, "POST", "/run", b"{}") == number
     for method, path, body in (("POST", "/run", b"{}"), ("POST", "/run", b"[]"), ("GET", "/run", b"{}")):
         with pytest.raises(NotAllowed):
             door.check(header, method, path, body)
     with pytest.raises(NotAllowed):
-        Doorkeeper(KEY).check(header, "POST", "/run", b"{}")
+        Doorkeeper(WHO).check(header, "POST", "/run", b"{}")
 
 
 @given(st.text(max_size=200))
 def test_whatever_is_said_at_the_door_is_refused(header: str) -> None:
     with pytest.raises(NotAllowed):
-        Doorkeeper(KEY).check(header, "GET", "/nodes", b"")
+        Doorkeeper(WHO).check(header, "GET", "/nodes", b"")
 
 
-def test_an_answer_of_somebody_else_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    impostor = Server(("127.0.0.1", 0), "another key", lambda *_: {})
+class Strange(Identity):
+    """Proves with what is no ASCII."""
+
+    def answer_mac(self, *_: object) -> str:
+        return "\xe9"
+
+
+@pytest.mark.parametrize("who", [Identity("a", "another key"), Identity("b", WHO.key), Strange("a", WHO.key)])
+def test_an_answer_of_somebody_else_is_no_answer(who: Identity) -> None:
+    impostor = Server(("127.0.0.1", 0), who, lambda *_: {})
     at = impostor.begin()
     impostor.door.check = lambda *_: nonce()  # type: ignore[method-assign]  # lets everybody in
     with pytest.raises(NotAllowed, match="the answer of"):
-        Client(at, KEY).ask("GET", "/nodes")
-    with monkeypatch.context() as patch:
-        patch.setattr(server, "answer_mac", lambda *_: "\xe9")  # no ASCII
-        with pytest.raises(NotAllowed, match="the answer of"):
-            Client(at, KEY).ask("GET", "/nodes")
+        Client(at, WHO).ask("GET", "/nodes")
     impostor.close()
     with pytest.raises(Unreachable):
-        Client(at, KEY).ask("GET", "/nodes", timeout=5)
+        Client(at, WHO).ask("GET", "/nodes", timeout=5)
+
+
+# Who has learned a node's key, or leads its frames elsewhere
+
+
+def test_who_is_root_on_a_node_commands_nobody_else(net: Net) -> None:
+    a = net.places["a"].conf.control_key
+    assert net.places["a"].client(a).ask("POST", "/run", {"command": "true"})["output"]
+    for other in ("b", "c", "control", "control1", "master"):
+        for identity in (Identity(other, a), Identity("a", a)):
+            with pytest.raises(NotAllowed) as refused:
+                Client(net.places[other].at, identity).ask("POST", "/run", {"command": "true"})
+            assert refused.value.code == "kit.not_allowed"
+
+
+def test_a_command_that_is_led_to_another_node_is_refused(net: Net, tmp_path: Path) -> None:
+    a, b = net.places["a"], net.places["b"]
+    misled = Conf(name="misled", children={"a": Below(b.at, a.identity.key), "b": Below(b.at, b.identity.key)})
+    control = Place(tmp_path, net.done, misled)
+    done = control.client().ask("POST", "/run", {"command": f"touch {tmp_path}/ran", "nodes": ["a"]})
+    assert "kit.not_allowed" in done["failed"]["a"]
+    assert not (tmp_path / "ran").exists()
+    assert list(control.client().ask("POST", "/run", {"command": "true"})["output"]) == ["b"]
+    control.close()
+    number, door = nonce(), Doorkeeper(Identity("b", "one key for both"))
+    header = (
+        f"{door.epoch} {number} {Identity('a', 'one key for both').request_mac(door.epoch, number, 'GET', '/', b'')}"
+    )
+    with pytest.raises(NotAllowed):
+        door.check(header, "GET", "/", b"")
+
+
+class Rogue:
+    """A node `r` that answers what it likes, under a controller that has an honest node `a`, too."""
+
+    def __init__(self, folder: Path, answer: Callable[[str, str, Any], Any]) -> None:
+        self.done: Done = []
+        self.server = Server(("127.0.0.1", 0), Identity("r", "its key"), answer)
+        self.honest = Place(folder, self.done, Conf(name="a"))
+        below = {"r": Below(self.server.begin(), "its key"), "a": Below(self.honest.at, self.honest.identity.key)}
+        self.control = Place(folder, self.done, Conf(name="control", children=below))
+
+    def close(self) -> None:
+        """All of it."""
+        self.server.close()
+        self.control.close()
+        self.honest.close()
+
+
+def test_a_node_answers_for_nobody_else(tmp_path: Path) -> None:
+    lies = {"nodes": {"a": {"load": -1}, "r": {}}, "unreachable": {"a": "gone"}}
+    lies |= {"output": {"a": "lie", "r": "ok"}, "failed": {"a": "lie"}, "last": 0, "time": 0.0}
+    lies["events"] = [{"seq": 1, "node": node, "status": "lie"} for node in ("a", "r")]
+    net = Rogue(tmp_path, lambda *_: lies)
+    ask = net.control.client().ask
+    ask("POST", "/event", {"node": "a", "target": "p", "action": "start"})
+    until(lambda: net.done == [("a", "p", "start")], "the event")
+    told = ask("GET", "/nodes")
+    assert told["nodes"]["a"]["load"] >= 0
+    assert told["unreachable"] == {}
+    told = ask("POST", "/run", {"command": "true"})
+    assert (told["output"]["a"]["status"], told["output"]["r"], told["failed"]) == (0, "ok", {})
+    assert [(event["node"], event["status"]) for event in ask("GET", "/events")["events"]] == [("a", "done")]
+    net.close()
+
+
+@pytest.mark.parametrize("nonsense", [None, [], 5, {"nodes": 5}, {"nodes": {"r": 5}}, {"last": None, "events": [{}]}])
+def test_a_node_that_answers_nonsense_hinders_nobody(tmp_path: Path, nonsense: Any) -> None:
+    net = Rogue(tmp_path, lambda *_: nonsense)
+    ask = net.control.client().ask
+    for node in "ra":
+        ask("POST", "/event", {"node": node, "target": "p", "action": "start"})
+    until(lambda: net.done == [("a", "p", "start")], "the event")
+    told = ask("GET", "/nodes")
+    assert (list(told["nodes"]), told["unreachable"]) == (["a"], {"r": "r answers nonsense [kit.bad_request]"})
+    assert [event["status"] for event in ask("GET", "/events")["events"] if event["node"] == "a"] == ["done"]
+    net.close()
+
+
+def test_a_node_that_does_not_answer_keeps_no_event_from_others(tmp_path: Path) -> None:
+    goes_on = Signal()
+    net = Rogue(tmp_path, lambda *_: goes_on.wait(300) and {})
+    try:
+        for number in range(3):
+            net.control.client().ask("POST", "/event", {"node": "a", "target": f"p{number}", "action": "start"})
+            until(lambda number=number: ("a", f"p{number}", "start") in net.done, "the event")
+    finally:
+        goes_on.set()
+        net.close()
+
+
+def test_an_answer_that_comes_octet_by_octet_is_not_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        Thread(target=drip, args=(listening,), daemon=True).start()
+        with pytest.raises(Unreachable):
+            Client(listening.getsockname(), WHO).ask("GET", "/nodes", timeout=2)
+
+
+def drip(listening: socket.socket) -> None:
+    """An answer that never ends, as long as somebody reads it."""
+    connection, _ = listening.accept()
+    with connection, contextlib.suppress(OSError):
+        while True:
+            connection.sendall(b"H")
+            time.sleep(0.2)
 
 
 def test_what_is_too_large_is_not_read(net: Net) -> None:
@@ -327,7 +442,7 @@ def test_a_command_that_prints_nowhere_is_ended_in_time() -> None:
 
 
 def test_an_agent_waits_for_its_address() -> None:
-    agent = Server(("192.0.2.77", 0), KEY, lambda *_: {})  # no interface has it yet
+    agent = Server(("192.0.2.77", 0), WHO, lambda *_: {})  # no interface has it yet
     assert agent.begin()[0] == "192.0.2.77"
     agent.close()
 
@@ -343,11 +458,11 @@ def hung_up(connection: socket.socket) -> bool:
 
 def test_who_says_a_request_octet_by_octet_takes_nobodys_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "PATIENCE", 0.5)
-    agent = Server(("127.0.0.1", 0), KEY, lambda *_: {})
+    agent = Server(("127.0.0.1", 0), WHO, lambda *_: {})
     at = agent.begin()
     with socket.create_connection(at, timeout=20) as slow:
         until(lambda: hung_up(slow), "the end of their patience")
-    assert Client(at, KEY).ask("GET", "/nodes") == {}
+    assert Client(at, WHO).ask("GET", "/nodes") == {}
     agent.close()
 
 

@@ -105,7 +105,19 @@ async def test_controllers_see_their_testbeds_and_the_master_sees_controllers() 
         listens["control"][1],
         listens["control1"][1],
     ]
-    assert len({told(done, name)["ControlKey"][0] for name in testbeds}) == 1
+
+
+async def test_who_is_below_has_a_key_of_its_own_and_knows_nobody_elses() -> None:
+    done = await arranged("local_seer_control:deter,ucb", "seer_master:deter:ucb")
+    own = {computer.name: told(done, computer.name)["ControlKey"] for computer in done.topology.computers}
+    assert len({key for (key,) in own.values()}) == len(own)
+    below = {name: dict(child.split()[::2] for child in told(done, name)["Child"]) for name in own}
+    assert below["master"] == {name: own[name][0] for name in ("control", "control1")}
+    assert below["control"] == {name: own[name][0] for name in "ab"}
+    assert below["control1"] == {name: own[name][0] for name in "cde"}
+    for name in "abcde":
+        keys = [own[other][0] for other in own if other != name]
+        assert not [key for key in keys if key in write(done.settings[name])]
 
 
 async def test_the_users_own_wires_and_ways_stay_as_they_were() -> None:

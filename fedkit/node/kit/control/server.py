@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import BoundedSemaphore, Thread, Timer
 from typing import Any
 
-from fedkit.node.kit.control.auth import EPOCH, HEADER, Doorkeeper, answer_mac
+from fedkit.node.kit.control.auth import EPOCH, HEADER, Doorkeeper, Identity
 from fedkit.node.kit.errors import BadRequest, KitError, NotAllowed
 
 SIZE_LIMIT = 1024 * 1024  # octets of a request
@@ -27,10 +27,10 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, place: tuple[str, int], key: str, answer: Answer) -> None:
+    def __init__(self, place: tuple[str, int], identity: Identity, answer: Answer) -> None:
         super().__init__(place, _Handler)
-        self.door = Doorkeeper(key)
-        self.key = key
+        self.door = Doorkeeper(identity)
+        self.identity = identity
         self.answer = answer
         self._room = BoundedSemaphore(AT_ONCE)
         self._thread = Thread(target=self.serve_forever, args=(0.1,), daemon=True)
@@ -116,7 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
         status, said = self._answer(body)
         content = json.dumps(said).encode()
         self.send_response(status)
-        self.send_header(HEADER, answer_mac(self.server.key, number, status, content))
+        self.send_header(HEADER, self.server.identity.answer_mac(number, status, content))
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)

@@ -8,6 +8,7 @@ from threading import Event
 
 from fedkit.node.kit.conf import Conf
 from fedkit.node.kit.control.actions import Actions
+from fedkit.node.kit.control.auth import Identity
 from fedkit.node.kit.control.server import Server
 from fedkit.node.kit.control.station import Station
 from fedkit.node.kit.errors import BadConf
@@ -25,7 +26,8 @@ def serve(conf: Conf, state: Path) -> int:
     folder = state / "control"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     station = Station(conf, folder, actions.do)
-    servers = [Server(place, conf.control_key, station.answer) for place in conf.listens]
+    identity = Identity(conf.name, conf.control_key)
+    servers = [Server(place, identity, station.answer) for place in conf.listens]
     for server in servers:
         server.begin()
     station.begin()

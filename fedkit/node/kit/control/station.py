@@ -2,28 +2,34 @@
 
     top ── releases an event shortly before it is due ── log ── courier ──► controller ── log ── courier ──► agent ── log ── runner
 
-Each sends what is new to its children, in order, in their clocks, again until they say that they have it. How far a child's clock is
-off is measured each time it is long ago; what that may be wrong by goes along with the event.
+Each sends what is new to its children, in order, in their clocks, again until they say that they have it; none waits for another.
+How far a child's clock is off is measured each time it is long ago; what that may be wrong by goes along with the event.
+
+Who is root on a child's machine may answer anything in its name (answers.py), and nothing in another's.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, TypeVar
 
 from fedkit.node.kit.conf import Conf
-from fedkit.node.kit.control import hands
+from fedkit.node.kit.control import answers, hands
+from fedkit.node.kit.control.auth import Identity
 from fedkit.node.kit.control.client import Client
 from fedkit.node.kit.control.clocks import Clock, Offset, measure
 from fedkit.node.kit.control.events import Do, Log, Runner, event_of
 from fedkit.node.kit.control.zero import Zero
 from fedkit.node.kit.errors import BadRequest, KitError
 from fedkit.node.kit.system import say
+
+T = TypeVar("T")
 
 MASTER = "seer-master"
 AT_ONCE = 16  # children asked at the same time
@@ -32,7 +38,7 @@ HORIZON = 60.0  # seconds before it is due that an event is sent
 MEASURE_EVERY = 30.0  # seconds
 PAUSE = 1.0  # seconds between two rounds
 REPORTS = 2000  # events that are told of
-RELAY_TIMEOUT = 15.0  # seconds that a child has beyond what a command may take
+RELAY_TIMEOUT = 15.0  # seconds that an agent has beyond what a command may take; a controller, which waits for agents, twice as long
 
 
 @dataclass
@@ -41,6 +47,7 @@ class Child:
 
     name: str
     client: Client
+    busy: bool = False  # somebody sends it what it does not have
     last: int | None = None  # the highest number that it has
     offset: Offset | None = None
     measured: float = 0.0
@@ -53,12 +60,15 @@ class Station:
         self.conf = conf
         self._clock = clock
         self.log = Log(folder / "events")
-        self.children = [Child(name, Client(place, conf.control_key)) for name, place in conf.children.items()]
+        self.children = [
+            Child(name, Client(below.place, Identity(name, below.key))) for name, below in conf.children.items()
+        ]
         self._runner = Runner(self.log, clock, do) if not self.children else None
         released = [(event.at, event.node, event.target, event.action) for event in self.log.events]
         self._zero = Zero(folder / "zero", sorted(conf.events, key=lambda event: event[0]), released, clock)
-        self._pool, self._carriers = ThreadPoolExecutor(AT_ONCE), ThreadPoolExecutor(AT_ONCE)  # events wait for nobody
-        self._thread = Thread(target=self._courier, daemon=True)
+        self._pool = ThreadPoolExecutor(AT_ONCE)
+        self._carriers = ThreadPoolExecutor(max(len(self.children), 1))  # events wait for nobody
+        self._threads = [Thread(target=run, daemon=True) for run in (self._courier, self._timekeeper)]
         self._ends = False
         self._routes: Mapping[tuple[str, str], Callable[[Any], Any]] = {
             ("GET", "/nodes"): lambda _: self.nodes(),
@@ -74,7 +84,8 @@ class Station:
         if self._runner:
             self._runner.begin()
         else:
-            self._thread.start()
+            for thread in self._threads:
+                thread.start()
 
     def close(self) -> None:
         """End it."""
@@ -84,7 +95,8 @@ class Station:
         if self._runner:
             self._runner.close()
         else:
-            self._thread.join()
+            for thread in self._threads:
+                thread.join()
         self._pool.shutdown()
         self._carriers.shutdown()
 
@@ -101,27 +113,31 @@ class Station:
         """All nodes below and how they are; whoever does not answer, with why."""
         if not self.children:
             return {"nodes": {self.conf.name: {**hands.state(), "time": self._clock()}}, "unreachable": {}}
-        answers, unreachable = self._ask_all(self.children, "GET", "/nodes", None)
+        found, unreachable = self._ask_all(self.children, "GET", "/nodes", None, answers.nodes)
+        own = {} if self._is_master else {"controller": self.conf.name}
         nodes: dict[str, Any] = {}
-        for answer in answers.values():
-            nodes |= {node: {"controller": self.conf.name, **told} for node, told in answer["nodes"].items()}
-            unreachable |= answer["unreachable"]
+        for told, away in found.values():
+            nodes = {node: {**one, **own} for node, one in told.items()} | nodes
+            unreachable = away | unreachable
         return {"nodes": nodes, "unreachable": unreachable}
 
     def run(self, said: Any) -> dict[str, Any]:
         """Run `command` on `nodes` (none named: all), for `timeout` seconds at most."""
         names, timeout = said.get("nodes") or [], float(said.get("timeout", hands.RUN_LIMIT))
+        if not math.isfinite(timeout):
+            raise BadRequest("timeout is a number of seconds")
+        timeout = min(max(timeout, 0.0), hands.RUN_LIMIT)
         if not self.children:
             if names and self.conf.name not in names:
                 return {"output": {}, "failed": {}}
             return {"output": {self.conf.name: hands.run(said["command"], timeout)}, "failed": {}}
         asked = [child for child in self.children if self._is_master or not names or child.name in names]
         told = {**said, "relayed": True}
-        answers, failed = self._ask_all(asked, "POST", "/run", told, timeout + RELAY_TIMEOUT)
+        found, failed = self._ask_all(asked, "POST", "/run", told, answers.output, timeout)
         output: dict[str, Any] = {}
-        for answer in answers.values():
-            output |= answer["output"]
-            failed |= answer["failed"]
+        for printed, not_done in found.values():
+            output = printed | output
+            failed = not_done | failed
         if not said.get("relayed"):
             failed |= {name: "there is no such node" for name in names if name not in output and name not in failed}
         return {"output": output, "failed": failed}
@@ -134,10 +150,10 @@ class Station:
             known = {event.seq: {**asdict(event), **self.log.reports.get(event.seq, {})} for event in self.log.events}
         else:
             known = {event.seq: asdict(event) for event in self.log.events}
-            answers, _ = self._ask_all(self.children, "GET", "/events", None)
-            for answer in answers.values():
-                told = (event for event in answer["events"] if "status" in event or event["seq"] not in known)
-                known |= {event["seq"]: event for event in told}
+            found, _ = self._ask_all(self.children, "GET", "/events", None, answers.events)
+            for name, told in found.items():
+                its = {seq for seq, event in known.items() if self._is_master or event["node"] == name}
+                known |= {seq: event for seq, event in told.items() if "status" in event and seq in its}
         return {"events": [known[seq] for seq in sorted(known)][-REPORTS:]}
 
     def _take(self, said: Any) -> dict[str, Any]:
@@ -149,19 +165,23 @@ class Station:
             raise BadRequest("an event has a node, a target and an action")
         return {"seq": self.log.release([(self._clock(), words[0], words[1], words[2])])}
 
-    # The courier
+    # The timekeeper, and the courier
 
-    def _courier(self) -> None:
+    def _timekeeper(self) -> None:
         while not self._ends:
             try:
                 self._release()
-            except (
-                KitError,
-                OSError,
-            ) as error:  # the disk is full, or there are too many events: what is there goes on
+            except (KitError, OSError) as error:  # the disk is full, or there are too many events
                 say(f"no event can be released: {error}")
+            with self.log.changed:
+                self.log.changed.wait_for(lambda: self._ends, PAUSE)
+
+    def _courier(self) -> None:
+        while not self._ends:
             until = self.log.last
-            list(self._carriers.map(self._serve, self.children))
+            for child in [child for child in self.children if not child.busy]:
+                child.busy = True
+                self._carriers.submit(self._serve, child)
             with self.log.changed:
                 if not self._ends and self.log.last == until:
                     self.log.changed.wait(PAUSE)
@@ -187,8 +207,10 @@ class Station:
                     event["at"] += offset.seconds
                     event["error"] += offset.bound
                 child.last = max(int(child.client.ask("POST", "/events", {"events": told})["last"]), child.last)
-        except KitError:
+        except (KitError, *answers.NONSENSE):
             child.last = None  # it may come back with less, or not be what it was
+        finally:
+            child.busy = False
 
     def _new(self, child: Child) -> Sequence[Any]:
         with self.log.changed:
@@ -209,16 +231,25 @@ class Station:
         return self.conf.role == MASTER
 
     def _ask_all(
-        self, children: Sequence[Child], method: str, path: str, said: Any, timeout: float = RELAY_TIMEOUT
-    ) -> tuple[dict[str, Any], dict[str, str]]:
-        """The answers by child, and why there is none."""
+        self,
+        children: Sequence[Child],
+        method: str,
+        path: str,
+        said: Any,
+        read: answers.Reader[T],
+        more: float = 0.0,
+    ) -> tuple[dict[str, T], dict[str, str]]:
+        """What was read of the answers by child, and why there is none; `more` seconds are what they need for it."""
+        timeout = more + (2 * RELAY_TIMEOUT if self._is_master else RELAY_TIMEOUT)
 
-        def ask(child: Child) -> Any:
+        def ask(child: Child) -> T | KitError:
             try:
-                return child.client.ask(method, path, said, timeout)
+                return read(child.client.ask(method, path, said, timeout), None if self._is_master else child.name)
             except KitError as error:
                 return error
+            except answers.NONSENSE:
+                return BadRequest(f"{child.name} answers nonsense")
 
         found = dict(zip((child.name for child in children), self._pool.map(ask, children), strict=True))
         failed = {name: str(answer) for name, answer in found.items() if isinstance(answer, KitError)}
-        return {name: answer for name, answer in found.items() if name not in failed}, failed
+        return {name: answer for name, answer in found.items() if not isinstance(answer, KitError)}, failed
