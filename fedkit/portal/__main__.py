@@ -16,6 +16,7 @@ from pathlib import Path
 
 from fedkit.errors import FedError
 from fedkit.portal import network
+from fedkit.portal.clock import fine_loop
 from fedkit.portal.config import PortalConfig, load
 from fedkit.portal.errors import PortalError
 from fedkit.portal.journal import Journal
@@ -38,7 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
         elif told.verb == "undo":
             _undo(config)
         else:
-            asyncio.run(_run(config))
+            is_late = any(one.out.delay or one.back.delay for one in config.crossing)
+            with asyncio.Runner(loop_factory=fine_loop if is_late else None) as runner:
+                runner.run(_run(config))
     except* FedError as group:
         for error in _leaves(group):
             print(f"{error.code}: {error.message}", file=sys.stderr)

@@ -24,6 +24,10 @@ tag = 7                             # the same at both ends
 interface = "eth1"
 bridge = "br7"                      # made if it is not there
 rate_kbps = 100000                  # what may leave through the tunnel; none: as much as it carries
+delay_ms = 10                       # how late frames leave through the tunnel, besides what it takes itself
+loss = 0.01                         # which part of them is lost on purpose
+delay_back_ms = 10                  # the same for what comes out of the tunnel
+loss_back = 0.01
 
 [[forward]]                         # a service of the other end, reached at this one
 listen = "10.0.0.2:445"
@@ -42,9 +46,11 @@ from pathlib import Path
 from typing import Any
 
 from fedkit.portal.errors import UnusableConfig
+from fedkit.portal.line import LineShape
 from fedkit.portal.messages import HIGHEST_TAG, MOST_FORWARDS, Forward, is_endpoint
 from fedkit.portal.planes.contract import PlaneName
 
+LONGEST_DELAY = 10_000  # ms, of one direction
 INTERFACE = re.compile(r"^[A-Za-z0-9_.-]{1,15}$")
 
 
@@ -56,6 +62,20 @@ class CrossingConfig:
     interface: str
     bridge: str
     rate_kbps: int | None = None
+    delay_ms: float = 0.0
+    loss: float = 0.0
+    delay_back_ms: float = 0.0
+    loss_back: float = 0.0
+
+    @property
+    def out(self) -> LineShape:
+        """What becomes of what leaves through the tunnel, before it does."""
+        return LineShape(self.delay_ms / 1000, self.loss)
+
+    @property
+    def back(self) -> LineShape:
+        """What becomes of what comes out of it."""
+        return LineShape(self.delay_back_ms / 1000, self.loss_back)
 
     @property
     def tap(self) -> str:
@@ -157,7 +177,16 @@ def _crossing(data: dict[str, Any]) -> CrossingConfig:
         if not INTERFACE.match(_text(data, key)):
             raise UnusableConfig(f"crossing.{key}: {data[key]!r} is no name of an interface")
     rate = _number(data, "rate_kbps", 1, 10**9) if "rate_kbps" in data else None
-    return CrossingConfig(_number(data, "tag", 0, HIGHEST_TAG), data["interface"], data["bridge"], rate)
+    return CrossingConfig(
+        tag=_number(data, "tag", 0, HIGHEST_TAG),
+        interface=data["interface"],
+        bridge=data["bridge"],
+        rate_kbps=rate,
+        delay_ms=_real(data, "delay_ms", LONGEST_DELAY),
+        loss=_real(data, "loss", 1),
+        delay_back_ms=_real(data, "delay_back_ms", LONGEST_DELAY),
+        loss_back=_real(data, "loss_back", 1),
+    )
 
 
 def _relay(data: Any) -> RelayConfig:
@@ -230,6 +259,13 @@ def _number(data: dict[str, Any], key: str, least: int, most: int, default: Any 
     if not least <= value <= most:
         raise UnusableConfig(f"{key}: from {least} to {most}")
     return value
+
+
+def _real(data: dict[str, Any], key: str, most: float) -> float:
+    value = data.get(key, 0.0)
+    if type(value) not in (int, float) or not 0 <= value <= most:  # which TOML's nan and inf are not
+        raise UnusableConfig(f"{key}: a number from 0 to {most}")
+    return float(value)
 
 
 def _texts(data: dict[str, Any], key: str, default: Any = _NOTHING) -> tuple[str, ...]:

@@ -1,4 +1,8 @@
-"""One crossing at one end: a tap, the plane by which its frames leave, and what became of them."""
+"""One crossing at one end: a tap, the plane by which its frames leave, and what became of them.
+
+tap ─► guard ─► (line) ─► plane          a line (line.py) only where frames are to be late, or lost
+tap ◄─ (line) ◄─ guard ◄─ whichever plane
+"""
 
 from __future__ import annotations
 
@@ -6,41 +10,42 @@ import asyncio
 import contextlib
 import errno
 import os
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
+from fedkit.portal.config import CrossingConfig
+from fedkit.portal.counts import Counts
 from fedkit.portal.frames import LARGEST, is_sound
+from fedkit.portal.line import Line, Outgoing
 from fedkit.portal.loops import LoopGuard, State, is_beacon
-from fedkit.portal.planes.contract import Plane
+from fedkit.portal.planes.contract import Outlet, Plane
 from fedkit.portal.tap import Tap
 
 FRAMES_PER_TURN = 64  # that one crossing may send before others have a turn
 _nowhere = memoryview(bytearray(LARGEST))
 
 
-@dataclass
-class Counts:
-    """Frames (super-frames count once) and octets since the start."""
-
-    out_frames: int = 0
-    out_octets: int = 0
-    in_frames: int = 0
-    in_octets: int = 0
-    dropped: int = 0  # the line was full, or there was none
-    looping: int = 0  # kept back while there was a second way between the two networks
-    refused: int = 0  # frames of the peer that no kernel should see, or that it did not take
-
-
 class Crossing:
     """Reads its tap while it exists; without a plane, frames are lost at once, for they must wait nowhere."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, tag: int, tap: Tap, guard: LoopGuard) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        config: CrossingConfig,
+        tap: Tap,
+        guard: LoopGuard,
+        chance: Callable[[], float],
+    ) -> None:
         self._loop = loop
         self.guard = guard
-        self.tag = tag
+        self.tag = config.tag
         self.tap = tap
+        self.takes_uso = tap.takes_uso and not config.out.loss and not config.back.loss
         self.plane: Plane | None = None
-        self.counts = Counts()
+        self.counts = counts = Counts()
         self.broken = ""
+        self._outlet: Outlet | None = None
+        self._out = Outgoing(loop, self.tag, config.out, counts, chance) if config.out else None
+        self._back = Line(loop, config.back, counts, self._arrive_late, chance) if config.back else None
         loop.add_reader(tap.fd, self._readable)
 
     def use(self, plane: Plane | None, uso: bool) -> None:
@@ -49,6 +54,7 @@ class Crossing:
             if self.plane is None:
                 self.guard.join()
             self.plane = plane
+            self._outlet = plane if self._out is None else self._out.use(plane)
             self.tap.offloads(plane is not None and plane.superframes, uso)
 
     def tick(self) -> None:
@@ -59,16 +65,27 @@ class Crossing:
 
     def deliver(self, record: memoryview) -> None:
         """A frame of the peer's side: let it out at this one."""
+        late = self._back
         if is_beacon(record):
             if self.guard.is_own(record):
                 self.guard.came_back(self._loop.time())
                 return
+            late = None
         elif self.guard.state is not State.OPEN:
             self.counts.looping += 1
             return
         if not is_sound(record):
             self.counts.refused += 1
-            return
+        elif late is not None:
+            late.take(record)
+        else:
+            self._arrive(record)
+
+    def _arrive_late(self, records: Sequence[bytes]) -> None:
+        for record in records:
+            self._arrive(record)
+
+    def _arrive(self, record: memoryview | bytes) -> None:
         try:
             os.write(self.tap.fd, record)
         except OSError:  # EINVAL: the kernel knows better; EIO: the interface is down; EAGAIN, ENOBUFS: no room
@@ -78,29 +95,29 @@ class Crossing:
         self.counts.in_octets += len(record)
 
     def _readable(self) -> None:
-        plane, fd, counts = self.plane, self.tap.fd, self.counts
+        outlet, fd, counts = self._outlet, self.tap.fd, self.counts
         octets = frames = 0
         for _ in range(FRAMES_PER_TURN):
-            room = plane.room() if plane is not None else None
+            room = outlet.room() if outlet is not None else None
             try:
                 size = os.readv(fd, (_nowhere if room is None else room,))
             except OSError as error:  # EAGAIN: that was all
                 if error.errno == errno.EBADFD:
                     self._taken_away()
                 break
-            if room is None or plane is None:
+            if room is None or outlet is None:
                 counts.dropped += 1
                 continue
             if self.guard.state is not State.OPEN and not is_beacon(room):
                 counts.looping += 1
                 continue
-            plane.commit(self.tag, size)
+            outlet.commit(self.tag, size)
             octets += size
             frames += 1
-        if plane is not None and frames:
+        if outlet is not None and frames:
             counts.out_frames += frames
             counts.out_octets += octets
-            plane.flush()
+            outlet.flush()
 
     def _taken_away(self) -> None:
         """Somebody deleted the interface; its descriptor would be readable for ever, with nothing to read."""
@@ -110,4 +127,7 @@ class Crossing:
     def close(self) -> None:
         """Read no more; the tap stays in its bridge."""
         self._loop.remove_reader(self.tap.fd)
+        for line in (self._out, self._back):
+            if line is not None:
+                line.clear()
         self.tap.close()

@@ -80,7 +80,9 @@ class Portal:
         loop = asyncio.get_running_loop()
         try:
             taps = network.make(self.config.crossing, self._journal)
-            self.switch = Switch([Crossing(loop, tag, tap, self._guard()) for tag, tap in taps.items()])
+            self.switch = Switch(
+                Crossing(loop, one, taps[one.tag], self._guard(), self._chance) for one in self.config.crossing
+            )
             if not self.config.active:
                 await self._listen()
             if PlaneName.DATAGRAMS in self.config.planes:

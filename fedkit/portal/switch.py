@@ -22,8 +22,8 @@ class Switch:
 
     @property
     def takes_uso(self) -> bool:
-        """Whether every tap takes UDP in super-frames."""
-        return all(crossing.tap.takes_uso for crossing in self.crossings.values())
+        """Whether every crossing takes UDP in super-frames."""
+        return all(crossing.takes_uso for crossing in self.crossings.values())
 
     def deliver(self, tag: int, record: memoryview) -> None:
         """A frame of the peer's."""
@@ -35,7 +35,7 @@ class Switch:
 
     def use(self, tag: int, plane: Plane | None, uso: bool = False) -> None:
         """Let a crossing send by this plane."""
-        self.crossings[tag].use(plane, uso and self.crossings[tag].tap.takes_uso)
+        self.crossings[tag].use(plane, uso and self.crossings[tag].takes_uso)
 
     def leave(self, planes: Iterable[Plane]) -> None:
         """These planes carry nothing any more."""

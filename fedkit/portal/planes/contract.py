@@ -37,7 +37,20 @@ class Traffic:
     spoilt: int = 0
 
 
-class Plane(Protocol):
+class Outlet(Protocol):
+    """What takes frames."""
+
+    def room(self) -> memoryview | None:
+        """Where the next record behind its tag goes; None: there is none, it is lost."""
+
+    def commit(self, tag: int, size: int) -> None:
+        """A record stands where `room` said."""
+
+    def flush(self) -> None:
+        """Send what the line takes now; the rest follows by itself."""
+
+
+class Plane(Outlet, Protocol):
     """One way."""
 
     @property
@@ -49,12 +62,3 @@ class Plane(Protocol):
     @property
     def superframes(self) -> bool:
         """Whether it carries frames that are larger than a wire's."""
-
-    def room(self) -> memoryview | None:
-        """Where the next record behind its tag goes; None: there is none, it is lost."""
-
-    def commit(self, tag: int, size: int) -> None:
-        """A record stands where `room` said."""
-
-    def flush(self) -> None:
-        """Send what the line takes now; the rest follows by itself."""

@@ -8,6 +8,7 @@ import pytest
 
 from fedkit.portal.config import load
 from fedkit.portal.errors import UnusableConfig
+from fedkit.portal.line import LineShape
 from fedkit.portal.planes.contract import PlaneName
 
 SEED = """
@@ -38,6 +39,15 @@ def test_the_seeds_keys_and_ours(tmp_path: Path) -> None:
     assert config.crossing[0].tap == "tap7"
     assert config.forward[0].to == "a:445"
     assert config.local == ""
+    assert not config.crossing[0].out
+    assert not config.crossing[0].back
+
+
+def test_what_a_crossing_does_to_frames(tmp_path: Path) -> None:
+    (crossing,) = load(
+        written(tmp_path, SEED + CROSSING + "delay_ms = 20\nloss = 0.5\ndelay_back_ms = 0.25\n")
+    ).crossing
+    assert (crossing.out, crossing.back) == (LineShape(0.02, 0.5), LineShape(0.00025, 0))
 
 
 @pytest.mark.parametrize(
@@ -52,6 +62,11 @@ def test_the_seeds_keys_and_ours(tmp_path: Path) -> None:
         (SEED + 'planes = ["carrier-pigeon"]\n' + CROSSING, "carrier-pigeon"),
         (SEED + CROSSING.replace("eth1", "eth1; reboot"), "no name of an interface"),
         (SEED + CROSSING.replace("7", "4095", 1), "crossing.tag|tag"),
+        (SEED + CROSSING + "delay_ms = -1\n", "delay_ms"),
+        (SEED + CROSSING + "delay_back_ms = 10001\n", "delay_back_ms"),
+        (SEED + CROSSING + "loss = nan\n", "loss"),
+        (SEED + CROSSING + "loss_back = 1.01\n", "loss_back"),
+        (SEED + CROSSING + "loss = true\n", "loss"),
         (SEED + CROSSING + CROSSING, "belongs to one crossing"),
         (SEED + CROSSING + '[[forward]]\nlisten = "10.0.0.2"\nto = "a:1"\n', "not HOST:PORT"),
         (SEED + CROSSING + '[relay]\nhost = "d"\nport = 22\nhost_key = "/h"\nkey = "/k"\n', "the end that waits"),
