@@ -89,7 +89,7 @@ class Line:
     def _release(self) -> None:
         self._timer = None
         now = self._loop.time()
-        due = []
+        due: list[bytes] = []
         while self._waiting and self._waiting[0][0] <= now and len(due) < AT_ONCE:
             _, frame = self._waiting.popleft()
             self._size -= len(frame) + APIECE
