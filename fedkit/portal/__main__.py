@@ -21,6 +21,7 @@ from fedkit.portal.config import PortalConfig, load
 from fedkit.portal.errors import PortalError
 from fedkit.portal.journal import Journal
 from fedkit.portal.service import Portal
+from fedkit.portal.status import StatusFile
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,7 +68,8 @@ def _status(config: PortalConfig) -> str:
 def _undo(config: PortalConfig) -> None:
     journal = Journal(config.state / "journal.json")
     network.undo(journal)
-    for path in (config.ssh_privkey, config.ssh_pubkey, config.state / "status.json"):
+    StatusFile(config.state / "status.json").remove()
+    for path in (config.ssh_privkey, config.ssh_pubkey):
         path.unlink(missing_ok=True)
     journal.close()
 

@@ -46,19 +46,21 @@ def make(crossings: Iterable[CrossingConfig], journal: Journal) -> dict[int, Tap
         _ip("rule", "delete", "pref", "0")
     taps = {}
     for crossing in crossings:
-        taps[crossing.tag] = _make(crossing, journal)
         _rule(journal, "1", "iif", crossing.bridge, "type", "blackhole")
+        taps[crossing.tag] = _make(crossing, journal)
     return taps
 
 
 def _rule(journal: Journal, preference: str, *rule: str) -> None:
     """Add a rule: who is on a crossing speaks to its other end, and not to or through this machine."""
     name = " ".join([preference, *rule])
-    if journal.has("rule", name):  # a killed one may have been about to add it
-        with suppress(NoBridge):
-            _ip("rule", "delete", "pref", *name.split())
+    is_ours = journal.has("rule", name)
     journal.note("rule", name)
-    _ip("rule", "add", "pref", *name.split())
+    try:
+        _ip("rule", "add", "pref", *name.split())
+    except NoBridge as error:
+        if not is_ours or "File exists" not in error.message:  # a killed one has added it
+            raise
 
 
 def _rules() -> list[str]:

@@ -1,43 +1,26 @@
 #!/bin/sh
 # Makes this machine a portal (script.py says how); run as root, once or again. Above stand:
-# TAGS, PRIVATE_KEY, PEER_KEY, PORT, TUNNEL; HOST and HOST_KEY of the peer at the end that connects.
+# TAGS, PRIVATE_KEY, PEER_KEY, PORT, TUNNEL, STATE, SETTINGS; HOST and HOST_KEY of the peer at the end that connects.
 
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 umask 077
-mkdir -p /etc/fed/portal /dev/net /run/sshd
-cd /etc/fed/portal || exit 1
 exec >>/var/log/portal.log 2>&1 </dev/null
+[ -d "$STATE" ] && is_watched=yes # by who lent the machine
+mkdir -p /etc/fed/portal /dev/net /run/sshd "$STATE"
+cd /etc/fed/portal || exit 1
 [ -e /dev/net/tun ] || mknod /dev/net/tun c 10 200
-
-# make_tap NAME: one that stays while nobody holds it.
-make_tap() {
-    if command -v tunctl >/dev/null; then tunctl -t "$1"; else ip tuntap add dev "$1" mode tap; fi
-}
-
 printf '%s\n' "$PRIVATE_KEY" >key
-for switch in /proc/sys/net/bridge/bridge-nf-call-*; do # frames pass as they are, and no packet filter looks at them
-    [ ! -e "$switch" ] || echo 0 >"$switch"
-done
+printf '%s\n' "$PEER_KEY" >peer.pub
+printf '%s\n' "$HOST_KEY" >host.pub
+[ -z "$is_watched" ] || echo '{"joined": false}' >"$STATE/brief.json" # it will say more when it knows
 
 # Whatever the interfaces are called here: the first belongs to no crossing, the others follow in the order of the crossings.
 set -- $(ip -o link show | sed 's/^[0-9]*: *\([^:@]*\).*/\1/' | grep -v -x -e lo -e 'br[0-9]*' -e 'tap[0-9]*')
+crossings= # TAG:INTERFACE of each
 for tag in $TAGS; do
     shift
-    inside=$1
-    ip link show dev "br$tag" >/dev/null 2>&1 || ip link add "br$tag" type bridge
-    for setting in multicast_snooping=0 group_fwd_mask=0xfff8; do # all frames that the kernel lets a bridge pass
-        (echo "${setting#*=}" >"/sys/class/net/br$tag/bridge/${setting%=*}") 2>/dev/null
-    done
-    ip link show dev "tap$tag" >/dev/null 2>&1 || make_tap "tap$tag"
-    ip address flush dev "$inside"
-    for port in "$inside" "tap$tag"; do
-        ip link set "$port" master "br$tag"
-        ip link set "$port" up
-    done
-    ip rule add pref 1 iif "br$tag" type blackhole # who is on a crossing speaks to its other end, and not to or through this machine
-    ip link set "br$tag" up
+    crossings="$crossings $tag:$1"
 done
-ip rule add pref 2 lookup local && ip rule del pref 0
 
 # forever COMMAND: start it again whenever it ends.
 forever() {
@@ -47,40 +30,4 @@ forever() {
     done
 }
 
-connect() {
-    ssh -F none -N -p "$PORT" -i key -o IdentitiesOnly=yes -o BatchMode=yes -o UserKnownHostsFile=known_hosts \
-        -o GlobalKnownHostsFile=/dev/null -o StrictHostKeyChecking=yes -o HostKeyAlias=peer -o UpdateHostKeys=no \
-        -o ConnectTimeout=10 -o ServerAliveInterval=5 -o ServerAliveCountMax=3 -o ExitOnForwardFailure=yes \
-        -o Tunnel=ethernet -w "$1:$1" "root@$HOST"
-}
-
-if [ -n "$HOST" ]; then
-    printf 'peer %s\n' "$HOST_KEY" >known_hosts
-    for tag in $TAGS; do
-        forever connect "$tag" &
-    done
-else
-    printf 'restrict,command="false" %s\n' "$PEER_KEY" >peers
-    cat >sshd_config <<END
-Port $PORT
-ListenAddress 127.0.0.1
-HostKey /etc/fed/host_key
-AuthorizedKeysFile /etc/fed/portal/peers
-AllowUsers root
-PermitRootLogin prohibit-password
-AuthenticationMethods publickey
-PermitTunnel ethernet
-AllowTcpForwarding no
-AllowStreamLocalForwarding no
-X11Forwarding no
-AllowAgentForwarding no
-PermitTTY no
-StrictModes no
-ClientAliveInterval 5
-ClientAliveCountMax 3
-PidFile none
-END
-    forever "$(command -v sshd)" -D -e -f /etc/fed/portal/sshd_config &
-    forever ssh -F /etc/ssh/ssh_config.d/fed.conf -N -R "$TUNNEL:0:127.0.0.1:$PORT" tunnel &
-fi
-wait
+[ -n "$HOST" ] || forever ssh -F /etc/ssh/ssh_config.d/fed.conf -N -R "$TUNNEL:0:127.0.0.1:$PORT" tunnel &

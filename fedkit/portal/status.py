@@ -1,4 +1,8 @@
-"""`status.json`: how a portal is joined, by which plane, and what that plane was measured to do; written anew every second."""
+"""What a portal says of itself, written anew every second.
+
+status.json    how it is joined, by which plane, and what each plane was measured to do
+brief.json     of that, whether all crossings are joined, by which plane, and its delay and rate: for whoever watches many
+"""
 
 from __future__ import annotations
 
@@ -18,13 +22,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EVERY = 1.0  # seconds
+BRIEF = "brief.json"
 
 
 class StatusFile:
-    """Lies beside the journal. Rates are those of the last second."""
+    """`path` and the other beside it. Rates are those of the last second."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._brief = path.with_name(BRIEF)
         self._due = 0.0
         self._failed = False
         self._before: tuple[float, dict[str, tuple[int, int]]] = 0.0, {}
@@ -34,11 +40,10 @@ class StatusFile:
         if now < self._due:
             return
         self._due = now + EVERY
-        told = json.dumps(self._told(portal, now), indent=1) + "\n"
-        unfinished = self._path.with_name(self._path.name + ".new")
+        told = self._told(portal, now)
         try:
-            unfinished.write_text(told)
-            unfinished.rename(self._path)
+            _replace(self._path, json.dumps(told, indent=1) + "\n")
+            _replace(self._brief, json.dumps(_brief(told)) + "\n")
         except OSError as error:  # the disk is full, say: the networks stay joined all the same
             if not self._failed:
                 log.warning("%s cannot be written: %s", self._path, error.strerror)
@@ -48,7 +53,8 @@ class StatusFile:
 
     def remove(self) -> None:
         """The portal has stopped."""
-        self._path.unlink(missing_ok=True)
+        for path in (self._path, self._brief):
+            path.unlink(missing_ok=True)
 
     def _told(self, portal: Portal, now: float) -> dict[str, Any]:
         own = portal.own
@@ -96,6 +102,22 @@ class StatusFile:
         }
         self._before = now, octets
         return told
+
+
+def _replace(path: Path, text: str) -> None:
+    unfinished = path.with_name(path.name + ".new")
+    unfinished.write_text(text)
+    unfinished.rename(path)
+
+
+def _brief(told: dict[str, Any]) -> dict[str, Any]:
+    plane = told["planes"].get(told["plane"], {})
+    return {
+        "joined": told["joined"] and all(one["plane"] for one in told["crossings"].values()),
+        "plane": told["plane"],
+        "delay_ms": plane.get("delay_ms"),
+        "mbps": plane["sent_mbps"] + plane["received_mbps"] if plane else None,
+    }
 
 
 def _rate(octets: int, seconds: float) -> float:

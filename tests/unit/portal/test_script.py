@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import subprocess
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fedkit.portal import config as program
 from fedkit.portal.script import PortalConfig, portal_script
 
 HOSTILE = "ssh-ed25519 AAAA '; touch /tmp/x; $(id) `id`"
@@ -25,6 +28,25 @@ def test_what_it_is_told_is_text_to_the_shell() -> None:
 def test_the_shell_understands_it() -> None:
     active = PortalConfig((3,), "key", "ssh-ed25519 AAAA", "host.test", 2022, "ssh-ed25519 BBBB")
     subprocess.run(["sh", "-n"], input=portal_script(active), text=True, check=True)
+
+
+@pytest.mark.parametrize("host", [None, "host.test", 'odd"\\ host', "höst"])
+def test_our_program_understands_its_settings(host: str | None) -> None:
+    script = portal_script(
+        PortalConfig((3, 7), "key", "ssh-ed25519 AAAA", host, 4711 if host else None, "ssh-ed25519 B")
+    )
+    said = subprocess.run(
+        ["sh"],
+        input=script.split("# Makes this machine", 1)[0] + "printf '%s' \"$SETTINGS\"",
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    crossing = '\nstate = "/run/x"\n[[crossing]]\ntag = 3\ninterface = "eth1"\nbridge = "br3"\n'
+    config = program.read(tomllib.loads(said + crossing))
+    assert (config.active, config.peer) == (host is not None, (host,) if host else ())
+    assert (config.local, config.port) == (("", 4711) if host else ("127.0.0.1", 2022))
+    assert config.host_key == Path("/etc/fed/portal/host.pub" if host else "/etc/fed/host_key")
 
 
 @pytest.mark.parametrize("field", ["peer_key", "host", "host_key"])
