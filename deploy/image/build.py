@@ -1,9 +1,12 @@
 """Builds the root file systems that the embedded middleware lends: `python -m deploy.image.build [--testbed] [DIR]`.
 
 A few Debian packages are unpacked side by side (no debootstrap, no root, no maintainer script), busybox gives the small
-commands, and the few files that make it a system are written. A machine never writes to the base: each has a
-copy-on-write layer over it. The result is put in its place by one rename, and is built only once: a stamp names what it was
-made of. Remove the folder to build it from newer packages.
+commands, and the few files that make it a system are written; the portal's package (deploy/portal) is unpacked on top. A machine
+never writes to the base: each has a copy-on-write layer over it. The result is put in its place by one rename, and is built only
+once: a stamp names what it was made of. Where only the portal's sources are others, all else is copied from what is there. Remove
+the folder to build it from newer packages.
+
+What was there before is kept until the next time, because machines that run still stand on it.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import argparse
 import fcntl
 import hashlib
 import os
+import py_compile
 import shutil
 import stat
 import subprocess
@@ -22,10 +26,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.image.packages import ROOTS, TESTBED, ImageError, closure, fetch
+from deploy.portal import build as portal
 
 PLACE = Path(__file__).parents[2] / ".lab"
 DEFAULT = PLACE / "base"
-STAMP = ".fedmesh-base"
+STAMP = ".fedmesh-base"  # lines: the recipe, that of the portal's package, and each Debian package
+PROGRAMS = "usr/local/lib"  # where the portal's package is unpacked
 MERGED = ("bin", "sbin", "lib", "lib64")  # links into /usr, as in every Debian since 12
 DIRECTORIES = (
     "dev",
@@ -74,7 +80,7 @@ class Contents:
 
     @property
     def recipe(self) -> str:
-        """What decides the content besides the packages' versions."""
+        """What decides the content besides the Debian packages' versions and the portal's package."""
         said = (self.roots, MERGED, DIRECTORIES, DROPPED, self.files, EPOCH)
         return hashlib.sha256(repr(said).encode()).hexdigest()
 
@@ -90,28 +96,46 @@ def build(
     target.parent.mkdir(parents=True, exist_ok=True)
     with (target.parent / f"{target.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if _is_current(target, contents):
+        recipes = [contents.recipe, _portal_recipe()]
+        stamp = _stamp(target)
+        if stamp[:2] == recipes:
             return target
-        say(f"{target.name}: asking apt which packages are needed")
-        packages = closure(contents.roots)
         with tempfile.TemporaryDirectory(prefix=f"{target.name}.new-", dir=target.parent) as scratch:
-            say(f"{target.name}: fetching {len(packages)} packages")
-            (debs := Path(scratch) / "debs").mkdir()
             root = Path(scratch) / "root"
-            _unpack(fetch(packages, debs), root)
-            _finish(root, contents, packages)
-            if target.exists():
-                shutil.rmtree(target)
-            root.rename(target)
+            if stamp[:1] == recipes[:1]:
+                packages = stamp[2:]
+                shutil.copytree(target, root, symlinks=True)
+                shutil.rmtree(root / PROGRAMS / portal.TOP)
+            else:
+                say(f"{target.name}: asking apt which packages are needed")
+                packages = closure(contents.roots)
+                say(f"{target.name}: fetching {len(packages)} packages")
+                (debs := Path(scratch) / "debs").mkdir()
+                _unpack(fetch(packages, debs), root)
+                _finish(root, contents)
+            _add_portal(root)
+            (root / STAMP).write_text("\n".join([*recipes, *packages, ""]))
+            _normalise_all(root)
+            _replace(target, root)
     say(f"{target.name}: {_size(target) / 2**20:.0f} MiB in {target}")
     return target
 
 
-def _is_current(target: Path, contents: Contents) -> bool:
+def _stamp(target: Path) -> list[str]:
+    """Of what is there; nothing if there is none."""
     try:
-        return (target / STAMP).read_text().startswith(contents.recipe + "\n")
+        return (target / STAMP).read_text().splitlines()
     except FileNotFoundError:
-        return False
+        return []
+
+
+def _replace(target: Path, root: Path) -> None:
+    before = target.with_name(f"{target.name}.before")
+    if before.exists():
+        shutil.rmtree(before)
+    if target.exists():
+        target.rename(before)
+    root.rename(target)
 
 
 def _unpack(debs: list[Path], root: Path) -> None:
@@ -126,7 +150,7 @@ def _unpack(debs: list[Path], root: Path) -> None:
             raise ImageError(f"{deb.name} cannot be unpacked: {unpacked.stderr.strip()[-300:]}")
 
 
-def _finish(root: Path, contents: Contents, packages: list[str]) -> None:
+def _finish(root: Path, contents: Contents) -> None:
     for name in DROPPED:
         path = root / name
         if path.is_dir():
@@ -141,11 +165,26 @@ def _finish(root: Path, contents: Contents, packages: list[str]) -> None:
         (root / name).write_text(text)
     (root / "tmp").mkdir(exist_ok=True)
     _link_busybox(root)
-    (root / STAMP).write_text("\n".join([contents.recipe, *packages, ""]))
-    for path in [root, *root.rglob("*")]:
-        _normalise(path)
-    (root / "tmp").chmod(0o1777)
-    (root / "etc/shadow").chmod(0o600)
+
+
+def _portal_recipe() -> str:
+    """What decides what `_add_portal` adds; it is compiled, which each version of Python does in its own way."""
+    whole = hashlib.sha256(sys.version.encode())
+    for name, data, mode in portal.contents():
+        whole.update(f"{name} {len(data)} {mode}\n".encode() + data)
+    return whole.hexdigest()
+
+
+def _add_portal(root: Path) -> None:
+    """Unpack the portal's package, compiled: many machines start it, and none could keep what it compiled itself."""
+    for name, data, mode in portal.contents():
+        path = root / PROGRAMS / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        path.chmod(mode)
+        if path.suffix == ".py":
+            by_trust = py_compile.PycInvalidationMode.UNCHECKED_HASH  # not by time: files of an image have none
+            py_compile.compile(str(path), dfile=f"/{PROGRAMS}/{name}", doraise=True, invalidation_mode=by_trust)
 
 
 def _link_busybox(root: Path) -> None:
@@ -156,6 +195,13 @@ def _link_busybox(root: Path) -> None:
         directory = root / "usr" / ("sbin" if "sbin" in command else "bin")
         if not (directory / Path(command).name).exists():
             (directory / Path(command).name).symlink_to("/usr/bin/busybox")
+
+
+def _normalise_all(root: Path) -> None:
+    for path in [root, *root.rglob("*")]:
+        _normalise(path)
+    (root / "tmp").chmod(0o1777)
+    (root / "etc/shadow").chmod(0o600)
 
 
 def _normalise(path: Path) -> None:

@@ -21,6 +21,7 @@ ROOTS = (
     "bash",
     "busybox-static",
     "dropbear-bin",
+    "iproute2",  # what portals are set up with
     "libpython3.11-stdlib",  # the kit of experiments' nodes is written in Python
     "openssh-client",
     "openssh-server",
@@ -31,7 +32,6 @@ ROOTS = (
 TESTBED = (  # what services of experiments need on nodes besides
     *ROOTS,
     "frr",
-    "iproute2",
     "samba",
     "samba-common-bin",
     "smbnetfs",

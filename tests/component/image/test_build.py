@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 
 from deploy.image import packages
-from deploy.image.build import STAMP, build
+from deploy.image.build import PROGRAMS, STAMP, build
 from deploy.image.packages import ImageError
+from deploy.portal.build import TOP
+from tests.component.middleware.conftest import base
+
+__all__ = ["base"]
 
 
 def digest(root: Path) -> str:
@@ -40,7 +44,7 @@ def test_built_twice_is_the_same(tmp_path: Path, quiet: list[str]) -> None:
     assert build(first, quiet.append) == first  # it is there: nothing to do, nothing to say
     assert len(quiet) == said
     assert not [path for path in first.rglob("*") if path.lstat().st_mode & (stat.S_ISUID | stat.S_ISGID)]
-    assert sum(path.lstat().st_size for path in first.rglob("*")) < 80 << 20
+    assert sum(path.lstat().st_size for path in first.rglob("*")) < 100 << 20
     assert {path.name for path in tmp_path.iterdir()} == {"one", "one.lock", "two", "two.lock"}
     for program in ("sh", "bash", "ssh", "dbclient", "dropbear", "nc", "wget"):
         assert (
@@ -51,6 +55,21 @@ def test_built_twice_is_the_same(tmp_path: Path, quiet: list[str]) -> None:
     (first / STAMP).write_text("of another recipe\n")
     build(first, quiet.append)
     assert digest(first) == digest(second)
+
+
+def test_another_portal_is_put_on_the_same_packages(base: Path, tmp_path: Path, quiet: list[str]) -> None:
+    shutil.copytree(base, here := tmp_path / "base", symlinks=True)
+    whole = digest(build(here, quiet.append))
+    (here / "etc" / "hostname").write_text("of these packages\n")
+    recipe, _, *packages = (here / STAMP).read_text().splitlines()
+    (here / STAMP).write_text("\n".join([recipe, "of another portal", *packages, ""]))
+    (here / PROGRAMS / TOP / "old").write_text("")
+    build(here, quiet.append)
+    assert (here / "etc" / "hostname").read_text() == "of these packages\n"
+    assert not (here / PROGRAMS / TOP / "old").exists()
+    assert (tmp_path / "base.before" / PROGRAMS / TOP / "old").exists()
+    (here / "etc" / "hostname").unlink()
+    assert digest(here) == whole
 
 
 def test_without_package_lists_the_next_step_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from tests.component.middleware.place import GATEWAY, ContainersSite
 from tests.support.tunnel_site import MachineKey, Site, free_range, open_site
 
 SIDES = ("left", "right")
+PROGRAM, OPENSSH = "program", "openssh"  # what a portal's machine has in its image
 ETH_P_ALL = 3
 
 
@@ -56,6 +57,20 @@ class Crossing:
             return "SSH-2.0" in await run(self.left.machine.instance, command)
         command = f"ping -c 1 -w 2 {self.address('left')} >/dev/null 2>&1; echo $?"
         return await run(self.right.machine.instance, command, user="root") == "0"
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """What each end is made with."""
+
+    active: str = PROGRAM
+    passive: str = PROGRAM
+
+    def script(self, end: str, config: PortalConfig) -> str:
+        """The user data of an end; without our program where that is so."""
+        script = portal_script(config)
+        without = "#!/bin/sh\nrm -r /usr/local/lib/fedmesh-portal\n"
+        return script if getattr(self, end) == PROGRAM else without + script
 
 
 @dataclass(frozen=True)
@@ -108,7 +123,12 @@ PORTS = free_range(20)
 
 
 async def join(
-    middleware: Middleware, site: ContainersSite, server: Site, crossings: Sequence[Crossing], key: MachineKey
+    middleware: Middleware,
+    site: ContainersSite,
+    server: Site,
+    crossings: Sequence[Crossing],
+    key: MachineKey,
+    kinds: Kinds,
 ) -> Portals:
     """Make the portals of these crossings: the passive one on the right with the machine key `key`, the active one on the left."""
     keys = {side: asyncssh.generate_private_key("ssh-ed25519") for side in SIDES}
@@ -120,14 +140,14 @@ async def join(
         tuple(crossing.right.network for crossing in crossings),
         name="passive",
         carries_frames=True,
-        user_data=portal_script(PortalConfig(tags, private["right"], public["left"])),
+        user_data=kinds.script("passive", PortalConfig(tags, private["right"], public["left"])),
     )
     passive = await made(middleware, new_key(), dataclasses.replace(order, tunnel=_access(server, key)))
     told = await server.controller.until(lambda told: any(one.name == TUNNEL and one.up for one in told.tunnels))
     (port,) = [tunnel.port for tunnel in told.tunnels if tunnel.name == TUNNEL]
     config = PortalConfig(tags, private["left"], public["right"], GATEWAY, port, passive.instance.host_keys[0])
     networks = tuple(crossing.left.network for crossing in crossings)
-    order = compute(site, networks, name="active", carries_frames=True, user_data=portal_script(config))
+    order = compute(site, networks, name="active", carries_frames=True, user_data=kinds.script("active", config))
     return Portals(await made(middleware, new_key(), order), passive)
 
 

@@ -1,8 +1,9 @@
-"""Portals make one network of two: with OpenSSH, taps and bridges in machines of the `containers` kind."""
+"""Portals make one network of two, in machines of the `containers` kind: with our program, with OpenSSH, and with one of each."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -17,11 +18,25 @@ from federation_member.middleware.contract import Middleware
 from tests.component.middleware.contract import eventually, running
 from tests.component.middleware.machines import run
 from tests.component.middleware.place import GATEWAY, ContainersSite, lacks_to_carry
-from tests.component.portal.crossing import Crossing, Portals, a_crossing, a_listener, a_tunnel_server, hears, join
+from tests.component.portal.crossing import (
+    OPENSSH,
+    PROGRAM,
+    Crossing,
+    Kinds,
+    Portals,
+    a_crossing,
+    a_listener,
+    a_tunnel_server,
+    hears,
+    join,
+)
 from tests.support.tunnel_site import MachineKey, free_range
 
 TAGS = (3, 7)
 SOMEBODY = bytes.fromhex("020000000042")
+WITH_OPENSSH = Kinds(OPENSSH, OPENSSH)
+ALIKE = [Kinds(), WITH_OPENSSH]
+MIXED = [Kinds(PROGRAM, OPENSSH), Kinds(OPENSSH, PROGRAM)]
 NO_IP = b"\xff" * 6 + SOMEBODY + b"\x88\xb5" + b"as it is".ljust(50, b"\0")  # the EtherType is IEEE's for experiments
 NEIGHBOURS = (  # IPv6 from fe80::42 to ff02::1 with eight octets of no protocol
     bytes.fromhex("333300000001") + SOMEBODY + bytes.fromhex("86dd 60000000 0008 3b ff")
@@ -35,6 +50,7 @@ class Joined:
     """Crossings with their portals."""
 
     middleware: Middleware
+    kinds: Kinds
     crossings: list[Crossing]
     portals: Portals
     stack: AsyncExitStack  # holds the tunnel server
@@ -51,10 +67,14 @@ class Joined:
         """What a command prints in a portal."""
         return await run(getattr(self.portals, which).instance, command, user="root")
 
+    async def plane(self, which: str) -> str:
+        """By which plane a portal of our program is joined, as it says itself."""
+        return str(json.loads(await self.at_portal(which, "cat /run/fed-portal/brief.json"))["plane"])
+
 
 @pytest.fixture
-async def joined(site: ContainersSite, tmp_path: Path) -> AsyncIterator[Joined]:
-    """Two crossings, by one pair of portals."""
+async def joined(site: ContainersSite, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Joined]:
+    """Two crossings, by one pair of portals: of our program, unless a test says otherwise."""
     if (lacking := lacks_to_carry()) is not None:
         pytest.skip(lacking)
     listen = f"{GATEWAY}:{free_range(1).partition('-')[0]}"
@@ -63,15 +83,26 @@ async def joined(site: ContainersSite, tmp_path: Path) -> AsyncIterator[Joined]:
         key = MachineKey.make(tmp_path)
         await server.controller.grant(key)
         crossings = [await a_crossing(middleware, site, tag) for tag in TAGS]
-        portals = await join(middleware, site, server, crossings, key)
-        yield Joined(middleware, crossings, portals, stack, tmp_path, listen)
+        kinds: Kinds = getattr(request, "param", Kinds())
+        portals = await join(middleware, site, server, crossings, key, kinds)
+        yield Joined(middleware, kinds, crossings, portals, stack, tmp_path, listen)
         for owned in sorted(await middleware.list_owned(), key=lambda owned: owned.kind):
             await middleware.delete(owned.key)
     assert await site.leftovers() == []
 
 
+def of_kinds(kinds: list[Kinds]) -> pytest.MarkDecorator:
+    """Do it with portals of these kinds."""
+    return pytest.mark.parametrize("joined", kinds, indirect=True, ids=lambda kinds: f"{kinds.active}-{kinds.passive}")
+
+
+@of_kinds([*ALIKE, *MIXED])
 async def test_two_networks_become_one_and_crossings_stay_apart(joined: Joined) -> None:
     await joined.meet()
+    plane = "superframes" if joined.kinds == Kinds() else "classic"
+    for which in ("active", "passive"):
+        if getattr(joined.kinds, which) == PROGRAM:
+            assert await joined.plane(which) == plane
     one, two = joined.crossings
     with (
         a_listener(one.right.bridge) as right,
@@ -84,6 +115,7 @@ async def test_two_networks_become_one_and_crossings_stay_apart(joined: Joined) 
             assert not await hears(other, frame, NOT_HEARD)
 
 
+@of_kinds(ALIKE)
 async def test_a_portal_is_no_way_out_of_a_crossing(joined: Joined) -> None:
     await joined.meet()
     address = str(joined.portals.passive.instance.address)
@@ -106,13 +138,16 @@ def echo_request(source: str, target: str) -> bytes:
     return head[:10] + check.to_bytes(2, "big") + head[12:] + ping
 
 
-async def test_the_link_comes_back(joined: Joined) -> None:
+@of_kinds(ALIKE)
+async def test_the_link_comes_back_and_its_bridge_has_stayed(joined: Joined) -> None:
     await joined.meet()
+    programs, bridges = "pidof ssh python3", "ip -o link show | grep -o '^[0-9]*: br[0-9]*' | sort"
     for which in ("active", "passive"):
-        before = await joined.at_portal(which, "pidof ssh")
-        await joined.at_portal(which, "kill -9 $(pidof ssh)")
-        assert await joined.at_portal(which, "pidof ssh") != before
+        before = await joined.at_portal(which, programs), await joined.at_portal(which, bridges)
+        await joined.at_portal(which, f"kill -9 $({programs})")
+        assert await joined.at_portal(which, programs) != before[0]
         await joined.meet()
+        assert await joined.at_portal(which, bridges) == before[1]
 
 
 async def test_the_link_comes_back_after_the_tunnel_server(joined: Joined) -> None:
@@ -123,14 +158,15 @@ async def test_the_link_comes_back_after_the_tunnel_server(joined: Joined) -> No
     await joined.meet()
 
 
+@of_kinds(ALIKE)
 async def test_a_strangers_key_opens_nothing(joined: Joined) -> None:
     """Nor does the peer's key open anything but its taps."""
     await joined.meet()
     port = await joined.at_portal("active", "sed -n 's/^PORT=//p' /etc/fed/user-script")
     ssh = f"ssh -F none -p {port} -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/tmp/k"
-    assert (
-        await joined.at_portal("active", f"{ssh} -i /etc/fed/portal/key root@{GATEWAY} id 2>/dev/null; echo $?") == "1"
-    )
+    refused = "1" if joined.kinds == WITH_OPENSSH else "255"  # a command that fails, or no command at all
+    told = await joined.at_portal("active", f"{ssh} -i /etc/fed/portal/key root@{GATEWAY} id 2>/dev/null; echo $?")
+    assert told == refused
     forward = f"{ssh} -i /etc/fed/portal/key -o ExitOnForwardFailure=yes -N -R 7777:localhost:22 root@{GATEWAY}"
     assert await joined.at_portal("active", f"timeout 10 {forward} 2>/dev/null; echo $?") == "255"
     strange = "ssh-keygen -q -t ed25519 -N '' -f /tmp/stranger"
