@@ -1,7 +1,10 @@
 """Files of a project: the exporter's Samba, and the mounts of importers.
 
     exporter   smbd with a configuration, accounts and state of its own below the kit's folder; port 445 of one address; SMB 3, encrypted
-    importer   the kernel's cifs where `mount.cifs` and the kernel have it, else smbnetfs (FUSE) with a bind mount of the one share
+    importer   the kernel's cifs where `mount.cifs` and the kernel have it, else smbnetfs (FUSE), which serves the one share
+
+A machine that may mount nothing can have smbnetfs's mounts at the folders that its lender lists in /etc/fed/mounts: its `fusermount` asks
+the lender for them.
 
 Whatever the machine's own Samba is set up for is not touched.
 """
@@ -62,6 +65,8 @@ client min protocol = SMB3
 client smb encrypt = desired
 """
 MOUNTS = Path("/proc/self/mountinfo")
+LENT = "/etc/fed/mounts"
+DEVICE = "/dev/fuse"
 PATIENCE = 10.0  # seconds for a look at a share
 
 
@@ -100,7 +105,6 @@ def mounted(system: System, share: Share, owner: Owner) -> Iterator[Change]:
     yield from folders(system, share.path, 0o755, Owner("root", 0, 0))
     yield Folder(place, 0o700)
     yield Folder(f"{place}/.smb", 0o700)
-    yield Folder(f"{place}/tree", 0o700)
     yield Text(f"{place}/credentials", f"username={share.user}\npassword={share.password}\n", 0o600)
     yield Text(f"{place}/.smb/smb.conf", CLIENT, 0o600)
     said = f'auth "{share.server}" "{share.user}" "{share.password}"\nsmb_query_browsers "false"\n'
@@ -168,22 +172,35 @@ class Mount:
         if is_mounted(point):
             if _answers(point):
                 return
-            self.undo(system, before)
-        if system.find("mount.cifs") and _kernel_has_cifs(system):
-            self._mount_cifs(system)
-        else:
+            if made or not system.running(self._mark):
+                self.undo(system, before)
+        if self._is_lent(system):
             self._mount_fuse(system)
+        elif system.find("mount.cifs") and _kernel_has_cifs(system):
+            self._mount_cifs(system)
+        elif system.path(DEVICE).exists():
+            self._mount_fuse(system)
+        else:
+            raise InUse(f"this machine may mount nothing: there is no {DEVICE}, and {LENT} does not name {self.point}")
 
     def undo(self, system: System, before: Any) -> None:
         """Unmount it, even if somebody stands in it; and end what served it."""
-        for path in (system.path(self.point), system.path(self.place) / "tree"):
-            while is_mounted(path):
-                system.run("umount", "-n", "-l", str(path))
+        point = system.path(self.point)
+        unmount = ["fusermount", "-u", "-z", "--"] if self._is_lent(system) else ["umount", "-n", "-l"]
+        while is_mounted(point):
+            system.run(*unmount, str(point))
         system.end(self._mark)
 
     @property
     def _mark(self) -> str:
         return f"smbnetfs {self.point}"
+
+    def _is_lent(self, system: System) -> bool:
+        """Whether the lender mounts there for us."""
+        try:
+            return self.point in system.path(LENT).read_text().splitlines()
+        except FileNotFoundError:
+            return False
 
     def _mount_cifs(self, system: System) -> None:
         credentials = system.path(self.place) / "credentials"
@@ -196,16 +213,18 @@ class Mount:
     def _mount_fuse(self, system: System) -> None:
         if system.find("smbnetfs") is None:
             raise InUse("neither mount.cifs nor smbnetfs is here; install cifs-utils or smbnetfs")
-        home, tree = system.path(self.place), system.path(self.place) / "tree"
+        point = system.path(self.point)
         if not system.running(self._mark):
-            while is_mounted(tree):  # what a killed one has left
-                system.run("umount", "-n", "-l", str(tree))
-            options = f"allow_other,default_permissions,uid={self.uid},gid={self.gid},umask=0002"
-            system.start(self._mark, ["smbnetfs", "-f", "-o", options, str(tree)], {"HOME": str(home)})
-        there = tree / self.server / self.share
-        if not is_mounted(tree) or not _answers(there):
+            home = system.path(self.place)
+            system.start(self._mark, ["smbnetfs", "-f", "-o", self._options, str(point)], {"HOME": str(home)})
+        if not is_mounted(point) or not _answers(point):
             raise NotYet(f"//{self.server}/{self.share} does not answer")
-        system.run("mount", "-n", "--bind", str(there), str(system.path(self.point)))
+
+    @property
+    def _options(self) -> str:
+        """libfuse's; smbnetfs alone would show all servers, of which one share is wanted."""
+        owner = f"allow_other,default_permissions,uid={self.uid},gid={self.gid},umask=0002"
+        return f"auto_unmount,nonempty,{owner},modules=subdir,subdir=/{self.server}/{self.share}"
 
 
 def is_mounted(path: Path) -> bool:
