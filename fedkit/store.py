@@ -15,6 +15,9 @@ SQLite runs with WAL and `synchronous=FULL`: a commit survives power loss; shari
 again and, on a busy machine, several times as long; functions that come one by one run at once, those that come together share
 the commit at the end of that turn of the loop. Where the disk is slow or another process holds the lock, a writer thread takes
 them, in the same order, until it has nothing left and commits are quick again.
+What is deleted or overwritten is gone from SQLite's files `SWEEP_AFTER` later, for keys are among it: pages are overwritten with zeros
+(`secure_delete`), and the write-ahead log, which has them as they were, is emptied some seconds after a commit and after an opening.
+
 On PostgreSQL each function has its own connection; one that lost a race (SQLSTATE 40001, 40P01) is run again,
 so a function must have no effect outside of its `Tx`. Lock rows with `.with_for_update()` (SQLite ignores it and needs
 none: there is one writer).
@@ -47,6 +50,9 @@ MEMORY = 8  # commits over which their time is averaged
 PATIENCE = 30_000  # milliseconds that the writer thread waits for a lock
 POSTGRES_THREADS = 8
 READER_THREADS = 2
+SWEEP_AFTER = 5.0  # seconds after a commit that what it deleted may still stand in the log
+SWEEP_PATIENCE = 100  # milliseconds that emptying the log waits for readers, and keeps writers waiting
+PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON", f"busy_timeout={PATIENCE}")
 RETRIES = 5
 RETRYABLE_SQLSTATES = {"40001", "40P01"}  # serialization failure, deadlock
 
@@ -124,6 +130,7 @@ class Database:
         self._writer: threading.Thread | None = None
         self._handed = 0  # jobs that the writer thread has not given back
         self._pace = 0.0  # seconds that a commit takes, of late
+        self._sweep: asyncio.TimerHandle | asyncio.Future[bool] | None = None  # that will empty the log
         self._pool = ThreadPoolExecutor(READER_THREADS if self.is_sqlite else POSTGRES_THREADS, "db")
 
     async def __aenter__(self) -> Database:
@@ -133,6 +140,7 @@ class Database:
             _driver(self._here).execute("PRAGMA busy_timeout=0")  # the loop waits for nobody's lock
             self._writer = threading.Thread(target=self._write_batches, name="db-writer", daemon=True)
             self._writer.start()
+            self._sweep_soon()  # whoever was here before may have been killed
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -145,6 +153,8 @@ class Database:
             self._jobs.put(None)
             await asyncio.to_thread(self._writer.join)
             self._writer = None
+            if self._sweep is not None:
+                self._sweep.cancel()  # whoever closes the last connection empties the log
             self._here.close()
         await asyncio.to_thread(self._pool.shutdown)
         self.engine.dispose()
@@ -223,10 +233,37 @@ class Database:
         self._pace += (seconds - self._pace) / MEMORY
         for job in batch:
             job.deliver()
+        self._sweep_soon()
 
     def _take_back_from_thread(self, batch: list[_Job], seconds: float) -> None:
         self._handed -= len(batch)
         self._take_back(batch, seconds)
+
+    def _sweep_soon(self) -> None:
+        if self._sweep is None and self._writer is not None:
+            self._sweep = self._loop.call_later(SWEEP_AFTER, self._begin_sweep)
+
+    def _begin_sweep(self) -> None:
+        self._sweep = self._loop.run_in_executor(self._pool, self._empty_log)
+        self._sweep.add_done_callback(self._swept)
+
+    def _swept(self, sweep: asyncio.Future[bool]) -> None:
+        self._sweep = None
+        if sweep.cancelled():
+            return
+        if error := sweep.exception():
+            log.error("log_not_emptied", reason=str(error))
+        if error or not sweep.result():
+            self._sweep_soon()
+
+    def _empty_log(self) -> bool:
+        """Empty the write-ahead log; false if somebody was reading from it or writing to it all the time."""
+        with self.engine.connect() as conn:
+            driver = _driver(conn)
+            driver.execute(f"PRAGMA busy_timeout={SWEEP_PATIENCE}")
+            busy, *_ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            driver.execute(f"PRAGMA busy_timeout={PATIENCE}")
+            return not busy
 
     def _write_batches(self) -> None:
         with self.engine.connect() as conn:
@@ -310,7 +347,7 @@ def _sqlite_engine(url: Any) -> Engine:
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={PATIENCE}"):
+        for pragma in PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
 
     return engine

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table, func, insert, select
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from fedkit import store
 from fedkit.store import QUICK, Database, Tx
 
 metadata = MetaData()
 numbers = Table("numbers", metadata, Column("n", Integer, primary_key=True))
+texts = Table("texts", metadata, Column("id", Integer, primary_key=True), Column("a", Text), Column("b", Text))
 
 
 @pytest.fixture
@@ -156,3 +162,92 @@ async def test_one_transaction_after_the_other_lets_others_run(database: Databas
         await database.run(lambda tx, n=number: put(tx, n))  # type: ignore[misc]
     counting.cancel()
     assert turns >= 50
+
+
+# What was deleted
+
+
+def left_of(folder: Path, secret: str) -> list[str]:
+    """The files in which it stands."""
+    return [file.name for file in folder.iterdir() if secret.encode() in file.read_bytes()]
+
+
+async def until_swept(folder: Path, secret: str) -> None:
+    """It stands nowhere any more."""
+    async with asyncio.timeout(60):
+        while left_of(folder, secret):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log is emptied at once."""
+    monkeypatch.setattr(store, "SWEEP_AFTER", 0.01)
+
+
+async def test_what_was_overwritten_or_deleted_is_in_no_file_soon(tmp_path: Path, soon: None) -> None:
+    async with Database(f"sqlite:///{tmp_path / 'a.db'}") as database:
+        metadata.create_all(database.engine)
+        sizes = enumerate((10, 3000, 90_000))
+        rows = [{"id": n, "a": f"kept{n}" * size, "b": f"overwritten{n}" * size} for n, size in sizes]
+        await database.run(lambda tx: tx.conn.execute(insert(texts), rows))
+        assert left_of(tmp_path, "overwritten")
+        await database.run(lambda tx: tx.conn.execute(update(texts).values(b="")))
+        await until_swept(tmp_path, "overwritten")
+        assert left_of(tmp_path, "kept")
+        await database.run(lambda tx: tx.conn.execute(delete(texts)))
+        await until_swept(tmp_path, "kept")
+
+
+async def test_the_log_is_emptied_though_others_read_and_were_killed(tmp_path: Path, soon: None) -> None:
+    file = tmp_path / "a.db"
+    killed = (
+        "import os, sqlite3, sys; db = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "db.execute('PRAGMA journal_mode=WAL'); db.execute('CREATE TABLE texts (id INTEGER PRIMARY KEY, a TEXT, b TEXT)')\n"
+        "db.execute('INSERT INTO texts VALUES (1, ?, 1)', ('secret' * 1000,))\n"
+        "db.execute('DELETE FROM texts'); os._exit(9)"
+    )
+    await (await asyncio.create_subprocess_exec(sys.executable, "-c", killed, str(file))).wait()
+    assert left_of(tmp_path, "secret") == ["a.db-wal"]
+    reader = sqlite3.connect(file, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM texts").fetchall()
+    async with Database(f"sqlite:///{file}") as database:
+        await asyncio.sleep(0.2)
+        assert left_of(tmp_path, "secret")
+        await database.run(lambda tx: tx.conn.execute(insert(texts).values(id=2)))  # nobody waits for the reader
+        reader.close()
+        await until_swept(tmp_path, "secret")
+
+
+rows = st.integers(0, 20)
+steps = st.lists(
+    st.tuples(rows, st.sampled_from(["insert", "overwrite", "delete"]), st.sampled_from([9, 700, 4050, 9000])),
+    max_size=60,
+)
+
+
+@settings(max_examples=30)
+@given(steps)
+def test_no_page_keeps_what_its_rows_were(steps: list[tuple[int, str, int]]) -> None:
+    """However pages are split, merged and filled again."""
+    with tempfile.TemporaryDirectory() as folder:
+        engine = Database(f"sqlite:///{folder}/a.db").engine
+        metadata.create_all(engine)
+
+        def write(conn: Connection, number: int, deed: str, size: int) -> None:
+            conn.execute(
+                delete(texts).where(texts.c.id == number)
+                if deed != "overwrite"
+                else update(texts).where(texts.c.id == number).values(b="-" * size)
+            )
+            if deed == "insert":
+                conn.execute(insert(texts).values(id=number, a="a" * (size % 800), b="b" * size + "secret"))
+
+        with engine.connect() as conn:
+            for step in steps:
+                write(conn, *step)
+            conn.execute(update(texts).values(b=""))
+            conn.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+            assert left_of(Path(folder), "secret") == []
+        engine.dispose()
