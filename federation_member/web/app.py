@@ -20,14 +20,14 @@ from prometheus_client import Counter as Metric
 
 from federation_member.accounts.errors import Unauthenticated
 from federation_member.orders.model import User
+from federation_member.web.at_once import AT_ONCE
 from federation_member.web.errors import MethodNotAllowed, NoSuchPath, WebError
 from federation_member.web.openapi import PREFIX, describe
 from federation_member.web.problem import problem_response
 from federation_member.web.routes import ALL
-from federation_member.web.routes.previews import PREVIEWS
 from federation_member.web.routing import Route, serve
 from federation_member.web.services import Services
-from federation_member.web.stream import STREAMS
+from federation_member.web.stream import AUTHENTICATE, STREAMS
 from fedkit.errors import FedError
 from fedkit.protocol.lending import USER_DATA_LIMIT
 from fedkit.service import add_health_routes
@@ -64,11 +64,12 @@ def make_app(services: Services, registry: CollectorRegistry, routes: Sequence[R
     app[ANSWERS] = Metric("fedmesh_http_answers", "Answers over HTTP.", ["method", "status"], registry=registry)
     app.on_response_prepare.append(_finish)
     app[STREAMS] = Counter()
-    app[PREVIEWS] = Counter()
+    app[AT_ONCE] = Counter()
 
     async def authenticate(request: web.Request) -> User:
         return await services.accounts.authenticate(_bearer(request))
 
+    app[AUTHENTICATE] = authenticate
     for route in routes:
         app.router.add_route(route.method, PREFIX + route.path, serve(route, services, authenticate))
     app.router.add_get(PREFIX + "/openapi.json", _fixed(json.dumps(describe(routes)).encode(), "application/json"))

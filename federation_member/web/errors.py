@@ -80,7 +80,7 @@ class TooManyStreams(WebError):
 
 
 class TooManyPreviews(WebError):
-    """One user has as many descriptions looked at as allowed."""
+    """One user has as many descriptions read, or pictures drawn, as allowed."""
 
     code = "web.too_many_previews"
     http = 429

@@ -12,15 +12,17 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import structlog
 from aiohttp import web
 
+from federation_member.accounts.errors import Unauthenticated
 from federation_member.errors import UnknownOrder
 from federation_member.orders.model import OrderEvent, User
 from federation_member.web.errors import TooManyStreams
 from federation_member.web.experiment_views import experiment_view
+from federation_member.web.problem import problem_text
 from federation_member.web.services import Services
 from federation_member.web.views import event_view, order_view
 
@@ -30,6 +32,7 @@ RECONNECT_MS = 1000
 WRITE_SECONDS = 30  # a reader that takes nothing for so long is gone
 
 STREAMS = web.AppKey("streams", Counter[User])
+AUTHENTICATE: web.AppKey[Callable[[web.Request], Awaitable[User]]] = web.AppKey("authenticate")
 
 log = structlog.get_logger()
 
@@ -62,13 +65,17 @@ class Channel:
         self._news.set()
 
     async def wait(self) -> None:
-        """Return when there is something to tell, or may be: every heartbeat, which the reader sees."""
+        """Return when there is something to tell, or may be: every heartbeat, which the reader sees.
+
+        Raises `Unauthenticated` if the token that the reader came with is worth nothing any more.
+        """
         try:
             async with asyncio.timeout(self._heartbeat):
                 await self._news.wait()
         except TimeoutError:
             await self._write(": still here\n\n")
         self._news.clear()
+        await self._request.app[AUTHENTICATE](self._request)
 
     async def _write(self, text: str) -> None:
         try:
@@ -81,7 +88,7 @@ class Channel:
 async def serve_stream(
     request: web.Request, services: Services, user: User, follow: Callable[[Channel], Awaitable[None]]
 ) -> web.StreamResponse:
-    """Let `follow` write to the caller until it returns or the caller goes away; raises `TooManyStreams`."""
+    """Let `follow` write to the caller until it returns, the caller goes away or their token ends; raises `TooManyStreams`."""
     streams = request.app[STREAMS]
     if streams[user] >= PER_USER:
         raise TooManyStreams(f"You follow {PER_USER} streams already; close one first.", retry_after=1)
@@ -89,6 +96,9 @@ async def serve_stream(
     channel = Channel(request, services.heartbeat)
     try:
         await follow(channel)
+    except Unauthenticated as error:
+        with suppress(_ReaderGone):
+            await channel.send("end", problem_text(error))
     except _ReaderGone:
         log.debug("stream_ended", user=user.name)
     finally:

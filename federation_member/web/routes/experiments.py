@@ -27,7 +27,8 @@ from federation_member.experiments.errors import (
 from federation_member.experiments.extending import LargerDescription
 from federation_member.experiments.model import Moment, NewExperiment
 from federation_member.experiments.planning import NODES
-from federation_member.web.errors import TooManyStreams
+from federation_member.web.at_once import DESCRIPTIONS, one_of_few
+from federation_member.web.errors import TooManyPreviews, TooManyStreams
 from federation_member.web.experiment_stream import stream_experiment
 from federation_member.web.experiment_views import (
     CredentialsView,
@@ -153,14 +154,15 @@ class Renewal(BaseModel):
     "/experiments",
     status=201,
     makes=("experiment", "$response.body#/id"),
-    errors=(*DESCRIBING, NotYourProject, NameTaken),
+    errors=(*DESCRIBING, NotYourProject, NameTaken, TooManyPreviews),
 )
 async def create_experiment(call: Call[Services], body: NewExperiment) -> MadeView:
     """Split a description over testbeds and ask for every piece; nothing starts before all are promised.
 
     What is wrong with the description stands in the details of the answer, each with file, line and code.
     """
-    whole, grant, key = await call.services.experiments.create(call.user, body)
+    with one_of_few(call, DESCRIPTIONS):
+        whole, grant, key = await call.services.experiments.create(call.user, body)
     shown = whole_view(whole).model_dump()
     return MadeView.model_validate(shown | {"credential": grant.credential, "private_key": key.pem.decode()})
 
@@ -253,7 +255,7 @@ async def revoke_experiment_grants(call: Call[Services], path: GrantPath) -> Gra
     "POST",
     "/experiments/{experiment}/extend",
     status=202,
-    errors=(*SEEING, NotContained, NotExtensible, HasEnded, *DESCRIBING),
+    errors=(*SEEING, NotContained, NotExtensible, HasEnded, *DESCRIBING, TooManyPreviews),
 )
 async def extend_experiment(
     call: Call[Services], path: ExperimentPath, headers: CredentialHeader, body: LargerDescription
@@ -263,7 +265,8 @@ async def extend_experiment(
     What there is stays as it is; a description that would change it is refused, and the refusal names what. Everything is added or
     nothing, in two steps as at the creation; the log and the events tell what comes of it.
     """
-    return extension_view(await call.services.experiments.extend(call.user, path.experiment, body, headers.shown))
+    with one_of_few(call, DESCRIPTIONS):
+        return extension_view(await call.services.experiments.extend(call.user, path.experiment, body, headers.shown))
 
 
 @routes.add("POST", "/experiments/{experiment}/renew", errors=(*SEEING, HasEnded))

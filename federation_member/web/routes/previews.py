@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from asyncio import to_thread
-from collections import Counter
 
 from aiohttp import web
 from pydantic import Field
 
 from federation_member.experiments.joining import info_of
 from federation_member.experiments.model import NewExperiment
-from federation_member.orders.model import User
+from federation_member.web.at_once import PICTURES, PREVIEWS, one_of_few
 from federation_member.web.errors import TooManyPreviews
 from federation_member.web.picture_views import LayoutView, PreviewView, layout_view, preview_view
 from federation_member.web.routes.experiments import SEEING, CredentialHeader, ExperimentPath
@@ -19,9 +18,6 @@ from federation_member.web.services import Services
 from fedkit.protocol.lending import Name
 from fedkit.topology.layout import lay_out
 from fedkit.topology.picture import Condition, draw
-
-PER_USER = 2  # at the same time: each may take a processor for a while
-PREVIEWS = web.AppKey("previews", Counter[User])
 
 routes = Routes("experiments")
 
@@ -38,37 +34,30 @@ async def preview_experiment(call: Call[Services], body: Wanted) -> PreviewView:
 
     Nothing is asked of anybody and nothing is kept.
     """
-    running = call.request.app[PREVIEWS]
-    if running[call.user] >= PER_USER:
-        raise TooManyPreviews(f"{PER_USER} previews of yours are being made; wait for one of them.", retry_after=1)
-    running[call.user] += 1
-    try:
+    with one_of_few(call, PREVIEWS):
         return await to_thread(preview_view, await call.services.experiments.preview(body))
-    finally:
-        running[call.user] -= 1
-        if not running[call.user]:
-            del running[call.user]
 
 
-@routes.add("GET", "/experiments/{experiment}/layout", errors=SEEING)
+@routes.add("GET", "/experiments/{experiment}/layout", errors=(*SEEING, TooManyPreviews))
 async def get_experiment_layout(call: Call[Services], path: ExperimentPath, headers: CredentialHeader) -> LayoutView:
     """Tell where everything stands in a picture of the experiment; who draws it adds how each node is."""
     experiments = call.services.experiments
-    whole = await experiments.get(call.user, path.experiment, headers.shown)
-    topology = await experiments.topology(call.user, whole.experiment.id, headers.shown)
-    return await to_thread(lambda: layout_view(lay_out(topology, whole.experiment.portals)))
+    with one_of_few(call, PICTURES):
+        whole = await experiments.get(call.user, path.experiment, headers.shown)
+        topology = await experiments.topology(call.user, whole.experiment.id, headers.shown)
+        return await to_thread(lambda: layout_view(lay_out(topology, whole.experiment.portals)))
 
 
-@routes.add("GET", "/experiments/{experiment}/picture", media_type="image/svg+xml", errors=SEEING)
+@routes.add("GET", "/experiments/{experiment}/picture", media_type="image/svg+xml", errors=(*SEEING, TooManyPreviews))
 async def get_experiment_picture(
     call: Call[Services], path: ExperimentPath, headers: CredentialHeader
 ) -> web.StreamResponse:
     """Draw the experiment: a box for each testbed, portals at its edges, nodes as they are now."""
     experiments = call.services.experiments
-    whole = await experiments.get(call.user, path.experiment, headers.shown)
-    topology = await experiments.topology(call.user, whole.experiment.id, headers.shown)
-    conditions = {
-        node.name: Condition(node.status, node.reason) for one in whole.segments for node in info_of(one.order).nodes
-    }
-    drawn = await to_thread(draw, topology, whole.experiment.portals, conditions)
+    with one_of_few(call, PICTURES):
+        whole = await experiments.get(call.user, path.experiment, headers.shown)
+        topology = await experiments.topology(call.user, whole.experiment.id, headers.shown)
+        nodes = [node for one in whole.segments for node in info_of(one.order).nodes]
+        conditions = {node.name: Condition(node.status, node.reason) for node in nodes}
+        drawn = await to_thread(draw, topology, whole.experiment.portals, conditions)
     return web.Response(text=drawn, content_type="image/svg+xml")

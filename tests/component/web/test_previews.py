@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from federation_member.experiments import service
 from federation_member.experiments.model import TEXT_LIMIT, NewExperiment
 from federation_member.experiments.preview import Preview, preview
 from federation_member.orders.candidates import KnownMember
-from federation_member.web.routes.previews import PER_USER
+from federation_member.web.at_once import DESCRIPTIONS, PICTURES, PREVIEWS
 from tests.component.web.conftest import Site
 from tests.component.web.test_experiments import PROGRAM
 
@@ -85,19 +85,19 @@ async def test_what_is_huge_is_refused_at_once(site: Site) -> None:
 async def test_a_user_has_few_looked_at_at_the_same_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, go_on = asyncio.Semaphore(0), asyncio.Event()
 
-    async def slow(new: NewExperiment, members: Sequence[KnownMember]) -> Preview:
+    async def slow(new: NewExperiment, members: Sequence[KnownMember], **more: Any) -> Preview:
         begun.release()
         await go_on.wait()
-        return await preview(new, members)
+        return await preview(new, members, **more)
 
     monkeypatch.setattr(service, "preview", slow)
-    asked = [asyncio.create_task(_preview(site)) for _ in range(PER_USER)]
+    asked = [asyncio.create_task(_preview(site)) for _ in range(PREVIEWS[1])]
     for _ in asked:
         await begun.acquire()
     status, problem = await site.call("POST", "/previews", {"description": PROGRAM})
     assert (status, problem["code"]) == (429, "web.too_many_previews")
     go_on.set()
-    assert [shown["errors"] for shown in await asyncio.gather(*asked)] == [[]] * PER_USER
+    assert [shown["errors"] for shown in await asyncio.gather(*asked)] == [[]] * PREVIEWS[1]
     assert (await _preview(site))["errors"] == []
 
 
@@ -106,3 +106,41 @@ async def test_a_layout_of_what_runs_is_that_of_its_preview(site: Site) -> None:
     status, layout = await site.call("GET", f"/experiments/{made['id']}/layout")
     assert status == 200
     assert layout == (await _preview(site, portals=2))["layout"]
+
+
+@pytest.mark.parametrize(
+    ("what", "most", "path"),
+    [
+        ("federation_member.experiments.service.described", DESCRIPTIONS[1], ""),
+        ("federation_member.experiments.service.grow", DESCRIPTIONS[1], "/ID/extend"),
+        ("federation_member.web.routes.previews.to_thread", PICTURES[1], "/ID/layout"),
+        ("federation_member.web.routes.previews.to_thread", PICTURES[1], "/ID/picture"),
+    ],
+)
+async def test_nobody_has_many_descriptions_read_or_pictures_drawn_at_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch, what: str, most: int, path: str
+) -> None:
+    _, made = await site.call("POST", "/experiments", {"name": "mine", "description": PROGRAM})
+    monkeypatch.setattr("federation_member.experiments.service._check_extensible", lambda *_: None)
+    begun: list[object] = []
+
+    async def never(*_: object, **__: object) -> None:
+        begun.append(None)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(what, never)
+
+    def ask() -> Awaitable[tuple[int, Any]]:
+        if path in ("", "/ID/extend"):
+            named = {"name": f"more{len(begun)}"} if not path else {}
+            return site.call("POST", f"/experiments{path}".replace("ID", made["id"]), {"description": PROGRAM} | named)
+        return site.call("GET", f"/experiments{path}".replace("ID", made["id"]))
+
+    asked = [asyncio.ensure_future(ask()) for _ in range(most)]
+    while len(begun) < most:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    status, problem = await ask()
+    assert (status, problem["code"]) == (429, "web.too_many_previews")
+    for one in asked:
+        one.cancel()
+    await asyncio.gather(*asked, return_exceptions=True)

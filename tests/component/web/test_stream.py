@@ -16,6 +16,7 @@ from federation_member.orders.model import NewOrder, OrderState, User
 from federation_member.web.stream import PER_USER
 from fedkit.protocol.lending import ComputeSpec
 from tests.component.web.conftest import Site, open_site
+from tests.component.web.test_experiments import PROGRAM
 
 ALICE, BOB = User("physics", "alice"), User("physics", "bob")
 NEW = NewOrder(spec=ComputeSpec(image="debian"))
@@ -34,6 +35,11 @@ class Reader:
             name, _, value = line.partition(":")
             fields[name] = value.strip()
         return fields
+
+    async def blocks(self) -> AsyncIterator[dict[str, str]]:
+        """All, until the stream ends."""
+        while block := await self.block():
+            yield block
 
     async def event(self) -> dict[str, Any]:
         """The data of the next order event."""
@@ -112,3 +118,20 @@ async def test_streams_are_limited_and_a_closed_one_makes_room(site: Site) -> No
 async def test_a_bad_last_event_id_is_refused(site: Site, header: str) -> None:
     status, problem = await site.call("GET", "/events", Last_Event_ID=header)
     assert (status, problem["code"]) == (400, "web.invalid")
+
+
+@pytest.mark.parametrize("path", ["/events", "/experiments/mine/events"])
+async def test_a_stream_ends_with_its_token_and_tells_nothing_more(tmp_path: Path, path: str) -> None:
+    async with open_site(tmp_path, heartbeat=0.05) as site:
+        await site.call("POST", "/experiments", {"name": "mine", "description": PROGRAM})
+        token, secret = await site.accounts.issue(ALICE.name, "another", 1)
+        async with site.session.get(
+            f"{site.url}/api/v1{path}", headers={"Authorization": f"Bearer {secret}"}
+        ) as answer:
+            reader = Reader(answer)
+            assert "retry" in await reader.block()
+            await site.accounts.revoke(ALICE.name, token.id)
+            await site.book.create(ALICE, NEW, None)
+            told = [block async for block in reader.blocks()]
+        assert "order" not in [block.get("event") for block in told]
+        assert (told[-1]["event"], json.loads(told[-1]["data"])["code"]) == ("end", "account.unauthenticated")
