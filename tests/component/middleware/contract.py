@@ -66,6 +66,7 @@ class Site(Protocol):
     account: Account  # one that exists
     crowd: int  # so many machines at once
     stride: int  # of the steps at which a process is killed, one in so many; the slower a kind, the more
+    account_stride: int  # the same of an account's steps, which are fewer
     moments: tuple[float, ...]  # seconds after which a process is killed
 
     @property
@@ -497,7 +498,7 @@ class MiddlewareContract:
                 assert await keeper.list_accounts() == [MADE]
                 await keeper.remove_account(MADE.name)
             assert await site.leftovers() == []
-            step += 1
+            step += site.account_stride
 
     async def _is_lost(self, middleware: Middleware, key: str) -> None:
         owned = await middleware.get(key)
