@@ -37,6 +37,9 @@ class Parting:
         self._hidden = hidden_hosts(topology)
         self._testbed_of = {computer.name: computer.testbed for computer in topology.computers}
         self._reach = reach_of(topology, self._sides, users_own(topology))
+        self._between = frozenset(
+            one.name for one in topology.computers if len([i for i in one.interfaces if i.ip4]) > 1
+        )
         self._hosts: dict[str | None, list[tuple[str, Host]]] = {}
 
     def hosts(self, testbed: str) -> list[Host]:
@@ -52,14 +55,18 @@ class Parting:
         return computer not in self._hidden or self._testbed_of[computer] == testbed
 
     def routes_in(self, names: Sequence[str]) -> dict[str, list[Route]]:
-        """The routes of these computers, where they have any; raises `TooLarge`."""
+        """The routes of these computers, where they have any; who is between others has a place here also without one.
+
+        Raises `TooLarge`.
+        """
         routes = self._reach.routes
+        through = self._between if any(routes.values()) else frozenset()
         if any(len(routes.get(name, ())) > ROUTES_LIMIT for name in names):
             raise TooLarge(f"A node has at most {ROUTES_LIMIT} routes; join some of the links to LANs.")
         return {
-            name: [Route(destination=hop.destination, via=hop.via) for hop in routes[name]]
+            name: [Route(destination=hop.destination, via=hop.via) for hop in routes.get(name, ())]
             for name in names
-            if routes.get(name)
+            if routes.get(name) or name in through
         }
 
     def apart(self, names: Sequence[str]) -> dict[str, list[Ban]]:
