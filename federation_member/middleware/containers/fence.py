@@ -45,6 +45,7 @@ class Fence:
     def __init__(self, table: str, port: str) -> None:
         self._table, self._port = table, port
         self._known: dict[str, tuple[str, IPv4Address]] = {}
+        self._is_certain = True  # not while the table is written, or after that was broken off
         self._turn = asyncio.Lock()
 
     async def raise_around(self, machines: Iterable[Admitted]) -> None:
@@ -65,7 +66,7 @@ class Fence:
         """Let many speak no more."""
         async with self._turn:
             gone = set(ports)
-            if not gone.isdisjoint(self._known):
+            if not self._is_certain or not gone.isdisjoint(self._known):
                 await self._write({port: known for port, known in self._known.items() if port not in gone})
 
     async def forget(self, port: str) -> None:
@@ -81,8 +82,9 @@ class Fence:
             hardware=f"elements = {{ {hardware} }}" if hardware else "",
             addresses=f"elements = {{ {addresses} }}" if addresses else "",
         )
+        self._is_certain = False
         await _nft(text)
-        self._known = known
+        self._known, self._is_certain = known, True
 
 
 async def _nft(text: str) -> None:

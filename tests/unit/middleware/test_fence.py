@@ -1,0 +1,38 @@
+"""The fence knows what stands in its table, whenever it is interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+from ipaddress import IPv4Address
+
+import pytest
+
+from federation_member.middleware.containers import fence as fence_module
+from federation_member.middleware.containers.fence import Fence
+
+GUEST = ("fvm1", "02:fe:0a:4d:00:02", IPv4Address("10.77.0.2"))
+
+
+async def test_who_was_admitted_by_a_call_that_was_cancelled_is_forgotten_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = ""
+    hangs = True
+
+    async def nft(text: str) -> None:
+        nonlocal table
+        table = text
+        if hangs:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(fence_module, "_nft", nft)
+    fence = Fence("fence", "fvm")
+    admitting = asyncio.ensure_future(fence.admit(*GUEST))
+    while not table:
+        await asyncio.sleep(0)
+    admitting.cancel()
+    await asyncio.wait([admitting])
+    assert "fvm1" in table
+    hangs = False
+    await fence.forget("fvm1")
+    assert "fvm1" not in table
