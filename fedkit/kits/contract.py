@@ -26,6 +26,8 @@ class Kit:
     """Base of all kits."""
 
     name: ClassVar[str]
+    delays: ClassVar[bool] = False
+    """Whether its portals do what `PortalConfig.lines` says, in images that are marked for that; else nodes delay frames themselves."""
 
     def services(self) -> Services:
         """The services that an experiment with this kit can have, by name; by default none."""

@@ -13,6 +13,7 @@ class Federation(Kit):
     """What an experiment gets that asks for no other."""
 
     name = "federation"
+    delays = True
 
     def services(self) -> Services:
         """All that entry points of `fedmesh.service` name."""

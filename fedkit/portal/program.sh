@@ -13,7 +13,11 @@ if python3 -I -B -c "$FITS" "$PROGRAM/lib" >/dev/null 2>&1; then
         for crossing in $crossings; do
             printf '[[crossing]]\ntag = %s\n' "${crossing%%:*}"
             printf 'interface = "%s"\nbridge = "br%s"\n' "${crossing#*:}" "${crossing%%:*}"
+            echo "$LINES" | sed -n "s/^${crossing%%:*} //p"
         done
     } >portal.toml
     forever "$PROGRAM/portal" portal.toml
+elif [ -n "$LINES" ]; then # a way that is not as it was asked for is none: an experiment would measure something else
+    echo "This image has no program for a portal that delays or loses frames."
+    exit 1
 fi

@@ -21,6 +21,7 @@ is harmless. Operations (borrower → lender unless said otherwise):
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
@@ -73,6 +74,11 @@ class Image(Body):
     name: str = Field(max_length=128)
     description: str = Field(default="", max_length=512)
     portal: bool = Field(default=False, description="portals of experiments run in it: OpenSSH, taps and bridges")
+    delays: bool = Field(
+        default=False,
+        exclude_if=operator.not_,  # it is its lender's own affair
+        description="the federation's portal program is in it, so its portals can delay frames and lose them",
+    )
 
 
 class Ability(StrEnum):
@@ -105,6 +111,11 @@ class Offer(Body):
         exclude_if=lambda kits: kits == [FEDERATION_KIT],
         description="federation kits that segments can have",
     )
+
+    @property
+    def portal_image(self) -> Image | None:
+        """What portals run in: the first image that is marked for them."""
+        return next((image for image in self.images if image.portal), None)
 
 
 class Power(StrEnum):

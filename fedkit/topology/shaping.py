@@ -10,7 +10,7 @@ its own share and nothing needs to be known of the other.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 
 from fedkit.topology.model import Interface, Substrate
@@ -35,6 +35,16 @@ class Shape:
 
     def __bool__(self) -> bool:
         return self.to != Way() or self.back != Way()
+
+    @property
+    def lateness(self) -> Shape:
+        """Its delays and losses alone."""
+        return Shape(replace(self.to, rate=None), replace(self.back, rate=None))
+
+    @property
+    def rates(self) -> Shape:
+        """All but its delays and losses."""
+        return Shape(Way(self.to.rate), Way(self.back.rate), self.queue)
 
 
 def shape_of(interface: Interface, substrates: Mapping[str, Substrate]) -> Shape:

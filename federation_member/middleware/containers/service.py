@@ -50,12 +50,14 @@ from federation_member.middleware.contract import (
 from federation_member.middleware.inside.files import ACCOUNT
 from federation_member.middleware.inside.host_key import HostKey
 from federation_member.middleware.user_data import UserData, parse
+from fedkit.portal.script import PROGRAM
 from fedkit.protocol.lending import Amounts, Flavour, Image, Instance, NetworkSpec, Power
 from fedkit.protocol.segments import Operation
 
 log = structlog.get_logger()
 COMPUTE = "compute"
 SSH_PORT = 22
+DELAYS = f"{PROGRAM}/lib/fedkit/portal/line.py"  # in an image whose portal program knows how
 READY_TIMEOUT = 20.0  # seconds from the start of a machine to its ssh server, under heavy load
 READY_PAUSE = 0.005  # seconds between two tries to reach it
 GIB, MIB = 1 << 30, 1 << 20
@@ -139,7 +141,10 @@ class ContainersMiddleware:
 
     async def images(self) -> list[Image]:
         """As configured."""
-        return [Image(name=name, portal=name == DEFAULT_IMAGE) for name in self._config.all_images]
+        return [
+            Image(name=name, portal=name == DEFAULT_IMAGE, delays=(root / DELAYS).exists())
+            for name, root in self._config.all_images.items()
+        ]
 
     async def create(self, key: str, request: InstanceRequest) -> Owned:
         """Make a machine (until its ssh server answers) or a network."""

@@ -23,6 +23,7 @@ class BaseImage(Section):
     cmdline: str = Field(default="console=ttyS0", max_length=1024, description="of the kernel")
     user_data: How = Field(default=How.CLOUD_INIT, description="how the image treats user data")
     portal: bool = Field(default=False, description="portals of experiments run in it: OpenSSH, taps and bridges")
+    delays: bool = Field(default=False, description="the federation's portal program is in it (docs/portals.md)")
     description: str = Field(default="", max_length=512)
 
     @field_validator("path", "kernel", "initrd")

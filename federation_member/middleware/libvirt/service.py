@@ -137,7 +137,7 @@ class LibvirtMiddleware:
     async def images(self) -> list[Image]:
         """As configured."""
         return [
-            Image(name=name, description=image.description, portal=image.portal)
+            Image(name=name, description=image.description, portal=image.portal, delays=image.delays)
             for name, image in self._config.images.items()
         ]
 

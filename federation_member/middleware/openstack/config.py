@@ -78,6 +78,7 @@ class OfferedImage(Section):
     image: CloudName = Field(description="its name or id in Glance")
     user_data: How | None = Field(default=None, description="how it treats user data, if unlike the others")
     portal: bool = Field(default=False, description="portals of experiments run in it: OpenSSH, taps and bridges")
+    delays: bool = Field(default=False, description="the federation's portal program is in it (docs/portals.md)")
     description: str = Field(default="", max_length=512)
 
 

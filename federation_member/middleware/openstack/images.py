@@ -61,7 +61,10 @@ class Images:
     async def offered(self, cloud: Cloud) -> list[Image]:
         """Those that can be ordered by name."""
         if offered := self._context.config.images:
-            return [Image(name=name, description=one.description, portal=one.portal) for name, one in offered.items()]
+            return [
+                Image(name=name, description=one.description, portal=one.portal, delays=one.delays)
+                for name, one in offered.items()
+            ]
         names = {image.name for image in await self._all.get(cloud) if image.name}
         return [Image(name=name) for name in sorted(names) if len(name) <= 128]
 

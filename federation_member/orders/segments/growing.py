@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from federation_member.orders.segments.errors import UnusableSegment
+from federation_member.orders.segments.lines import asked, lines, portal_lines
 from federation_member.orders.segments.plan import check, network_part, node_config, node_part
 from federation_member.orders.segments.state import SegmentState
 from federation_member.orders.segments.ways import ways
@@ -20,7 +21,7 @@ from federation_member.orders.segments.wiring import read
 from federation_member.orders.ssh_keys import new_key
 from fedkit.errors import FedError
 from fedkit.protocol.lending import Offer
-from fedkit.protocol.segments import ConnectorSpec, Refused, SegmentGo, SegmentSpec
+from fedkit.protocol.segments import Refused, SegmentGo, SegmentSpec
 
 REASON_LIMIT, CODE_LIMIT = 512, 128
 
@@ -35,6 +36,7 @@ def grown(spec: SegmentSpec, state: SegmentState, go: SegmentGo, offer: Offer) -
     try:
         _check_kept(spec, wanted)
         check(wanted, offer)
+        _check_lines(spec, wanted, offer)
         if state.hosted:
             ways(wanted)
     except FedError as error:
@@ -70,9 +72,19 @@ def _check_kept(spec: SegmentSpec, wanted: SegmentSpec) -> None:
         raise UnusableSegment("Whose a segment is, who may enter it, and the kit that it has cannot be changed.")
 
 
+def _check_lines(spec: SegmentSpec, wanted: SegmentSpec, offer: Offer) -> None:
+    """Raise `UnusableSegment` if a portal would have to see to what a node that stays does now, or the other way round."""
+    before, after = lines(spec, offer), lines(wanted, offer)
+    old, new = read(spec.description), read(wanted.description)
+    for name in old.computers.keys() & new.computers.keys():
+        if any(before.get(plug.substrate) != after.get(plug.substrate) for plug in old.plugs[name]):
+            raise UnusableSegment(
+                f"{name} runs, and its links cannot have other delays or losses, or their portals more to join, now."
+            )
+
+
 def _become(old: SegmentSpec, new: SegmentSpec, state: SegmentState) -> SegmentState:
-    before = {connector.name: _carries(connector) for connector in old.connectors}
-    after = {connector.name: _carries(connector) for connector in new.connectors}
+    before, after = _carried(old), _carried(new)
     rewired = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
     there, wanted = read(old.description).computers.keys(), read(new.description).computers.keys()
     stay = there & wanted
@@ -87,9 +99,17 @@ def _become(old: SegmentSpec, new: SegmentSpec, state: SegmentState) -> SegmentS
     ).turned((parts_of(old) - parts_of(new)) | rewired)
 
 
-def _carries(connector: ConnectorSpec) -> tuple[object, ...]:
-    """What makes its portal the one that it is; for whom it stands there is nothing that it is told."""
-    return connector.active, [(crossing.substrate, crossing.tag) for crossing in connector.crossings]
+def _carried(spec: SegmentSpec) -> dict[str, tuple[object, ...]]:
+    """What makes each portal the one that it is; of whom it stands for it is told nothing."""
+    late = asked(spec)
+    return {
+        connector.name: (
+            connector.active,
+            [(one.substrate, one.tag) for one in connector.crossings],
+            portal_lines(connector, late),
+        )
+        for connector in spec.connectors
+    }
 
 
 def _refused(spec: SegmentSpec, code: str, reason: str) -> Refused:

@@ -36,6 +36,7 @@ from federation_member.orders import leases
 from federation_member.orders.leases import ENDED, LIVE, Lease
 from federation_member.orders.lending import Lending
 from federation_member.orders.segments.growing import parts_of, undone
+from federation_member.orders.segments.lines import Lines, lines, node_shapes, portal_lines
 from federation_member.orders.segments.plan import chosen, node_part, portal_config, started
 from federation_member.orders.segments.retelling import HostReteller
 from federation_member.orders.segments.state import SegmentState, yet_to_come
@@ -191,21 +192,21 @@ def wanted(lease: Lease, offer: Offer) -> SegmentRequest:
     spec, state = lease.spec, lease.segment
     assert isinstance(spec, SegmentSpec)
     assert state is not None
-    wiring, kit = read(spec.description), kit_named(spec.kit)
+    wiring, kit, seen_to = read(spec.description), kit_named(spec.kit), lines(spec, offer)
     return SegmentRequest(
         account=Account(lease.account),
         wires=wiring.networks,
-        nodes=tuple(_nodes(spec, kit, wiring, offer)),
-        portals=tuple(_portals(spec, kit, state, offer)),
+        nodes=tuple(_nodes(spec, kit, wiring, offer, seen_to)),
+        portals=tuple(_portals(spec, kit, state, offer, seen_to)),
         hosts={host.ip4: tuple(host.names) for host in spec.hosts},
         ssh_keys=(*spec.ssh_keys, *state.entrants),
     )
 
 
-def _nodes(spec: SegmentSpec, kit: Kit, wiring: Wiring, offer: Offer) -> Iterator[NodeRequest]:
+def _nodes(spec: SegmentSpec, kit: Kit, wiring: Wiring, offer: Offer, seen_to: Lines) -> Iterator[NodeRequest]:
     for name, computer in wiring.computers.items():
         plugs = wiring.plugs[name]
-        shapes = wiring.shapes(name)
+        shapes = node_shapes(wiring, name, seen_to)
         image, flavour = chosen(offer, computer)
         config = started(spec, computer)
         yield NodeRequest(
@@ -221,14 +222,14 @@ def _nodes(spec: SegmentSpec, kit: Kit, wiring: Wiring, offer: Offer) -> Iterato
         )
 
 
-def _portals(spec: SegmentSpec, kit: Kit, state: SegmentState, offer: Offer) -> Iterator[PortalRequest]:
+def _portals(spec: SegmentSpec, kit: Kit, state: SegmentState, offer: Offer, seen_to: Lines) -> Iterator[PortalRequest]:
     for connector in spec.connectors:
         config = portal_config(connector, state)
         if config is not None:
             image, flavour = chosen(offer, None)
             wires = tuple(crossing.substrate for crossing in connector.crossings)
-            script = kit.portal(replace(config, tunnel=way_to(connector.name)))
-            yield PortalRequest(connector.name, image, flavour, wires, script)
+            config = replace(config, tunnel=way_to(connector.name), lines=portal_lines(connector, seen_to))
+            yield PortalRequest(connector.name, image, flavour, wires, kit.portal(config))
 
 
 def _told(spec: SegmentSpec, state: SegmentState, made: SegmentInfo, tunnels: tuple[Tunnel, ...]) -> SegmentInfo:

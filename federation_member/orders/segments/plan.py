@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from federation_member.orders.candidates import smallest
 from federation_member.orders.segments.errors import UnusableSegment
+from federation_member.orders.segments.lines import NO_LINES, Lines, asked, is_able, node_shapes, portal_lines
 from federation_member.orders.segments.state import SegmentState
 from federation_member.orders.segments.wiring import Wiring, read
 from fedkit.kits.contract import Kit
@@ -97,6 +98,15 @@ class _Planner:
         """Found when a machine is to be made: most looks at a segment need none."""
         return kit_named(self.spec.kit)
 
+    @cached_property
+    def asked(self) -> Lines:
+        """Likewise."""
+        return asked(self.spec)
+
+    def lines(self, offer: Offer) -> Lines:
+        """What portals see to, with this offer."""
+        return self.asked if is_able(self.spec, offer) else NO_LINES
+
     def children(self) -> Iterator[Child]:
         for name, prefix in self.wiring.networks.items():
             yield Child(self.ids[name], network_part(name), (), partial(self._network, name, prefix))
@@ -126,7 +136,9 @@ class _Planner:
             addresses={self.ids[plug.substrate]: plug.address for plug in plugs},
             carries_frames=bool(plugs),  # whoever experiments with a network administers it
             ssh_keys=[*self.spec.ssh_keys, *self.state.entrants],
-            user_data=self.kit.node(started(self.spec, computer, self.wiring.shapes(computer.name))),
+            user_data=self.kit.node(
+                started(self.spec, computer, node_shapes(self.wiring, computer.name, self.lines(offer)))
+            ),
         )
 
     def _portal(self, connector: ConnectorSpec, config: PortalConfig, offer: Offer) -> ComputeSpec:
@@ -136,7 +148,7 @@ class _Planner:
             flavour=_flavour(offer, None),
             networks=[self.ids[crossing.substrate] for crossing in connector.crossings],
             carries_frames=True,
-            user_data=self.kit.portal(config),
+            user_data=self.kit.portal(replace(config, lines=portal_lines(connector, self.lines(offer)))),
         )
 
 
@@ -211,13 +223,12 @@ def _image(offer: Offer, wanted: str | None) -> str:
 
 def _portal_image(offer: Offer) -> str:
     """The first image that is marked for portals."""
-    name = next((image.name for image in offer.images if image.portal), None)
-    if name is None:
+    if offer.portal_image is None:
         raise UnusableSegment(
             "This member lends you no image that portals run in, so no segment can be joined to others; its operator marks one "
             "with `portal = true`."
         )
-    return name
+    return offer.portal_image.name
 
 
 def _flavour(offer: Offer, wanted: str | None) -> str:

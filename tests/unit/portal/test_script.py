@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import tomllib
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from fedkit.portal import config as program
 from fedkit.portal.script import PortalConfig, portal_script
+from fedkit.topology.shaping import Shape, Way
 
 HOSTILE = "ssh-ed25519 AAAA '; touch /tmp/x; $(id) `id`"
 
@@ -59,3 +61,37 @@ def test_more_than_one_line_is_refused(field: str) -> None:
 
 def test_a_key_is_not_shown() -> None:
     assert "secret" not in repr(PortalConfig((3,), "secret", "ssh-ed25519 AAAA"))
+
+
+LATE = Shape(Way(delay=10.0, loss=0.1), Way(delay=0.25))
+
+
+def settings_of(config: PortalConfig) -> str:
+    """The beginning of a script, in which it is told what it is."""
+    return portal_script(config).split("# Makes this machine", 1)[0]
+
+
+def test_delays_and_losses_become_keys_of_their_crossing() -> None:
+    """As program.sh takes them out of what it was told."""
+    script = settings_of(PortalConfig((7, 77), "key", "ssh-ed25519 AAAA", lines={77: LATE, 7: Shape(to=Way(loss=1.0))}))
+    program = (files("fedkit.portal") / "program.sh").read_text()
+    (take,) = [line for line in program.splitlines() if "LINES" in line and "sed" in line]
+    said = {
+        tag: subprocess.run(
+            ["sh"], input=f"{script}\ncrossing={tag}:eth1\n{take}", capture_output=True, text=True, check=True
+        )
+        for tag in (7, 77, 777)
+    }
+    assert {tag: tomllib.loads(done.stdout) for tag, done in said.items()} == {
+        7: {"delay_ms": 0.0, "loss": 1.0, "delay_back_ms": 0.0, "loss_back": 0.0},
+        77: {"delay_ms": 10.0, "loss": 0.1, "delay_back_ms": 0.25, "loss_back": 0.0},
+        777: {},
+    }
+
+
+@pytest.mark.parametrize(("lines", "said"), [({}, "OpenSSH"), ({3: LATE}, "no program")])
+def test_openssh_is_no_portal_for_a_late_line(lines: dict[int, Shape], said: str) -> None:
+    settings = settings_of(PortalConfig((3,), "key", "ssh-ed25519 AAAA", lines=lines))
+    program = (files("fedkit.portal") / "program.sh").read_text()
+    script = f"PATH=/nowhere\n{settings}\n{program}\necho OpenSSH"
+    assert said in subprocess.run(["sh"], input=script, capture_output=True, text=True, check=False).stdout
