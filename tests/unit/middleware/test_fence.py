@@ -17,19 +17,20 @@ async def test_who_was_admitted_by_a_call_that_was_cancelled_is_forgotten_all_th
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     table = ""
+    written = asyncio.Event()
     hangs = True
 
     async def nft(text: str) -> None:
         nonlocal table
         table = text
+        written.set()
         if hangs:
             await asyncio.Event().wait()
 
     monkeypatch.setattr(fence_module, "_nft", nft)
     fence = Fence("fence", "fvm")
     admitting = asyncio.ensure_future(fence.admit(*GUEST))
-    while not table:
-        await asyncio.sleep(0)
+    await written.wait()
     admitting.cancel()
     await asyncio.wait([admitting])
     assert "fvm1" in table
