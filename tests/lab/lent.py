@@ -24,8 +24,9 @@ from fedkit.config import load
 from tests.lab.books import LEASES
 from tests.lab.order_steps import HOME, LENDER, Life, deleting, pending
 
-VICTIMS = [f"{HOME}/member", f"{LENDER}/member", f"{LENDER}/lender"]  # who writes the books, and who makes the machines
+VICTIMS = [f"{LENDER}/member", f"{LENDER}/lender"]  # who writes the lender's book, and who makes the machines
 OTHERS = [
+    f"{HOME}/member",
     f"{HOME}/xmpp",
     f"{LENDER}/xmpp",
     f"{HOME}/rendezvous",

@@ -16,6 +16,7 @@ from xdist.workermanage import WorkerController  # type: ignore[import-untyped]
 
 LAB = PurePosixPath("tests/lab")
 CLOUD = PurePosixPath("tests/component/middleware/openstack")
+CLOUDS_OWN = {"test_real_keystone"}  # it uses the same cloud
 WAITING = {"test_crashes", "test_experiment_crashes", "test_partitions", "test_hostile"}
 OWN = {
     "test_network",
@@ -60,7 +61,7 @@ class Lanes(LoadScopeScheduling):  # type: ignore[misc]
 def share(nodeid: str) -> str:
     """Name the share of work that a test belongs to."""
     file = PurePosixPath(nodeid.partition("::")[0])
-    if CLOUD in file.parents:
+    if CLOUD in file.parents or file.stem in CLOUDS_OWN:
         return "an OpenStack"
     if file.parent != LAB or file.stem in OWN:
         return str(file)

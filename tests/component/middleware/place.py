@@ -67,7 +67,7 @@ class ContainersSite:
     image: str = "debian"
     account: Account = ACCOUNT
     crowd: int = 8
-    stride: int = 7
+    stride: int = 29
     account_stride: int = 3
     moments: tuple[float, ...] = tuple(hundredths / 100 for hundredths in range(1, 17))
     extra: dict[str, Any] = field(default_factory=dict)
