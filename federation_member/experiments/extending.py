@@ -28,7 +28,7 @@ from federation_member.experiments.model import (
     Segment,
     Whole,
 )
-from federation_member.experiments.planning import described, serve_and_plan, tags_of
+from federation_member.experiments.planning import described, kept_of, serve_and_plan
 from federation_member.orders.candidates import KnownMember
 from fedkit.protocol.segments import SegmentSpec, TestbedName
 from fedkit.topology import topdl
@@ -67,7 +67,13 @@ class Growth:
 
 
 async def grow(
-    whole: Whole, larger: LargerDescription, members: Sequence[KnownMember], now: datetime, secret: str
+    whole: Whole,
+    larger: LargerDescription,
+    members: Sequence[KnownMember],
+    now: datetime,
+    secret: str,
+    *,
+    relay: bool = False,
 ) -> Growth:
     """Compare what is asked for with what there is; raises `NotContained`, and what `described` and `plan` do."""
     experiment = whole.experiment
@@ -78,12 +84,12 @@ async def grow(
     topology = (await described(new, members, placed)).topology
     topology = replace(topology, services=_services(experiment, topology))
     _refuse(_moved(old, topology))
-    owner, tags = experiment.owner.name, tags_of(specs.values())
-    planned = await to_thread(serve_and_plan, new, topology, members, owner, secret, tags)
+    owner, kept = experiment.owner.name, kept_of(specs.values())
+    planned = await to_thread(serve_and_plan, new, topology, members, owner, secret, kept, relay=relay)
     pieces = {piece.spec.testbed: piece for piece in planned}
-    kept = {number: _kept(spec, pieces.pop(spec.testbed).spec) for number, spec in specs.items()}
-    _refuse([line for number, spec in kept.items() for line in _changes(specs[number], spec)])
-    changed = {number: spec for number, spec in kept.items() if spec != specs[number]}
+    there = {number: _kept(spec, pieces.pop(spec.testbed).spec) for number, spec in specs.items()}
+    _refuse([line for number, spec in there.items() for line in _changes(specs[number], spec)])
+    changed = {number: spec for number, spec in there.items() if spec != specs[number]}
     first = next(iter(specs.values()))
     extension = Extension(
         description=topdl.write(topology).decode(),

@@ -2,6 +2,7 @@
 
 passive end ── its key, and where it is reached ──► active end
 active end  ── its key ──► passive end
+our server  ── where it lets a passive end be reached that its lender has no port for ──► that passive end
 """
 
 from __future__ import annotations
@@ -12,7 +13,17 @@ from typing import Any
 from federation_member.experiments.model import Segment
 from federation_member.experiments.planning import partners
 from federation_member.orders.model import Order, OrderState
-from fedkit.protocol.segments import Connection, PortalInfo, SegmentGo, SegmentInfo, SegmentSpec
+from fedkit.protocol.segments import (
+    Connection,
+    ConnectorSpec,
+    PortalInfo,
+    Relay,
+    SegmentGo,
+    SegmentInfo,
+    SegmentSpec,
+)
+
+RELAYED = "portal"  # what our tunnel server calls a relayed portal's port
 
 
 def spec_of(order: Order) -> SegmentSpec:
@@ -40,7 +51,7 @@ def wanted(segments: Sequence[Segment], asked: Mapping[int, SegmentSpec] | None 
     }
     return {
         segment.number: SegmentGo(
-            connections=_connections(segment.order, segment.testbed, ends, portals),
+            connections=_connections(segment, spec_of(segment.order).connectors, ends, portals),
             **shapes.get(segment.number, _shape(segment.order)),
         )
         for segment in segments
@@ -54,21 +65,32 @@ def _shape(order: Order) -> dict[str, Any]:
 
 
 def _connections(
-    order: Order,
-    testbed: str,
+    segment: Segment,
+    connectors: Sequence[ConnectorSpec],
     ends: Mapping[tuple[str, str], tuple[str, str]],
     portals: Mapping[tuple[str, str], PortalInfo],
 ) -> list[Connection]:
     found = []
-    for connector in spec_of(order).connectors:
-        portal = portals.get(ends.get((testbed, connector.name), ("", "")))
+    for connector in connectors:
+        portal = portals.get(ends.get((segment.testbed, connector.name), ("", "")))
         if portal is None or portal.public_key is None:
             continue
         told = Connection(connector=connector.name, peer_key=portal.public_key)
         if connector.active and portal.host and portal.port and portal.host_key:
             told = told.model_copy(update={"host": portal.host, "port": portal.port, "host_key": portal.host_key})
+        elif not connector.active:
+            told = told.model_copy(update={"relay": _relay(segment, connector.name)})
         found.append(told)
     return found
+
+
+def _relay(segment: Segment, connector: str) -> Relay | None:
+    """Where a portal is to hold a port of ours, once we know."""
+    relay = segment.relays.get(connector)
+    server = None if relay is None else relay.described
+    if server is None:
+        return None
+    return Relay(host=server.address, port=server.port, host_key=server.host_key, name=RELAYED)
 
 
 def apart(segments: Sequence[Segment]) -> list[tuple[Segment, str, Segment]]:

@@ -17,8 +17,10 @@ from typing import Annotated
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from federation_member.orders.model import Order, User
-from fedkit.protocol.lending import Name, SshKey
+from fedkit.mesh.api import Peer
+from fedkit.protocol.lending import Name, SshKey, Tunnel
 from fedkit.protocol.segments import FEDERATION_KIT, SSH_KEYS_LIMIT, KitName, SegmentSpec, TestbedName
+from fedkit.protocol.tunnel import TunnelServer
 from fedkit.topology.formats import Form
 from fedkit.topology.services import LINE_LIMIT
 
@@ -154,9 +156,31 @@ class Experiment:
 
 
 @dataclass(frozen=True)
+class RelayPort:
+    """A port of our own tunnel server, which a portal of a closed site holds by its key.
+
+    `port` is None until the server granted it, `described` until it said where it is dialled. `reason`: why it refused, if it did.
+    """
+
+    id: str
+    experiment_id: str
+    testbed: str
+    connector: str
+    public_key: str
+    server: Peer
+    expires: datetime
+    revision: int = 0
+    port: Tunnel | None = None
+    described: TunnelServer | None = None
+    reason: str = ""
+    retry: datetime | None = None
+
+
+@dataclass(frozen=True)
 class Segment:
     """One of its pieces: the order that has it lent (None: forgotten long after it ended) and what its lender was told last.
 
+    Its order tells, besides what the lender does, where portals are reached by `relays` of ours (by connector).
     `started` is when that lender was told to start it; code and reason say why it was given up for good, if it was.
     """
 
@@ -169,6 +193,7 @@ class Segment:
     started: datetime | None = None
     code: str = ""
     reason: str = ""
+    relays: Mapping[str, RelayPort] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

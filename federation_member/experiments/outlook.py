@@ -54,9 +54,10 @@ def outlook(was: State, segments: Sequence[Segment], losses: Mapping[int, Loss],
     gaps, said = _gaps(segments), reports(segments, losses)
     grave = [gap for gap in gaps if gap.action == "fatal"]
     if grave or (gaps and was is not State.ACTIVE and not overdue):
-        new = _outlook(State.JOINING, [*_waits("waits for the portals", gaps), *said])
+        new = _outlook(State.JOINING, [*_waits("waits for the portals", gaps), *_unrelayed(segments, gaps), *said])
         return new._replace(hopeless=bool(grave) and overdue)
-    said += _waits("not joined:", [gap for gap in gaps if gap.action == "nonfatal"])
+    missed = [gap for gap in gaps if gap.action == "nonfatal"]
+    said += [*_waits("not joined:", missed), *_unrelayed(segments, missed)]
     if said:
         return _outlook(State.ACTIVE, said)._replace(code=Why.INCOMPLETE)
     return Outlook(State.ACTIVE, "", "everything runs and is joined")
@@ -76,6 +77,18 @@ def _waits(how: str, gaps: Sequence[Gap]) -> list[Said]:
     """One sentence, that is about all of them."""
     sentence = f"{how} {listed([gap.portal for gap in gaps])}"
     return [Said(sentence, testbed) for testbed in dict.fromkeys(end for gap in gaps for end in gap.ends)]
+
+
+def _unrelayed(segments: Sequence[Segment], gaps: Sequence[Gap]) -> list[Said]:
+    """What our tunnel server says of the ports that missing portals would hold there."""
+    missed = {gap.portal for gap in gaps}
+    return [
+        Said(f"no port for {segment.testbed}/{connector} at our tunnel server: {problem}", segment.testbed)
+        for segment in segments
+        for connector, relay in segment.relays.items()
+        if f"{segment.testbed}/{connector}" in missed
+        and (problem := relay.reason or ("" if relay.port and relay.described else "it has not answered yet"))
+    ]
 
 
 def _is_awaited(segment: Segment, was: State) -> bool:

@@ -4,8 +4,9 @@
 
 What a piece must know of the whole is put into its spec here: names, addresses and routes (parting.py), and for every way to another
 piece a connector. Both ends of a crossing have the same tag, which no other crossing of the experiment has. Of a way's
-two ends the one whose piece comes first waits, and the other connects to it; but no end waits at a member that nobody reaches. Where it
-is not said where a piece goes, that is such a member's loss: an order of a piece that waits goes to no member without tunnels.
+two ends the one whose piece comes first waits, and the other connects to it; at a member that nobody reaches only if the other end is
+at one, too. It is then reached by a port of our own tunnel server, if we have one, and so is one of which it is not said where it goes,
+and that goes to such a member. Without one, an order of a piece that waits goes to no member without tunnels.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 from asyncio import to_thread
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -42,7 +44,26 @@ LABEL_LIMIT = 63
 _UNUSUAL = re.compile(r"[^a-z0-9]+")
 
 Tags = Mapping[tuple[str, frozenset[str]], int]
-Ways = Mapping[frozenset[str], str]
+
+
+class Waits(NamedTuple):
+    """The testbed whose end of a way waits, and whether that may need a relay of ours."""
+
+    testbed: str
+    relay: bool
+
+
+Ways = Mapping[frozenset[str], Waits]
+
+
+class Kept(NamedTuple):
+    """What stays of an experiment that is extended: the tags of its crossings, and which end of each way waits."""
+
+    tags: Tags
+    ways: Ways
+
+
+NOTHING = Kept({}, {})
 
 
 async def described(
@@ -105,16 +126,23 @@ def serve_and_plan(
     members: Sequence[KnownMember],
     owner: str,
     secret: str,
-    kept: Tags | None = None,
+    kept: Kept = NOTHING,
+    *,
+    relay: bool = False,
 ) -> list[Planned]:
     """The same of a topology whose services are its owner's; raises what `plan` and `serve` do."""
-    return plan(new, serve(topology, kit_named(new.kit), owner, new.ssh_keys, secret), members, kept)
+    return plan(new, serve(topology, kit_named(new.kit), owner, new.ssh_keys, secret), members, kept, relay=relay)
 
 
 def plan(
-    new: NewExperiment, arranged: Arranged, members: Sequence[KnownMember], kept: Tags | None = None
+    new: NewExperiment,
+    arranged: Arranged,
+    members: Sequence[KnownMember],
+    kept: Kept = NOTHING,
+    *,
+    relay: bool = False,
 ) -> list[Planned]:
-    """What is asked for each testbed; crossings that there are keep their tags.
+    """What is asked for each testbed; what is `kept` stays. `relay`: portals may hold ports of a tunnel server of ours.
 
     Raises `CannotSplit`, `NoWay`, `TooLarge`, `UnknownKit`, `UnusableMapping` or what `Parting` does.
     """
@@ -122,10 +150,10 @@ def plan(
     _check_crossings(topology)
     done = split(topology, new.portals)
     testbeds = [piece.testbed for piece in done.pieces]
-    tags = _tags(done, kept or {})
+    tags = _tags(done, kept.tags)
     parting = Parting(new, topology)
     located = _locations(new.members, testbeds, members)
-    waiting = _waiting(done, _unreachable(located, members))
+    waiting = _waiting(done, located, _unreachable(located, members), kept.ways, relay=relay)
     specs = [_spec(new, kit, piece, waiting, tags, parting, arranged.settings) for piece in done.pieces]
     return [Planned(spec, located[spec.testbed]) for spec in specs]
 
@@ -151,17 +179,28 @@ def _unreachable(located: Mapping[str, str | None], members: Sequence[KnownMembe
     }
 
 
-def _waiting(done: Split, unreachable: Mapping[str, str]) -> Ways:
-    """Of every two testbeds that have a way to each other the one that waits."""
+def _waiting(
+    done: Split, located: Mapping[str, str | None], unreachable: Mapping[str, str], kept: Ways, *, relay: bool
+) -> Ways:
+    """Of every two testbeds that have a way to each other the one that waits; who waits already goes on while that is possible."""
     place_of = {piece.testbed: (piece.testbed in unreachable, number) for number, piece in enumerate(done.pieces)}
     ways = {frozenset((piece.testbed, one.peer)) for piece in done.pieces for one in piece.connectors}
     for one, other in map(sorted, ways):
-        if one in unreachable and other in unreachable:
+        if one in unreachable and other in unreachable and not relay:
             raise NoWay(
                 f"{one} at {unreachable[one]} and {other} at {unreachable[other]} cannot be joined: neither member has a tunnel "
-                "server, by which the other could reach its portals. Put one of the two elsewhere."
+                "server, by which the other could reach its portals, and this member has none that could relay. Put one of the two "
+                "elsewhere, or run the experiment from a member with a tunnel server."
             )
-    return {way: min(way, key=place_of.__getitem__) for way in ways}
+
+    def waits(way: frozenset[str]) -> Waits:
+        there = kept.get(way)
+        if there is not None and (relay if there.relay else there.testbed not in unreachable):
+            return there
+        testbed = min(way, key=place_of.__getitem__)
+        return Waits(testbed, relay and (located[testbed] is None or testbed in unreachable))
+
+    return {way: waits(way) for way in ways}
 
 
 def _locations(
@@ -194,14 +233,11 @@ def _tags(done: Split, kept: Tags) -> Tags:
     return {crossing: kept[crossing] if crossing in kept else next(free) for crossing in crossings}
 
 
-def tags_of(specs: Iterable[SegmentSpec]) -> Tags:
-    """The tags that crossings have."""
-    return {
-        (crossing.substrate, frozenset((spec.testbed, connector.peer))): crossing.tag
-        for spec in specs
-        for connector in spec.connectors
-        for crossing in connector.crossings
-    }
+def kept_of(specs: Iterable[SegmentSpec]) -> Kept:
+    """What pieces have that stays when they are planned anew."""
+    found = [(frozenset((spec.testbed, one.peer)), spec.testbed, one) for spec in specs for one in spec.connectors]
+    tags = {(crossing.substrate, way): crossing.tag for way, _testbed, one in found for crossing in one.crossings}
+    return Kept(tags, {way: Waits(testbed, one.relay) for way, testbed, one in found if not one.active})
 
 
 def _spec(
@@ -235,11 +271,13 @@ def _spec(
 
 
 def _connectors(piece: Piece, waiting: Ways, tags: Tags, parting: Parting) -> list[ConnectorSpec]:
+    ways = {connector.peer: waiting[frozenset((piece.testbed, connector.peer))] for connector in piece.connectors}
     return [
         ConnectorSpec(
             name=connector.name,
             peer=connector.peer,
-            active=waiting[frozenset((piece.testbed, connector.peer))] != piece.testbed,
+            active=ways[connector.peer].testbed != piece.testbed,
+            relay=ways[connector.peer] == (piece.testbed, True),
             crossings=[
                 CrossingSpec(
                     substrate=crossing.substrate,

@@ -58,14 +58,14 @@ class Preview:
     shown: Shown | None = None
 
 
-async def preview(new: NewExperiment, members: Sequence[KnownMember]) -> Preview:
+async def preview(new: NewExperiment, members: Sequence[KnownMember], *, relay: bool = False) -> Preview:
     """Tell what creating this would do."""
     try:
         found = await described(new, members)
     except InputError as error:
         return Preview(_problems(new, error), error.warnings if isinstance(error, BadDescription) else ())
     try:
-        planned, shown = await to_thread(_show, new, found.topology, members)
+        planned, shown = await to_thread(_show, new, found.topology, members, relay)
         unserved_events = await to_thread(_unserved, new, found.topology)
     except (InputError, NoWay) as error:
         return Preview(_problems(new, error), found.warnings, found.output)
@@ -73,9 +73,11 @@ async def preview(new: NewExperiment, members: Sequence[KnownMember]) -> Preview
     return Preview((), (*found.warnings, *doubts), found.output, shown)
 
 
-def _show(new: NewExperiment, topology: Topology, members: Sequence[KnownMember]) -> tuple[Sequence[Planned], Shown]:
+def _show(
+    new: NewExperiment, topology: Topology, members: Sequence[KnownMember], relay: bool
+) -> tuple[Sequence[Planned], Shown]:
     arranged = serve(topology, kit_named(new.kit), NOBODYS, new.ssh_keys, NOBODYS)
-    planned, topology = plan(new, arranged, members), arranged.topology
+    planned, topology = plan(new, arranged, members, relay=relay), arranged.topology
     locations = tuple(piece.member for piece in planned)
     return planned, Shown(split(topology, new.portals), locations, lay_out(topology, new.portals))
 

@@ -3,7 +3,8 @@
     made, an order changed, due, restarted ──► step(tx, id): read experiment and orders, do what is to be done, write
 
 All segments are promised before any is started, so a refusal anywhere costs nothing anywhere. From then on each lender is told what
-it does not know yet: that its segment is to start, and of each portal's partner what that partner's lender said last. What was told
+it does not know yet: that its segment is to start, and of each portal's partner what that partner's lender said last, or our tunnel
+server of a relay (relays.py). What was told
 stands beside the segment, with the lease that it was told of: a segment that is had anew elsewhere is told everything.
 
 A segment that is lost (failing.py) is asked of others if its place is not fixed; if none has it, its failure action says what follows.
@@ -27,6 +28,7 @@ from federation_member.experiments.joining import wanted
 from federation_member.experiments.model import ALIVE, FINAL, Experiment, Segment, State
 from federation_member.experiments.ordering import elsewhere, give_back, go, is_held, oldest, open_order, unconfirmed
 from federation_member.experiments.outlook import SETTLED, Outlook, asking, listed, outlook
+from federation_member.experiments.relays import Relays
 from federation_member.orders.engine import Engine
 from federation_member.orders.model import LEASE_SECONDS, Order, OrderState
 from fedkit.clock import Clock
@@ -46,8 +48,9 @@ Losses = Mapping[int, Loss]
 class Reconciler:
     """Steps experiments."""
 
-    def __init__(self, engine: Engine, clock: Clock) -> None:
+    def __init__(self, engine: Engine, relays: Relays, clock: Clock) -> None:
         self._engine = engine
+        self._relays = relays
         self._clock = clock
 
     def step(self, tx: Tx, experiment_id: str) -> datetime | None:
@@ -88,10 +91,11 @@ class Reconciler:
         asked = [one.testbed for one in segments if one.number not in losses and not is_held(one.order)]
         if experiment.state is State.ALLOCATING and asked:
             return self._become(tx, experiment, asking(asked)), None
+        relays_due = self._relays.follow(tx, experiment.id, goes)
         known = {one.number for one in segments}
         told = [one for one in self._tell(tx, goes, experiment) if one.number in known]
         experiment, due = self._judge(tx, experiment, told, losses)
-        return experiment, oldest([due, growth.due(experiment.extension)])
+        return experiment, oldest([due, growth.due(experiment.extension), relays_due])
 
     def _become(self, tx: Tx, experiment: Experiment, new: Outlook) -> Experiment:
         changes = {"state": new.state, "code": new.code, "reason": new.reason, "about": new.about}
@@ -183,6 +187,7 @@ class Reconciler:
     # Its end
 
     def _wind_up(self, tx: Tx, experiment: Experiment) -> datetime | None:
+        self._relays.follow(tx, experiment.id, ())
         for order_id in store.orders_of(tx.conn, experiment.id):
             give_back(tx, self._engine, order_id, "its experiment ends")
         silent = unconfirmed(tx, self._engine, experiment.id)

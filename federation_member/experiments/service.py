@@ -45,10 +45,11 @@ from federation_member.experiments.model import (
     Whole,
 )
 from federation_member.experiments.operating import operate
-from federation_member.experiments.ordering import open_order
+from federation_member.experiments.ordering import oldest, open_order
 from federation_member.experiments.planning import described, serve_and_plan
 from federation_member.experiments.preview import Preview, preview
 from federation_member.experiments.reconciler import Reconciler
+from federation_member.experiments.relays import Relays
 from federation_member.experiments.serving import secret_of
 from federation_member.experiments.views import View
 from federation_member.orders.engine import Engine
@@ -78,10 +79,11 @@ class Experiments:
         self._engine = engine
         self._identities = identities
         self._clock = clock
-        self._reconciler = Reconciler(engine, clock)
+        self.queue = WorkQueue("experiments", self._look, clock, WORKERS)
+        self._relays = Relays(db, engine.tunnels, clock, self.queue.wake)
+        self._reconciler = Reconciler(engine, self._relays, clock)
         self._listeners: list[Callable[[str], None]] = []
         self._seen = 0  # the last order event that was looked at
-        self.queue = WorkQueue("experiments", self._look, clock, WORKERS)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -103,6 +105,7 @@ class Experiments:
     async def _look(self, key: str) -> datetime | None:
         if key != NEWS:
             due = await self._db.run(lambda tx: self._reconciler.step(tx, key))
+            due = oldest([due, await self._relays.describe(key)])
             for callback in list(self._listeners):
                 callback(key)
             return due
@@ -124,7 +127,7 @@ class Experiments:
         topology = (await described(new, members)).topology
         key = ExperimentKey.generate()
         secret = secret_of(key.identity)
-        pieces = await to_thread(serve_and_plan, new, topology, members, user.name, secret)
+        pieces = await to_thread(serve_and_plan, new, topology, members, user.name, secret, relay=self._relays.possible)
         planned = [key.sealing(piece) for piece in pieces]
         owner = User(user.project if new.project is None else new.project, user.name)
         now = self._clock()
@@ -179,7 +182,7 @@ class Experiments:
 
     async def preview(self, new: NewExperiment) -> Preview:
         """What would come of it; nothing is asked of anybody."""
-        return await preview(new, self._engine.members())
+        return await preview(new, self._engine.members(), relay=self._relays.possible)
 
     async def page(self, user: User) -> list[Experiment]:
         """A user's own, newest first."""
@@ -268,7 +271,7 @@ class Experiments:
         before = await self._db.read(lambda conn: store.whole(conn, self._may_all(conn, user, wanted, shown)))
         _check_extensible(before.experiment)
         secret = secret_of(await self._db.read(lambda conn: store.key_of(conn, before.experiment.id)))
-        found = await grow(before, larger, self._engine.members(), self._clock(), secret)
+        found = await grow(before, larger, self._engine.members(), self._clock(), secret, relay=self._relays.possible)
 
         def write(tx: Tx) -> Whole:
             experiment = self._alive(tx, before.experiment)

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
+from federation_member.experiments import relay_book
 from federation_member.experiments.model import (
     ALIVE,
     FINAL,
@@ -111,10 +112,12 @@ def whole(conn: Connection, experiment: Experiment, *, lock: bool = False) -> Wh
     """Read its segments with their orders; `lock` locks the orders, in the order of their ids."""
     query = select(segments).where(segments.c.experiment_id == experiment.id)
     rows = list(conn.execute(query.order_by(segments.c.order_id)))
+    relays = relay_book.of_experiment(conn, experiment.id)
     found = []
     for row in rows:
         record = load_order(conn, row.order_id, lock=lock)
-        order = None if record is None else record.order
+        ports = {relay.connector: relay for relay in relays if relay.testbed == row.testbed}
+        order = relay_book.reached(None if record is None else record.order, ports)
         found.append(
             Segment(
                 number=row.number,
@@ -126,6 +129,7 @@ def whole(conn: Connection, experiment: Experiment, *, lock: bool = False) -> Wh
                 started=row.started,
                 code=row.code,
                 reason=row.reason,
+                relays=ports,
             )
         )
     return Whole(experiment, tuple(sorted(found, key=lambda segment: segment.number)))

@@ -81,6 +81,25 @@ grants = Table(
     Column("revoked", Instant),
 )
 
+relays = Table(
+    "experiment_relays",
+    metadata,
+    Column("id", String(36), primary_key=True),  # of the right at the tunnel server
+    Column("experiment_id", String(36), ForeignKey("experiments.id"), nullable=False),
+    Column("testbed", Text, nullable=False),
+    Column("connector", Text, nullable=False),
+    Column("public_key", Text, nullable=False),
+    Column("server_fedid", String(40), nullable=False),
+    Column("server_address", Text, nullable=False),
+    Column("expires", Instant, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("port", Text),  # JSON, of the server's last word
+    Column("described", Text),  # JSON
+    Column("reason", Text, nullable=False),
+    Column("retry", Instant),
+    Index("experiment_relays_by_experiment", "experiment_id"),
+)
+
 barred = Table(
     "experiment_barred",
     metadata,

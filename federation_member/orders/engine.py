@@ -95,16 +95,16 @@ class Engine:
         self._world = World(Snapshot((self._me,)))
         self._order_queue = WorkQueue("orders", self._look_at_order, clock, ORDER_WORKERS)
         self._news_queue = WorkQueue("news", self._look_at_news, clock, 1)
-        self._tunnels = Tunnels(mesh, tunnel_server)
+        self.tunnels = Tunnels(mesh, tunnel_server)
         host = hosts_segments(middleware)
         self.lending = Lending(
-            mesh, self._tunnels, access, lambda: self._me, self._wake_lease, clock, hosted=host is not None
+            mesh, self.tunnels, access, lambda: self._me, self._wake_lease, clock, hosted=host is not None
         )
         self._lease_queue: WorkQueue | None = None
         if middleware is not None:
             embedder = Embedder(db, self.lending, clock, hands)
-            hosted = None if host is None else Hosted(db, self.lending, self._tunnels, middleware, host, clock)
-            keeper = Keeper(db, self.lending, self._tunnels, middleware, embedder, hosted, clock, worker)
+            hosted = None if host is None else Hosted(db, self.lending, self.tunnels, middleware, host, clock)
+            keeper = Keeper(db, self.lending, self.tunnels, middleware, embedder, hosted, clock, worker)
             self._lease_queue = WorkQueue("leases", keeper.look, clock, LEASE_WORKERS)
         self._access = access
         access.connect(lambda name: self._wake_lease(ACCOUNT + name, clock()))
@@ -129,7 +129,7 @@ class Engine:
         own = self._mesh.me.fedid
         self.lending.connect_own(lambda tx, view: borrowing.own_changed(tx, view, own), borrowing.lock_order_of)
         self.lending.turned_away.connect_own(lambda: self._has_room(own))
-        LendingWire(self._db, self.lending, self._tunnels, self.offer).serve(self._mesh)
+        LendingWire(self._db, self.lending, self.tunnels, self.offer).serve(self._mesh)
         self._inspection.serve(self._mesh)
         self.operator.serve(self._mesh)
         self._mesh.on_peer_alive(lambda peer: self._news_queue.wake(PEER + peer.fedid))
@@ -297,7 +297,7 @@ class Engine:
         """A member speaks (again): what it could not say meanwhile is asked for."""
         self._world = replace(self._world, changed=self._world.changed | {fedid: self._clock()})
         self._world.silent.discard(fedid)
-        self._tunnels.forget_description()
+        self.tunnels.forget_description()
         for lender in await self._renewal.all_due(fedid):
             self._renewal_queue.wake(lender)
         return {fedid}

@@ -169,7 +169,8 @@ class Lending:
             return None
         try:
             check_segment(body.spec, self._lent(tx.conn, body.lease_id))
-            return SegmentState.begin(body.spec, hosted=self._hosted)
+            relayed = Ability.TUNNELS not in self._me().offer.abilities
+            return SegmentState.begin(body.spec, hosted=self._hosted, relayed=relayed)
         except FedError as error:
             self._access.release(tx, body.lease_id, error.code, error.message)
             grants.forget(tx.conn, body.lease_id)

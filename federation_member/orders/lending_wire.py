@@ -83,7 +83,10 @@ class LendingWire:
         if outcome.error is None:
             self._heard(tx, outcome)
             return
-        lease = self._lending.locked(tx, str(outcome.sent["lease_id"]))
+        lease_id = str(outcome.sent["lease_id"])
+        lease = self._lending.locked(tx, lease_id)
+        if lease is None and self._tunnels.others is not None:
+            self._tunnels.others.refused(tx, lease_id, outcome.error)
         if lease is None or lease.state not in LIVE or lease.tunnel is None:
             return
         if outcome.error.code.startswith("mesh."):  # it never heard of it: say it again
@@ -126,6 +129,8 @@ class LendingWire:
 
     def _apply(self, tx: Tx, granted: Granted) -> None:
         lease = self._lending.locked(tx, granted.lease_id)
+        if lease is None and self._tunnels.others is not None:
+            self._tunnels.others.granted(tx, granted)
         if lease is None or lease.tunnel is None or granted.revision < lease.tunnel.revision:
             return
         tunnel = replace(lease.tunnel, revision=max(granted.revision, 1))

@@ -40,17 +40,9 @@ tell() {
 }
 [ -z "$is_watched" ] || tell &
 
-connect() {
-    ssh -F none -N -p "$PORT" -i key -o IdentitiesOnly=yes -o BatchMode=yes -o UserKnownHostsFile=known_hosts \
-        -o GlobalKnownHostsFile=/dev/null -o StrictHostKeyChecking=yes -o HostKeyAlias=peer -o UpdateHostKeys=no \
-        -o ConnectTimeout=10 -o ServerAliveInterval=5 -o ServerAliveCountMax=3 -o ExitOnForwardFailure=yes \
-        -o Tunnel=ethernet -w "$1:$1" "root@$HOST"
-}
-
 if [ -n "$HOST" ]; then
-    printf 'peer %s\n' "$HOST_KEY" >known_hosts
     for tag in $TAGS; do
-        forever connect "$tag" &
+        forever dial peer "$PORT" -o Tunnel=ethernet -w "$tag:$tag" "root@$HOST" &
     done
 else
     printf 'restrict,command="false" %s\n' "$PEER_KEY" >peers

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes this machine a portal (script.py says how); run as root, once or again. Above stand:
-# TAGS, PRIVATE_KEY, PEER_KEY, PORT, TUNNEL, STATE, SETTINGS; HOST and HOST_KEY of the peer at the end that connects.
+# TAGS, PRIVATE_KEY, PEER_KEY, PORT, TUNNEL, STATE, SETTINGS; HOST and HOST_KEY of the peer at the end that connects;
+# RELAY_HOST, RELAY_PORT and RELAY_KEY of a tunnel server for the end that waits, if its machine has none of its own.
 
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 umask 077
@@ -12,6 +13,7 @@ cd /etc/fed/portal || exit 1
 printf '%s\n' "$PRIVATE_KEY" >key
 printf '%s\n' "$PEER_KEY" >peer.pub
 printf '%s\n' "$HOST_KEY" >host.pub
+printf 'peer %s\nrelay %s\n' "$HOST_KEY" "$RELAY_KEY" >known_hosts
 [ -z "$is_watched" ] || echo '{"joined": false}' >"$STATE/brief.json" # it will say more when it knows
 
 # Whatever the interfaces are called here: the first belongs to no crossing, the others follow in the order of the crossings.
@@ -30,4 +32,17 @@ forever() {
     done
 }
 
-[ -n "$HOST" ] || forever ssh -F /etc/ssh/ssh_config.d/fed.conf -N -R "$TUNNEL:0:127.0.0.1:$PORT" tunnel &
+# dial ALIAS PORT …: by the portal's key, to a server whose key is known by that name.
+dial() {
+    alias=$1 port=$2
+    shift 2
+    ssh -F none -N -p "$port" -i key -o IdentitiesOnly=yes -o BatchMode=yes -o UserKnownHostsFile=known_hosts \
+        -o GlobalKnownHostsFile=/dev/null -o StrictHostKeyChecking=yes -o HostKeyAlias="$alias" -o UpdateHostKeys=no \
+        -o ConnectTimeout=10 -o ServerAliveInterval=5 -o ServerAliveCountMax=3 -o ExitOnForwardFailure=yes "$@"
+}
+
+if [ -n "$RELAY_HOST" ]; then
+    forever dial relay "$RELAY_PORT" -R "$TUNNEL:0:127.0.0.1:$PORT" "tunnel@$RELAY_HOST" &
+elif [ -z "$HOST" ]; then
+    forever ssh -F /etc/ssh/ssh_config.d/fed.conf -N -R "$TUNNEL:0:127.0.0.1:$PORT" tunnel &
+fi

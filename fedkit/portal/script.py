@@ -43,10 +43,21 @@ PLANES = ("superframes", "classic")  # an experiment's portals reach one another
 
 
 @dataclass(frozen=True)
+class Relay:
+    """Somebody else's tunnel server, which lets a portal hold a port by the key that the portal has."""
+
+    host: str
+    port: int
+    host_key: str
+    name: str  # of the port
+
+
+@dataclass(frozen=True)
 class PortalConfig:
     """One end. `tags` are those of its crossings, in the order of its networks.
 
-    The passive end has no `host`; the active one knows `host`, `port` and `host_key` of its peer. `lines` are the delays and losses of
+    The passive end has no `host`; the active one knows `host`, `port` and `host_key` of its peer. Where its machine has
+    no `tunnel` of its own, the passive end is reached at a `relay`. `lines` are the delays and losses of
     crossings, by tag: for those our program is needed, and where it does not run there is no portal.
     """
 
@@ -57,6 +68,7 @@ class PortalConfig:
     port: int | None = None
     host_key: str | None = None
     tunnel: str = TUNNEL
+    relay: Relay | None = None
     lines: Mapping[int, Shape] = field(default_factory=dict)
 
 
@@ -66,10 +78,13 @@ def portal_script(config: PortalConfig) -> str:
         "TAGS": " ".join(str(tag) for tag in config.tags),
         "PEER_KEY": _line(config.peer_key),
         "PORT": str(config.port or PORT),
-        "TUNNEL": _line(config.tunnel),
+        "TUNNEL": _line(config.relay.name if config.relay else config.tunnel),
         "STATE": f"/{STATE}",
         "HOST": _line(config.host or ""),
         "HOST_KEY": _line(config.host_key or ""),
+        "RELAY_HOST": _line(config.relay.host if config.relay else ""),
+        "RELAY_PORT": str(config.relay.port if config.relay else ""),
+        "RELAY_KEY": _line(config.relay.host_key if config.relay else ""),
         "PRIVATE_KEY": config.private_key.strip(),
         "SETTINGS": _settings(config),
         "LINES": "\n".join(f"{tag} {said}" for tag, shape in config.lines.items() for said in _said_of(shape)),

@@ -11,6 +11,7 @@ It is lent like a machine, by a lease of kind `segment`, in two steps: `lease.cr
 
 from __future__ import annotations
 
+import operator
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -46,11 +47,20 @@ class CrossingSpec(Body):
 
 
 class ConnectorSpec(Body):
-    """A portal of this piece and what crosses there; the active end connects, the passive one is reached by a tunnel."""
+    """A portal of this piece and what crosses there.
+
+    The active end connects. The passive one is reached by a port of its lender's tunnel server or, where its lender has none, of its
+    borrower's, if that offers to `relay`.
+    """
 
     name: NodeName
     peer: TestbedName
     active: bool
+    relay: bool = Field(
+        default=False,
+        exclude_if=operator.not_,  # where nothing is relayed nobody need know the word
+        description="of a passive end: who asks has a port for it where its lender has none",
+    )
     crossings: list[CrossingSpec] = Field(min_length=1, max_length=4095)
 
 
@@ -116,18 +126,31 @@ class SegmentSpec(Body):
 
     @property
     def waits(self) -> bool:
-        """Whether one of its portals waits for its peer, and so must be reached from outside."""
-        return any(not connector.active for connector in self.connectors)
+        """Whether one of its portals waits for its peer, and nobody but its lender can let it be reached from outside."""
+        return any(not connector.active and not connector.relay for connector in self.connectors)
+
+
+class Relay(Body):
+    """A port of a tunnel server, which lets a portal hold it: `ssh -R NAME:0:…` as `tunnel`, by the portal's own key."""
+
+    host: str = Field(max_length=253, description="numeric, where it is known")
+    port: int = Field(ge=1, le=65535)
+    host_key: PublicKey
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 
 
 class Connection(Body):
-    """What a portal must know of its partner. An active one is told where; a passive one only by whom it will be entered."""
+    """What a portal must know of its partner. An active one is told where; a passive one only by whom it will be entered.
+
+    A passive one whose lender has no ports (`SegmentInfo.relayed`) comes up once it is told of a `relay`.
+    """
 
     connector: NodeName
     peer_key: PublicKey
     host: str | None = Field(default=None, max_length=253)
     port: int | None = Field(default=None, ge=1, le=65535)
     host_key: PublicKey | None = None
+    relay: Relay | None = Field(default=None, exclude_if=operator.not_)
 
 
 class SegmentGo(Body):
@@ -170,7 +193,10 @@ class NodeInfo(Body):
 
 
 class PortalInfo(Body):
-    """A portal: its own public key, where it is reached if it is the passive end, and whether it is joined."""
+    """A portal: its own public key, where it is reached if it is the passive end, and whether it is joined.
+
+    Where a relay is needed the lender knows of neither: `joined` says then that its end is ready.
+    """
 
     connector: NodeName
     status: NodeStatus
@@ -202,6 +228,11 @@ class SegmentInfo(Body):
         default=None,
         max_length=4096,
         description="`Login`, sealed (fedkit/identity/sealing.py) to the spec's `seal_to`",
+    )
+    relayed: bool = Field(
+        default=False,
+        exclude_if=operator.not_,
+        description="its lender has no ports: whoever waits here needs a relay of its borrower's",
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import re
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlalchemy import Connection, select
 from federation_member.access.controller import Controller
 from federation_member.access.world import World
 from federation_member.credentials.identities import HomeIdentities
+from federation_member.experiments.joining import RELAYED
 from federation_member.experiments.model import FINAL, Experiment, NewExperiment, State, Whole
 from federation_member.experiments.service import Experiments
 from federation_member.middleware.contract import ComputeRequest
@@ -20,6 +22,7 @@ from federation_member.orders.leases import ENDED
 from federation_member.orders.picker import RoundRobinPicker
 from federation_member.orders.segments.ways import way_to
 from federation_member.orders.service import OrderService
+from federation_member.orders.ssh_keys import public_half
 from federation_member.orders.store import FINAL as FINAL_ATTEMPTS
 from federation_member.orders.tables import leases, order_attempts
 from fedkit.clock import now
@@ -37,7 +40,8 @@ from tests.support.segments import wired
 from tests.support.virtual_time import Crash, InlineDatabase
 
 PATIENCE = 1200.0  # seconds of virtual time
-PASSIVE = "HOST=''\n"
+PASSIVE = "\nHOST=''\n"
+VIA_RELAY = re.compile("^RELAY_HOST=[^']", re.MULTILINE)
 
 
 def line(*testbeds: str, **changes: Any) -> NewExperiment:
@@ -73,7 +77,7 @@ def idle_experiments(db: Database, mesh: MeshNode, key: PrivateKey) -> Experimen
 
 
 class Portals:
-    """Whoever waits for a partner opens its tunnel as soon as it runs, while the context is open."""
+    """Whoever waits for a partner opens its tunnel, or that of its relay, as soon as it runs, while the context is open."""
 
     def __init__(self, world: Federation, tunnels: FakeTunnelServer) -> None:
         self._world = world
@@ -90,13 +94,23 @@ class Portals:
         while True:
             for member in self._world.members:
                 for key, request in list(member.cloud.instances.items()):
-                    if _waits(request):
-                        await self._open(key, TUNNEL)
+                    if isinstance(request, ComputeRequest):
+                        await self._dial_by(request.spec.user_data or "", key, TUNNEL)
                 for key, segment in list(member.cloud.segments.items()):
                     for portal in segment.portals:
-                        if PASSIVE in portal.script and (key, portal.name) not in member.cloud.broken:
-                            await self._open(key, way_to(portal.name))
+                        if (key, portal.name) not in member.cloud.broken:
+                            await self._dial_by(portal.script, key, way_to(portal.name))
             await asyncio.sleep(1)
+
+    async def _dial_by(self, script: str, key: str, name: str) -> None:
+        if PASSIVE not in script:
+            return
+        if VIA_RELAY.search(script) is None:
+            await self._open(key, name)
+            return
+        for relayed, right in list(self._tunnels.rights.items()):
+            if right.public_key == portal_key(script):
+                await self._open(relayed, RELAYED)
 
     async def _open(self, key: str, name: str) -> None:
         right = self._tunnels.rights.get(key)
@@ -105,20 +119,35 @@ class Portals:
             await self._tunnels.come_up(key, name)
 
 
-def _waits(request: Any) -> bool:
-    return isinstance(request, ComputeRequest) and PASSIVE in request.spec.user_data
+def portal_key(script: str) -> str:
+    """The public half of the key that a portal is told in its script."""
+    private = script.partition("PRIVATE_KEY='")[2].partition("'")[0]
+    return public_half(private + "\n")
 
 
 @asynccontextmanager
 async def sites(
-    world: Federation, *names: str, tunnels: FakeTunnelServer | None = None, hosts: bool = False, **lends: str
+    world: Federation,
+    *names: str,
+    tunnels: FakeTunnelServer | None = None,
+    hosts: bool = False,
+    closed: Collection[str] = (),
+    **lends: str,
 ) -> AsyncIterator[list[Member]]:
-    """Members whose machines have tunnels; `lends` are policies by name. `hosts`: clouds that run segments as a whole."""
+    """Members whose machines have tunnels, but for those that are `closed`; `lends` are policies by name.
+
+    `hosts`: clouds that run segments as a whole.
+    """
     tunnels = tunnels or FakeTunnelServer(world)
     await tunnels.start()
     try:
         members = [
-            await world.add(name, Cloud(hosts=hosts), lends=lends.get(name, EVERYTHING), tunnel_server=tunnels.peer)
+            await world.add(
+                name,
+                Cloud(hosts=hosts),
+                lends=lends.get(name, EVERYTHING),
+                tunnel_server=None if name in closed else tunnels.peer,
+            )
             for name in names
         ]
         await asyncio.sleep(1)  # everybody knows what everybody lends

@@ -81,6 +81,10 @@ class FakeTunnelServer:
         async with self.mesh:
             await asyncio.Event().wait()
 
+    def give(self, port: int) -> None:
+        """Let one more port be had."""
+        self._free.append(port)
+
     async def come_up(self, lease_id: str, name: str) -> None:
         """A machine dials in and opens a tunnel."""
         self.rights[lease_id].up.add(name)

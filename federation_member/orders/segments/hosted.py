@@ -244,12 +244,13 @@ def _told(spec: SegmentSpec, state: SegmentState, made: SegmentInfo, tunnels: tu
         refused=state.refused,
         nodes=[_reached(node, ports) for node in made.nodes],
         portals=[
-            _joined(portals[one.name], ports, state, is_active=one.active)
+            _joined(portals[one.name], ports, state, dials=one.active or state.relayed)
             if one.name in portals
             else yet_to_come(one.name, state)
             for one in spec.connectors
         ],
         credentials=state.credentials,
+        relayed=state.relayed,
     )
 
 
@@ -258,10 +259,11 @@ def _reached(node: NodeInfo, ports: Mapping[str, Tunnel]) -> NodeInfo:
     return node if port is None else node.model_copy(update={"host": port.host, "port": port.port})
 
 
-def _joined(portal: PortalInfo, ports: Mapping[str, Tunnel], state: SegmentState, *, is_active: bool) -> PortalInfo:
-    port = None if is_active else ports.get(way_to(portal.connector))
+def _joined(portal: PortalInfo, ports: Mapping[str, Tunnel], state: SegmentState, *, dials: bool) -> PortalInfo:
+    """A portal; one that `dials` its peer or a relay is reached by no port of ours."""
+    port = None if dials else ports.get(way_to(portal.connector))
     reached = {} if port is None else {"host": port.address or port.host, "port": port.port}
-    is_up = is_active or (port is not None and port.up)
+    is_up = dials or (port is not None and port.up)
     joined = portal.status is NodeStatus.RUNNING and is_up
     return portal.model_copy(update={"public_key": state.public_key(portal.connector), "joined": joined} | reached)
 

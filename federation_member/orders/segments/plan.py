@@ -24,7 +24,7 @@ from federation_member.orders.segments.wiring import Wiring, read
 from fedkit.kits.contract import Kit
 from fedkit.kits.installed import kit_named
 from fedkit.node.script import NodeConfig
-from fedkit.portal.script import PortalConfig
+from fedkit.portal.script import PortalConfig, Relay
 from fedkit.protocol.lending import ComputeSpec, Flavour, NetworkSpec, Offer
 from fedkit.protocol.segments import Connection, ConnectorSpec, SegmentSpec
 from fedkit.services.roles import ROLE
@@ -179,8 +179,9 @@ def started(spec: SegmentSpec, computer: Computer, shapes: Mapping[str, Shape] =
 def portal_config(connector: ConnectorSpec, state: SegmentState) -> PortalConfig | None:
     """What a portal is told; None as long as not all of it is known."""
     connection = state.connections.get(connector.name)
-    if connection is None or not _is_known(connector, connection):
+    if connection is None or not _is_known(connector, connection, state):
         return None
+    relay = connection.relay
     return PortalConfig(
         tags=tuple(crossing.tag for crossing in connector.crossings),
         private_key=state.keys[connector.name],
@@ -188,6 +189,7 @@ def portal_config(connector: ConnectorSpec, state: SegmentState) -> PortalConfig
         host=connection.host,
         port=connection.port,
         host_key=connection.host_key,
+        relay=None if relay is None else Relay(relay.host, relay.port, relay.host_key, relay.name),
     )
 
 
@@ -198,9 +200,11 @@ def chosen(offer: Offer, computer: Computer | None) -> tuple[str, Flavour]:
     return image, next(flavour for flavour in offer.flavours if flavour.name == name)
 
 
-def _is_known(connector: ConnectorSpec, connection: Connection) -> bool:
+def _is_known(connector: ConnectorSpec, connection: Connection, state: SegmentState) -> bool:
     """Whether all is known that the portal's script must say."""
-    return not connector.active or None not in (connection.host, connection.port, connection.host_key)
+    if connector.active:
+        return None not in (connection.host, connection.port, connection.host_key)
+    return connection.relay is not None or not (connector.relay and state.relayed)
 
 
 def _machine(**fields: object) -> ComputeSpec:

@@ -69,12 +69,14 @@ class SegmentState:
 
     hosted: bool = False
     """Whether its lender's middleware runs it as a whole; else it is embedded by leases."""
+    relayed: bool = False
+    """Whether its lender has no ports for portals that wait, so that those hold ports of its borrower's."""
 
     @classmethod
-    def begin(cls, spec: SegmentSpec, *, hosted: bool = False) -> Self:
+    def begin(cls, spec: SegmentSpec, *, hosted: bool = False, relayed: bool = False) -> Self:
         """Of a segment that is accepted; its portals have keys from the start. Raises `UnusableKey`."""
         keys = {connector.name: new_key() for connector in spec.connectors}
-        begun = cls(str(uuid.uuid4()), keys, control=new_key(), hosted=hosted)
+        begun = cls(str(uuid.uuid4()), keys, control=new_key(), hosted=hosted, relayed=relayed)
         if spec.seal_to is None:
             return begun
         login = new_key()
@@ -112,7 +114,7 @@ def gone(spec: SegmentSpec, state: SegmentState, go: SegmentGo) -> SegmentState:
     unknown = sorted(one.connector for one in go.connections if one.connector not in known)
     if unknown:
         raise UnusableSegment(f"This segment has no connector {unknown[0]}.")
-    wanted = {one.connector: _needed(known[one.connector], one) for one in go.connections}
+    wanted = {one.connector: _needed(known[one.connector], one, state) for one in go.connections}
     changed = [name for name in known if wanted.get(name) != state.connections.get(name)]
     return replace(state, started=state.started or go.start, connections=wanted).turned(changed)
 
@@ -120,7 +122,7 @@ def gone(spec: SegmentSpec, state: SegmentState, go: SegmentGo) -> SegmentState:
 def first_info(spec: SegmentSpec, state: SegmentState) -> SegmentInfo:
     """What is told at once: the portals' public keys, and the credentials."""
     portals = [yet_to_come(connector.name, state) for connector in spec.connectors]
-    return SegmentInfo(version=spec.version, portals=portals, credentials=state.credentials)
+    return SegmentInfo(version=spec.version, portals=portals, credentials=state.credentials, relayed=state.relayed)
 
 
 def promised(spec: Spec, segment: SegmentState | None) -> Instance | None:
@@ -135,8 +137,9 @@ def yet_to_come(connector: str, state: SegmentState) -> PortalInfo:
     return PortalInfo(connector=connector, status=NodeStatus.STARTING, public_key=state.public_key(connector))
 
 
-def _needed(connector: ConnectorSpec, connection: Connection) -> Connection:
-    """What a portal makes use of; the passive one does not care where its peer is."""
+def _needed(connector: ConnectorSpec, connection: Connection, state: SegmentState) -> Connection:
+    """What a portal makes use of; the passive one does not care where its peer is, and where it is reached here needs no relay."""
     if connector.active:
-        return connection
-    return Connection(connector=connection.connector, peer_key=connection.peer_key)
+        return connection.model_copy(update={"relay": None})
+    relay = connection.relay if state.relayed else None
+    return Connection(connector=connection.connector, peer_key=connection.peer_key, relay=relay)

@@ -44,6 +44,7 @@ def summarize(spec: SegmentSpec, state: SegmentState, wanted: list[Child], child
         nodes=[_node(name, lease) for name, lease in nodes.items()],
         portals=[_portal(one, state, by_part.get(portal_part(one.name))) for one in spec.connectors],
         credentials=state.credentials,
+        relayed=state.relayed,
     )
     running = [lease for _child, lease in pairs if lease is not None and lease.state is LeaseState.RUNNING]
     users = (lease.instance.user for lease in nodes.values() if lease is not None and lease.instance is not None)
@@ -86,7 +87,7 @@ def _node(name: str, lease: Lease | None) -> NodeInfo:
 
 
 def _portal(connector: ConnectorSpec, state: SegmentState, lease: Lease | None) -> PortalInfo:
-    """A portal; it is reached by its machine's tunnel, and counts as joined while that is held, or the machine runs."""
+    """A portal; it is reached by its machine's tunnel, and counts as joined while that is held, or else the machine runs."""
     if lease is None:
         return yet_to_come(connector.name, state)
     status = _status(lease)
@@ -100,7 +101,8 @@ def _portal(connector: ConnectorSpec, state: SegmentState, lease: Lease | None) 
         host_key=host_keys[0] if host_keys else None,
         host=None if tunnel is None else tunnel.address or tunnel.host,
         port=None if tunnel is None else tunnel.port,
-        joined=status is NodeStatus.RUNNING and (connector.active or (tunnel is not None and tunnel.up)),
+        joined=status is NodeStatus.RUNNING
+        and (connector.active or state.relayed or (tunnel is not None and tunnel.up)),
     )
 
 

@@ -16,8 +16,8 @@ from tests.support.federation import Federation
 def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """What would be done in a thread is done at once: no thread may be where time is virtual."""
 
-    async def here(function: Callable[..., Any], *arguments: Any) -> Any:
-        return function(*arguments)
+    async def here(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        return function(*arguments, **named)
 
     for module in (extending, planning, service):
         monkeypatch.setattr(module, "to_thread", here)

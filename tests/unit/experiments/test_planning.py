@@ -14,7 +14,7 @@ from federation_member.experiments import planning
 from federation_member.experiments.errors import NoWay, TooLarge, UnusableMapping
 from federation_member.experiments.model import NewExperiment
 from federation_member.experiments.parting import hosts_of
-from federation_member.experiments.planning import partners, plan
+from federation_member.experiments.planning import NOTHING, Kept, kept_of, partners, plan
 from federation_member.experiments.preview import Doubt, preview
 from federation_member.orders.candidates import OwnMember
 from fedkit.protocol.lending import Ability, Offer
@@ -34,11 +34,17 @@ LINK = wired(("a", "b"), a={"testbed": "x"}, b={"testbed": "y"})
 
 
 def planned(
-    topology: Topology, portals: int = 1, *, members: Mapping[str, str] | None = None, at: Sequence[OwnMember] = ()
+    topology: Topology,
+    portals: int = 1,
+    *,
+    members: Mapping[str, str] | None = None,
+    at: Sequence[OwnMember] = (),
+    kept: Kept = NOTHING,
+    relay: bool = False,
 ) -> list[SegmentSpec]:
     """The specs of all pieces."""
     new = NewExperiment(name="mine", description="", portals=portals, members=dict(members or {}))
-    return [piece.spec for piece in plan(new, Arranged(topology), at)]
+    return [piece.spec for piece in plan(new, Arranged(topology), at, kept, relay=relay)]
 
 
 def site(name: str, *, reached: bool) -> OwnMember:
@@ -119,10 +125,50 @@ def test_two_that_nobody_reaches_are_refused() -> None:
         planned(LINK, members=where, at=[site("x", reached=False), site("y", reached=False)])
 
 
+@pytest.mark.parametrize(
+    ("reached", "where", "waits", "relayed"),
+    [
+        ("", "xy", "x", True),
+        ("y", "xy", "y", False),
+        ("xy", "xy", "x", False),
+        ("", "x", "y", True),  # goes wherever somebody lends it
+        ("", "", "x", True),
+        ("xy", "y", "x", True),
+    ],
+)
+def test_with_a_relay_whoever_may_need_it_is_offered_it(reached: str, where: str, waits: str, relayed: bool) -> None:
+    members, at = {name: f"site-{name}.test" for name in where}, [site(name, reached=name in reached) for name in "xy"]
+    (passive,) = [spec for spec in planned(LINK, members=members, at=at, relay=True) if not spec.connectors[0].active]
+    assert (passive.testbed, passive.connectors[0].relay, passive.waits) == (waits, relayed, not relayed)
+
+
+@given(st.sets(st.sampled_from("xy")), st.booleans(), st.sets(st.sampled_from("xy")))
+def test_who_waits_goes_on_whatever_members_have_by_then(reached: set[str], relay: bool, later: set[str]) -> None:
+    """But where nobody could be reached any more the other end takes over, or there is no way."""
+    anywhere = planned(LINK, at=[site(name, reached=name in reached) for name in "xy"], relay=relay)
+    where, at = {name: f"site-{name}.test" for name in "xy"}, [site(name, reached=name in later) for name in "xy"]
+    if not relay and not later:
+        with pytest.raises(NoWay):
+            planned(LINK, members=where, at=at, kept=kept_of(anywhere))
+        return
+    again = planned(LINK, members=where, at=at, kept=kept_of(anywhere), relay=relay)
+    if relay or "x" in later:
+        assert [spec.connectors for spec in again] == [spec.connectors for spec in anywhere]
+    else:
+        assert [spec.waits for spec in again] == [False, True]
+
+
 def test_a_mapping_of_a_testbed_that_is_not_there_is_refused() -> None:
     new = NewExperiment(name="mine", description="", members={"z": "site-z.test"})
     with pytest.raises(UnusableMapping, match="no testbed z"):
         plan(new, Arranged(wired(("a", "b"), a={"testbed": "x"}, b={"testbed": "y"})), [])
+
+
+async def test_a_preview_tells_of_relays_what_creating_would() -> None:
+    members, at = {"x": "site-x.test", "y": "site-y.test"}, [site(name, reached=False) for name in "xy"]
+    new = NewExperiment(name="e", description=topdl.write(LINK).decode(), members=members)
+    assert [problem.code for problem in (await preview(new, at)).errors] == [NoWay.code]
+    assert (await preview(new, at, relay=True)).shown is not None
 
 
 async def test_a_preview_tells_of_services_what_creating_would() -> None:
