@@ -16,6 +16,7 @@ from federation_member.experiments.views import sides_of
 from fedkit.protocol.segments import ROUTES_LIMIT, Ban, Host, NodeName, Route
 from fedkit.services.roles import users_own
 from fedkit.topology.model import Computer, Topology
+from fedkit.topology.routes import DYNAMIC, STATIC
 from fedkit.topology.views import check_sides, hidden_hosts, reach_of, within
 
 ALIASES = 16  # names of one address
@@ -68,6 +69,12 @@ class Parting:
             for name in names
             if routes.get(name) or name in through
         }
+
+    @property
+    def routing(self) -> str | None:
+        """As described; but daemons would tell parties of one another, so where there are parties the ways are static."""
+        wanted = self._topology.routing
+        return STATIC if self._new.parties and wanted in DYNAMIC else wanted
 
     def apart(self, names: Sequence[str]) -> dict[str, list[Ban]]:
         """How these computers keep parties apart."""

@@ -255,7 +255,7 @@ def _spec(
             name=_label(f"{new.name}-{piece.testbed}"),
             testbed=piece.testbed,
             description=topdl.write(replace(piece.topology, attributes=())).decode(),
-            routing=piece.topology.routing,
+            routing=parting.routing,
             connectors=_connectors(piece, waiting, tags, parting),
             hosts=parting.hosts(piece.testbed),
             routes=parting.routes_in(own),

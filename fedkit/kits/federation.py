@@ -28,5 +28,5 @@ class Federation(Kit):
         return node_script(config)
 
     def is_plain(self, config: NodeConfig) -> bool:
-        """Parties and services need the script."""
-        return not (config.apart or config.settings)
+        """Parties, services and routing daemons need the script."""
+        return not (config.apart or config.networks or config.settings)

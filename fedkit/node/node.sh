@@ -2,7 +2,8 @@
 # Makes this machine a node of an experiment (script.py says how); run as root, once or again. Above stand:
 # NAME, HOSTS (address names), APART (address network), SHAPES
 # (address|vital|queue out|queue in), ROUTES (destination neighbour), FORWARDS,
-# SETTINGS (client.conf of services), KIT (a zip, compressed, in base64), STARTUP, LOG.
+# SETTINGS (client.conf of services), NETWORKS (over which daemons find the ways), ROUTING (what the
+# kit is told of those), KIT (a zip, compressed, in base64), STARTUP, LOG.
 
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 : >"$LOG"
@@ -94,11 +95,22 @@ done <<END_OF_SHAPES
 $SHAPES
 END_OF_SHAPES
 
+# Ways that daemons find are preferred to those that are set: OSPF's distance is 110, theirs 120 (the first octet of the metric).
+metric=
+if [ -z "$NETWORKS" ]; then
+    :
+elif [ -x /usr/lib/frr/zebra ] && [ -x /usr/lib/frr/ospfd ]; then
+    metric=$((120 << 24))
+    SETTINGS="$SETTINGS$ROUTING"
+else
+    echo "this machine has no FRR, so its ways are as computed"
+fi
+
 # set_routes: succeed when all of them hold.
 set_routes() {
     missing=
     while read -r destination via; do
-        [ -z "$destination" ] || ip route replace "$destination" via "$via" || missing="$missing $destination"
+        [ -z "$destination" ] || ip route replace "$destination" via "$via" ${metric:+metric "$metric"} || missing="$missing $destination"
     done <<END_OF_ROUTES
 $ROUTES
 END_OF_ROUTES
@@ -107,6 +119,17 @@ END_OF_ROUTES
 
 patiently set_routes || echo "no route to$missing"
 
+# connected: succeed when it is on all networks over which its daemons are to speak.
+connected() {
+    missing=
+    for network in $NETWORKS; do
+        ip route | grep -q "^$network dev" || missing="$missing $network"
+    done
+    [ -z "$missing" ]
+}
+
+[ -z "$metric" ] || patiently connected || echo "not on$missing"
+
 # Services are the kit's business. The start command comes after it, and finds accounts and files there.
 if [ -n "$SETTINGS" ]; then
     folder=/usr/local/federation
@@ -114,7 +137,7 @@ if [ -n "$SETTINGS" ]; then
     mkdir -p "$folder/etc"
     (umask 077 && printf '%s' "$SETTINGS" >"$folder/etc/client.conf")
     if ! printf '%s' "$KIT" | python3 -c "$unpack" "$folder/kit.pyz"; then
-        echo "this machine has no Python, so it takes part in no service"
+        echo "this machine has no Python, so it takes part in no service, and its ways are as computed"
     else
         python3 "$folder/kit.pyz" apply || echo "not all that services want is done"
     fi

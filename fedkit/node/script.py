@@ -3,7 +3,9 @@
     node_script(NodeConfig) ──► POSIX sh, run as root at the end of boot; all that it says stands in /tmp/federate
 
 It may run at every boot: each step replaces what it did before. Networks may come up later than the script, so routes are tried until
-they hold, for a minute. A machine that several parties of an experiment share forwards nothing before it keeps them apart.
+they hold, for a minute. Where routing is dynamic and the machine has FRR, its daemons (started by the kit) find the ways, and those that
+are set hold only where the daemons know none. A machine that several parties of an experiment share forwards nothing before it keeps
+them apart.
 What services want besides is done by the federation's kit (kit/), which comes along where there are any, and needs Python.
 Every text of the description is quoted or stands in a here-document that it cannot end. A long
 script is packed, because clouds bound user data (OpenStack: 64 KiB in base64).
@@ -21,6 +23,7 @@ from functools import cache
 from importlib.resources import files
 
 from fedkit.node.archive import archive
+from fedkit.node.kit.conf import write
 from fedkit.node.queues import words
 from fedkit.topology.shaping import Shape
 
@@ -35,6 +38,7 @@ class NodeConfig:
 
     `shapes` are those of its interfaces, by address. `apart` are addresses of its own with networks: what enters there neither goes to
     that network nor comes from it.
+    `networks` are those over which routing daemons speak with one another; none: the routes are all.
     `settings` is the `client.conf` of its services, carried out by the federation kit (kit/) where the machine has Python.
     """
 
@@ -42,6 +46,7 @@ class NodeConfig:
     hosts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     routes: Sequence[tuple[str, str]] = ()
     apart: Sequence[tuple[str, str]] = ()
+    networks: Sequence[str] = ()
     forwards: bool = False
     startup: str = ""
     shapes: Mapping[str, Shape] = field(default_factory=dict)
@@ -59,13 +64,21 @@ def node_script(config: NodeConfig) -> str:
         "SHAPES": "\n".join(_shape(_word(address), shape) for address, shape in config.shapes.items() if shape),
         "FORWARDS": "yes" if config.forwards else "",
         "SETTINGS": config.settings,
-        "KIT": _kit() if config.settings else "",
+        "NETWORKS": " ".join(map(_word, config.networks)),
+        "ROUTING": _routing(config) if config.networks else "",
+        "KIT": _kit() if config.settings or config.networks else "",
         "STARTUP": config.startup,
         "LOG": config.log,
     }
     settings = [f"{name}={shlex.quote(value)}" for name, value in said.items()]
     script = "\n".join(["#!/bin/sh", *settings, PROGRAM.read_text().removeprefix("#!/bin/sh\n")])
     return script if len(script.encode()) <= PLAIN_LIMIT else _packed(script)
+
+
+def _routing(config: NodeConfig) -> str:
+    """What the kit is told for its daemons to find the ways, behind what services tell it."""
+    name = [] if config.settings else [("Name", config.name)]
+    return "\n" + write([*name, ("Routing", "ospf"), *(("Network", network) for network in config.networks)])
 
 
 @cache

@@ -17,7 +17,9 @@ from ipaddress import IPv4Interface
 
 from fedkit.topology.model import Topology
 
-WITHOUT = frozenset({None, "Manual"})  # what the description may say of routing for no routes to be made
+STATIC, MANUAL = "Static", "Manual"
+DYNAMIC = frozenset({"Session", "ospf"})  # daemons find the ways, where there are any; else they are static
+WITHOUT = frozenset({None, MANUAL})  # what the description may say of routing for no routes to be made
 
 
 @dataclass(frozen=True)

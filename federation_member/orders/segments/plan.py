@@ -29,6 +29,7 @@ from fedkit.protocol.lending import ComputeSpec, Flavour, NetworkSpec, Offer
 from fedkit.protocol.segments import Connection, ConnectorSpec, SegmentSpec
 from fedkit.services.roles import ROLE
 from fedkit.topology.model import Computer, FailureAction
+from fedkit.topology.routes import DYNAMIC, MANUAL
 from fedkit.topology.shaping import Shape
 
 NODE = "node/"  # before a computer's name, in the name of its part
@@ -159,6 +160,7 @@ def node_config(spec: SegmentSpec, name: str) -> NodeConfig:
         {host.ip4: host.names for host in spec.hosts},
         [(route.destination, route.via) for route in spec.routes.get(name, ())],
         apart=[(ban.address, ban.network) for ban in spec.apart.get(name, ())],
+        networks=_dynamic(spec, name),
         settings=spec.settings.get(name, ""),
         forwards=forwards(spec, name),
     )
@@ -166,9 +168,19 @@ def node_config(spec: SegmentSpec, name: str) -> NodeConfig:
 
 def forwards(spec: SegmentSpec, name: str) -> bool:
     """Whether a node passes on what is for others: between the experiment's wires, never to or from those of its services."""
+    return (bool(spec.routes) or spec.routing == MANUAL) and len(_own(spec, name)) > 1
+
+
+def _dynamic(spec: SegmentSpec, name: str) -> list[str]:
+    """The networks over which a node's routing daemons, if it has any, find the ways."""
+    networks = read(spec.description).networks
+    return [networks[wire] for wire in _own(spec, name)] if spec.routing in DYNAMIC else []
+
+
+def _own(spec: SegmentSpec, name: str) -> list[str]:
+    """The wires of the experiment that a node is on, without those of its services."""
     wiring = read(spec.description)
-    own = [plug for plug in wiring.plugs[name] if wiring.substrates[plug.substrate].get(ROLE) is None]
-    return bool(spec.routes) and len(own) > 1
+    return [plug.substrate for plug in wiring.plugs[name] if wiring.substrates[plug.substrate].get(ROLE) is None]
 
 
 def started(spec: SegmentSpec, computer: Computer, shapes: Mapping[str, Shape] = NO_SHAPES) -> NodeConfig:

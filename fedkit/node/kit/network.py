@@ -9,6 +9,7 @@ import fcntl
 import os
 import socket
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -66,17 +67,20 @@ def _remove(system: System, hop: Hop) -> None:
             system.run("ip", "route", "del", hop.destination, *metric)
 
 
-def device_of(address: str) -> str | None:
-    """The interface that has an IPv4 address (netdevice(7))."""
+def addresses() -> Iterator[tuple[str, str]]:
+    """All interfaces that have an IPv4 address, with the first of each (netdevice(7))."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         for _, name in socket.if_nameindex():
             try:
                 answer = fcntl.ioctl(probe, SIOCGIFADDR, struct.pack("256s", name.encode()))
             except OSError:  # it has no address
                 continue
-            if socket.inet_ntoa(answer[20:24]) == address:
-                return name
-    return None
+            yield name, socket.inet_ntoa(answer[20:24])
+
+
+def device_of(address: str) -> str | None:
+    """The interface that has an IPv4 address."""
+    return next((name for name, found in addresses() if found == address), None)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fedkit.node.kit import shield
 from fedkit.node.kit.system import System
 
 
@@ -17,11 +18,12 @@ def digest(text: str) -> str:
 
 @dataclass(frozen=True)
 class Daemon:
-    """A program that runs; if it was killed, it is started again by the next run of the kit."""
+    """A program that runs, behind a shield (shield.py) if need be; if it was killed, the next run of the kit starts it again."""
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
+    shielded: bool = False
 
     @property
     def key(self) -> str:
@@ -35,7 +37,7 @@ class Daemon:
     def make(self, system: System, before: Any, *, made: bool) -> None:
         """Start it unless it runs."""
         if not system.running(self.name):
-            system.start(self.name, self.command, self.environment)
+            system.start(self.name, self.command, self.environment, first=shield.put_on if self.shielded else None)
 
     def undo(self, system: System, before: Any) -> None:
         """End it, and what it started."""

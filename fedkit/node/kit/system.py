@@ -81,15 +81,26 @@ class System:
         return f"{boot}/{began}"
 
     def start(
-        self, mark: str, command: Sequence[str], more: Mapping[str, str] = MappingProxyType({}), folder: str = "/"
+        self,
+        mark: str,
+        command: Sequence[str],
+        more: Mapping[str, str] = MappingProxyType({}),
+        folder: str = "/",
+        first: Callable[[], None] | None = None,
     ) -> None:
-        """Start something that outlives the kit; what it prints goes where the kit's words go."""
+        """Start something that outlives the kit, by what it does `first`; what it prints goes where the kit's words go."""
         environment = {**os.environ, "PATH": SEARCH, **more, MARK: self._mark(mark)}
         try:
             subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, start_new_session=True, env=environment, cwd=folder, umask=0o022
+                command,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env=environment,
+                cwd=folder,
+                umask=0o022,
+                preexec_fn=first,  # noqa: PLW1509  the kit has one thread
             )
-        except OSError as error:
+        except (OSError, subprocess.SubprocessError) as error:
             raise CommandFailed(f"{command[0]}: {error}") from None
 
     def running(self, mark: str) -> list[int]:

@@ -191,6 +191,15 @@ def test_session_routing_finds_ways_and_forgets_them() -> None:
         check_as_before((a, e), before)
 
 
+def test_without_frr_the_ways_are_as_computed_and_it_is_said() -> None:
+    with switched("10.1.1.2") as (a,):
+        a.sh("sed -i /^frr/d /etc/passwd")
+        conf = [("Name", "a"), ("Routing", "ospf"), ("Network", "10.1.1.0/24"), ("Route", "10.1.8.0/24 10.1.1.9")]
+        said = a.kit("apply", conf=write(conf))
+        assert "there is no account frr; they are as computed" in said
+        assert "10.1.8.0/24 via 10.1.1.9" in a.sh("ip route")
+
+
 def test_manual_routing_sets_nothing_and_static_what_is_said() -> None:
     with switched("10.1.1.2") as (a,):
         route = ("Route", "10.1.8.0/24 10.1.1.9")

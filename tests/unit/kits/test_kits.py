@@ -46,4 +46,5 @@ def test_a_node_with_names_ways_and_a_command_alone_needs_no_script() -> None:
     kit = kit_named(FEDERATION_KIT)
     assert kit.is_plain(NodeConfig("a", {"10.1.1.2": ["a"]}, [("10.1.2.0/24", "10.1.1.3")], forwards=True, startup="x"))
     assert not kit.is_plain(NodeConfig("a", settings="Name: a\n"))
+    assert not kit.is_plain(NodeConfig("a", networks=["10.1.1.0/24"]))
     assert not kit.is_plain(NodeConfig("a", apart=[("10.1.1.2", "10.1.2.0/24")]))

@@ -157,3 +157,22 @@ def test_without_python_the_start_command_runs_all_the_same(tmp_path: Path) -> N
     )
     assert "this machine has no Python, so it takes part in no service" in log
     assert log.endswith("up\n")
+
+
+@pytest.mark.parametrize(
+    ("frr", "metric", "said"),
+    [
+        ("", "", "this machine has no FRR, so its ways are as computed"),
+        ("chmod 755 zebra ospfd", " metric 2013265920", ""),
+    ],
+)
+def test_computed_ways_hold_while_daemons_find_none(tmp_path: Path, frr: str, metric: str, said: str) -> None:
+    """The daemons here, if there are any, find nothing: they end at once."""
+    config = NodeConfig("a", routes=[("10.1.2.0/24", "10.1.1.3")], networks=["10.1.1.0/24"])
+    made = f"mount -t tmpfs none /usr/lib/frr; (cd /usr/lib/frr; echo '#!/bin/sh' | tee zebra >ospfd; {frr})"
+    log, shown = run(tmp_path, config, before=f"{NETWORK}\n{WRITABLE}\n{made}", after="ip route")
+    assert [line.strip() for line in shown.splitlines() if "via" in line] == [
+        f"10.1.2.0/24 via 10.1.1.3 dev d0{metric}"
+    ]
+    assert said in log
+    assert ("FEDERATION" in log or "this node is" in log or "failed" in log) is bool(metric)

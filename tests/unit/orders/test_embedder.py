@@ -9,7 +9,7 @@ import pytest
 
 from federation_member.orders.leases import Lease
 from federation_member.orders.segments.errors import UnusableSegment
-from federation_member.orders.segments.plan import Child, check, lent_kinds, plan
+from federation_member.orders.segments.plan import Child, check, lent_kinds, node_config, plan
 from federation_member.orders.segments.state import STATE, SegmentState, gone
 from federation_member.orders.segments.summary import Summary, summarize
 from fedkit.mesh.api import Peer
@@ -197,3 +197,22 @@ def test_two_crossings_are_two_networks_of_one_portal_in_their_order() -> None:
     assert "TAGS='10 11'" in made.user_data
     assert [crossing.tag for crossing in spec.connectors[0].crossings] == [10, 11]
     assert isinstance(spec.connectors[0].crossings[0], CrossingSpec)
+
+
+@pytest.mark.parametrize(
+    ("routing", "networks", "forwards"),
+    [
+        ("Session", ["10.1.1.0/24", "10.1.2.0/24"], True),
+        ("ospf", ["10.1.1.0/24", "10.1.2.0/24"], True),
+        ("Static", [], True),
+        ("Manual", [], True),
+        (None, [], False),
+    ],
+)
+def test_routing_is_as_described(routing: str | None, networks: list[str], *, forwards: bool) -> None:
+    """Daemons speak on the networks of the experiment; who is between others forwards, unless nothing is said of routing at all."""
+    routes = {"a": [Route(destination="10.1.2.0/24", via="10.1.1.3")]} if routing not in (None, "Manual") else {}
+    spec = piece(("a", "b"), ("b", "c"), routing=routing, routes=routes)
+    config = node_config(spec, "b")
+    assert (config.networks, config.forwards) == (networks, forwards)
+    assert node_config(spec, "a").forwards is False
