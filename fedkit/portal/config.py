@@ -47,7 +47,7 @@ from typing import Any
 
 from fedkit.portal.errors import UnusableConfig
 from fedkit.portal.line import LineShape
-from fedkit.portal.messages import HIGHEST_TAG, MOST_FORWARDS, Forward, is_endpoint
+from fedkit.portal.messages import HIGHEST_TAG, MOST_FORWARDS, Forward, is_endpoint, is_host
 from fedkit.portal.planes.contract import PlaneName
 
 LONGEST_DELAY = 10_000  # ms, of one direction
@@ -135,7 +135,7 @@ def read(data: dict[str, Any]) -> PortalConfig:
     _known(data, PortalConfig, "")
     config = PortalConfig(
         active=_flag(data, "active"),
-        peer=_texts(data, "peer"),
+        peer=tuple(_host(one, "peer") for one in _texts(data, "peer")),
         ssh_pubkey=_path(data, "ssh_pubkey"),
         ssh_privkey=_path(data, "ssh_privkey"),
         host_key=_path(data, "host_key"),
@@ -197,7 +197,11 @@ def _relay(data: Any) -> RelayConfig:
     if not re.match(r"^[a-z0-9-]{1,63}$", name):
         raise UnusableConfig("relay.name: lower-case letters, digits and hyphens")
     return RelayConfig(
-        _text(data, "host"), _number(data, "port", 1, 65535), _path(data, "host_key"), _path(data, "key"), name
+        _host(_text(data, "host"), "relay.host"),
+        _number(data, "port", 1, 65535),
+        _path(data, "host_key"),
+        _path(data, "key"),
+        name,
     )
 
 
@@ -209,6 +213,12 @@ def _forward(data: dict[str, Any]) -> Forward:
 def _endpoint(text: str, key: str) -> str:
     if not is_endpoint(text):
         raise UnusableConfig(f"{key}: {text!r} is not HOST:PORT")
+    return text
+
+
+def _host(text: str, key: str) -> str:
+    if not is_host(text):
+        raise UnusableConfig(f"{key}: {text[:80]!r} is neither an address nor a name")
     return text
 
 

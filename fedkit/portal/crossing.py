@@ -61,7 +61,7 @@ class Crossing:
         """Look for a second way between the two networks, now and then."""
         if self.guard.tick(self._loop.time()) and self.plane is not None:
             with contextlib.suppress(OSError):  # no room: the next one may have
-                os.write(self.tap.fd, self.guard.beacon)
+                os.write(self.tap.fd, self.guard.beacon())
 
     def deliver(self, record: memoryview) -> None:
         """A frame of the peer's side: let it out at this one."""

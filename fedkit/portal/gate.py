@@ -1,12 +1,14 @@
 """Who may enter the end that waits, and what they may ask for: frames, tunnels with a crossing's tag, services that are permitted.
 
 Whoever has not logged in is one of few, and has `LOGIN_SECONDS`; the key decides, and unless the partner is behind a NAT or a
-relay stands between, so does the address.
+relay stands between, so does the address. Where there are too many, whoever waits longest of the address with most of them makes
+room: so strangers keep the partner out only if they come faster than it logs in, from as many addresses as may wait.
 """
 
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import asyncssh
@@ -29,24 +31,31 @@ class Gate(asyncssh.SSHServer):
     def __init__(self, portal: Portal) -> None:
         self._portal = portal
         self._conn: Any = None
-        self._waits = self._partner = False
+        self._address = ""
+        self._partner = False
         self._own: Session | None = None
         self._classic: ClassicSession | None = None
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         """Somebody connected."""
         self._conn = conn
-        address = conn.get_extra_info("peername")[0]
-        self._waits = self._portal.strangers < AT_ONCE and self._portal.may_come_from(address)
-        if self._waits:
-            self._portal.strangers += 1
-        else:
+        self._address = conn.get_extra_info("peername")[0]
+        if not self._portal.may_come_from(self._address):
             conn.abort()
+            return
+        strangers = self._portal.strangers
+        strangers.append(self)
+        if len(strangers) > AT_ONCE:
+            crowd, _ = Counter(one._address for one in strangers).most_common(1)[0]
+            next(one for one in strangers if one._address == crowd)._turn_away()
+
+    def _turn_away(self) -> None:
+        self._known()
+        self._conn.abort()
 
     def _known(self) -> None:
-        if self._waits:
-            self._waits = False
-            self._portal.strangers -= 1
+        if self in self._portal.strangers:
+            self._portal.strangers.remove(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """They are gone."""

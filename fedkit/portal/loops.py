@@ -9,12 +9,17 @@ beacons come back while they listen, stay shut without a single frame having gon
                                         ▲                   │ own beacon comes back
                                         └───────────────────┘
 
+Each beacon says a number that only its sender could have thought of, and is forgotten after some others: what somebody heard in one of
+the networks and lets out in the other later shuts nothing.
+
 A beacon is a frame of EtherType 0x88B5 (IEEE 802's for experiments) to a group address; whoever counts frames sees one every two
 seconds. Pure; time and chance come in.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 
@@ -29,6 +34,7 @@ ETHERTYPE = b"\x88\xb5"
 MAGIC = b"fedmesh portal loop probe\0"
 ID = 16  # octets
 FRAME = 60
+REMEMBERED = 3  # of one's own beacons
 _TYPE_AT = VNET.size + 12
 _MAGIC_AT = _TYPE_AT + 2
 _ID_AT = _MAGIC_AT + len(MAGIC)
@@ -48,23 +54,30 @@ def is_beacon(record: memoryview) -> bool:
 
 
 class LoopGuard:
-    """Of one crossing at one end, known by `identity`, which nobody else has."""
+    """Of one crossing at one end, known by `secret`, which nobody else has."""
 
-    def __init__(self, identity: bytes, chance: Callable[[], float]) -> None:
-        self._identity = identity
+    def __init__(self, secret: bytes, chance: Callable[[], float]) -> None:
+        self._secret = secret
         self._chance = chance
         self.state = State.OPEN
         self._until = 0.0  # when the state ends; for OPEN: when it is calm
         self._pause = FIRST_PAUSE
         self._beacon_due = 0.0
         self.loops = 0
-        source = b"\x02" + identity[:5]
-        frame = GROUP + source + ETHERTYPE + MAGIC + identity
-        self.beacon = NO_OFFLOAD + frame.ljust(FRAME, b"\0")
+        self._sent = 0
+        self._own: deque[bytes] = deque(maxlen=REMEMBERED)
+        self._source = b"\x02" + hashlib.sha256(secret).digest()[:5]
+
+    def beacon(self) -> bytes:
+        """The next one, as a record."""
+        self._sent += 1
+        self._own.append(hashlib.blake2s(self._sent.to_bytes(8), key=self._secret, digest_size=ID).digest())
+        frame = GROUP + self._source + ETHERTYPE + MAGIC + self._own[-1]
+        return NO_OFFLOAD + frame.ljust(FRAME, b"\0")
 
     def is_own(self, record: memoryview) -> bool:
-        """Whether a beacon is this end's."""
-        return record[_ID_AT : _ID_AT + ID] == self._identity
+        """Whether a beacon is one of this end's last."""
+        return bytes(record[_ID_AT : _ID_AT + ID]) in self._own
 
     def came_back(self, now: float) -> None:
         """The own beacon came by the tunnel: there is a circle."""

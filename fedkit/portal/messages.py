@@ -155,7 +155,15 @@ def _endpoint(value: Any) -> str:
 
 def is_endpoint(text: str) -> bool:
     """Whether it is HOST:PORT."""
-    return ENDPOINT.match(text) is not None and endpoint(text)[1] <= 65535
+    return ENDPOINT.match(text) is not None and endpoint(text)[1] <= 65535 and is_host(endpoint(text)[0])
+
+
+def is_host(text: str) -> bool:
+    """Whether it is an address, or a name that a resolver looks for (RFC 3490); others it would refuse for ever."""
+    try:
+        return bool(text.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 def endpoint(text: str) -> tuple[str, int]:

@@ -59,7 +59,7 @@ class Portal:
         self.host_key = _public_key(config, "host_key") if config.active else _private_key(config, "host_key")
         self._journal = Journal(config.state / "journal.json")
         self._status = StatusFile(config.state / "status.json")
-        self.strangers = 0  # connections that have not logged in
+        self.strangers: list[Gate] = []  # connections that have not logged in, in the order in which they came
         self.partners = 0  # those that have
         self.switch = Switch([])
         self.sessions: list[AnySession] = []

@@ -17,7 +17,7 @@ import pytest
 from fedkit.portal import messages, ssh
 from fedkit.portal.channel import FRAMES, FrameChannel
 from fedkit.portal.frames import CONTROL, GSO_TCP4, NEEDS_CHECKSUM, RECORD, VNET, join
-from fedkit.portal.gate import SPARE
+from fedkit.portal.gate import AT_ONCE, SPARE
 from fedkit.portal.messages import Hello
 from tests.component.portal.world import PORT, WAN, World, eventually, inside, lacks
 
@@ -168,6 +168,16 @@ async def test_strangers(world: World) -> None:
         pinned = asyncssh.read_public_key(world.folder / "host.pub")
     with inside(world.ns("portal-a")), pytest.raises((asyncssh.Error, OSError)):
         await asyncio.wait_for(ssh.connect(WAN["b"], PORT, None, pinned, own, asyncssh.SSHClient), 30)
+
+
+async def test_strangers_who_come_and_stay_do_not_keep_the_partner_out(world: World) -> None:
+    """Whoever waits longest makes room, among those of the address with most of them."""
+    with ExitStack() as stack:
+        with inside(world.ns("portal-a")):
+            for _ in range(3 * AT_ONCE):
+                stack.enter_context(socket.create_connection((WAN["b"], PORT), timeout=20))
+        async with partner(world):
+            pass
 
 
 async def test_a_server_with_another_key_is_not_the_partner(world: World) -> None:

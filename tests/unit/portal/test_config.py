@@ -54,6 +54,10 @@ def test_what_a_crossing_does_to_frames(tmp_path: Path) -> None:
     ("text", "told"),
     [
         (SEED, "crossing"),
+        (SEED.replace("192.0.2.7", "") + CROSSING, "peer: '' is neither"),
+        (SEED.replace("portal.b.example", "portal..example") + CROSSING, "peer: 'portal..example' is neither"),
+        (SEED.replace("portal.b.example", 64 * "ü") + CROSSING, "is neither an address nor a name"),
+        (SEED + f'permit = ["{64 * "a"}.example:80"]\n' + CROSSING, "is not HOST:PORT"),
         (SEED.replace("nat_partner", "nat_parner") + CROSSING, "did you mean nat_partner"),
         (SEED.replace("active = true\n", "") + CROSSING, "active: is missing"),
         (SEED.replace("true", '"yes"', 1) + CROSSING, "active: must be of type bool"),

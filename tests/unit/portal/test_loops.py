@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedkit.portal.frames import is_sound
-from fedkit.portal.loops import ID, LoopGuard, State, is_beacon
+from fedkit.portal.loops import ID, REMEMBERED, LoopGuard, State, is_beacon
 
 STEP = 0.25
 LONG = 1500.0  # seconds of virtual time
@@ -63,9 +63,16 @@ def test_a_single_way_stays_open() -> None:
 
 def test_a_beacon_is_a_frame_that_passes_and_is_known() -> None:
     guard, other = (LoopGuard(bytes([number]) * ID, random.random) for number in (1, 2))
-    record = memoryview(guard.beacon)
+    record = memoryview(guard.beacon())
     assert is_sound(record)
     assert is_beacon(record)
     assert guard.is_own(record)
     assert not other.is_own(record)
     assert not is_beacon(memoryview(bytes(10)))
+
+
+def test_what_was_heard_long_ago_is_nobodys_beacon() -> None:
+    guard = LoopGuard(bytes(ID), random.random)
+    heard = [guard.beacon() for _ in range(2 * REMEMBERED)]
+    assert len(set(heard)) == len(heard)
+    assert [guard.is_own(memoryview(beacon)) for beacon in heard] == [False] * REMEMBERED + [True] * REMEMBERED
