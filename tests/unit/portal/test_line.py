@@ -205,7 +205,7 @@ def put(outgoing: Outgoing, *records: bytes) -> None:
 
 
 def test_beacons_overtake() -> None:
-    wire, beacon = Wire(), LoopGuard(bytes(ID), lambda: 0.0).beacon
+    wire, beacon = Wire(), LoopGuard(bytes(ID), lambda: 0.0).beacon()
 
     async def scenario() -> None:
         outgoing = Outgoing(asyncio.get_running_loop(), 3, LineShape(1.0, 0), Counts(), lambda: 0.0)
