@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from fedkit.portal.config import CrossingConfig
 from fedkit.portal.counts import Counts
@@ -25,7 +26,10 @@ _nowhere = memoryview(bytearray(LARGEST))
 
 
 class Crossing:
-    """Reads its tap while it exists; without a plane, frames are lost at once, for they must wait nowhere."""
+    """Reads its tap while it exists; without a plane, frames are lost at once, for they must wait nowhere.
+
+    `room` is what may wait of each direction that is to be late, in octets; `chance` decides what is lost.
+    """
 
     def __init__(
         self,
@@ -34,18 +38,20 @@ class Crossing:
         tap: Tap,
         guard: LoopGuard,
         chance: Callable[[], float],
+        room: int,
     ) -> None:
+        out, back = replace(config.out, room=room), replace(config.back, room=room)
         self._loop = loop
         self.guard = guard
         self.tag = config.tag
         self.tap = tap
-        self.takes_uso = tap.takes_uso and not config.out.loss and not config.back.loss
+        self.takes_uso = tap.takes_uso and not out.loss and not back.loss
         self.plane: Plane | None = None
         self.counts = counts = Counts()
         self.broken = ""
         self._outlet: Outlet | None = None
-        self._out = Outgoing(loop, self.tag, config.out, counts, chance) if config.out else None
-        self._back = Line(loop, config.back, counts, self._arrive_late, chance) if config.back else None
+        self._out = Outgoing(loop, self.tag, out, counts, chance) if out else None
+        self._back = Line(loop, back, counts, self._arrive_late, chance) if back else None
         loop.add_reader(tap.fd, self._readable)
 
     def use(self, plane: Plane | None, uso: bool) -> None:

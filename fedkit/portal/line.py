@@ -23,7 +23,8 @@ from fedkit.portal.loops import is_beacon
 from fedkit.portal.planes.contract import Plane
 from fedkit.portal.planes.salvage import tcp_parts
 
-MOST = 16 << 20  # octets of memory that one line may hold: 1 Gbit/s for 120 ms
+ALL = 64 << 20  # octets of memory that the lines of a portal may hold together, each its share
+MOST, LEAST = 16 << 20, 1 << 20  # of one: 1 Gbit/s for 120 ms; or 100 Mbit/s for 75
 AT_ONCE = 64  # frames that are let out before others have a turn
 APIECE = 128  # octets that a waiting frame costs besides its own
 
@@ -32,13 +33,19 @@ LetOut = Callable[[Sequence[bytes]], None]
 
 @dataclass(frozen=True)
 class LineShape:
-    """What is asked of one direction: `delay` in seconds, `loss` from 0 to 1."""
+    """What is asked of one direction: `delay` in seconds, `loss` from 0 to 1; and what it may take."""
 
     delay: float = 0.0
     loss: float = 0.0
+    room: int = MOST  # octets that may wait
 
     def __bool__(self) -> bool:
         return self.delay > 0 or self.loss > 0
+
+
+def share(lines: int) -> int:
+    """Octets that each of so many lines may hold."""
+    return min(MOST, max(LEAST, ALL // max(lines, 1)))
 
 
 class Line:
@@ -66,7 +73,7 @@ class Line:
         due = self._loop.time() + self._shape.delay
         for frame in self._left_of(bytes(record)):
             size = len(frame) + APIECE
-            if self._size + size > MOST:
+            if self._size + size > self._shape.room:
                 self._counts.dropped += 1
                 continue
             self._size += size

@@ -29,6 +29,7 @@ from fedkit.portal.crossing import Crossing
 from fedkit.portal.errors import NoTap, NotReached, UnusableConfig
 from fedkit.portal.gate import Gate, same_address
 from fedkit.portal.journal import Journal
+from fedkit.portal.line import share
 from fedkit.portal.loops import ID, LoopGuard
 from fedkit.portal.messages import Hello, endpoint
 from fedkit.portal.planes.contract import PlaneName
@@ -57,6 +58,7 @@ class Portal:
         self.key = _private_key(config, "ssh_privkey")
         self.peer_key = _public_key(config, "ssh_pubkey")
         self.host_key = _public_key(config, "host_key") if config.active else _private_key(config, "host_key")
+        self._room = share(sum(bool(way) for one in config.crossing for way in (one.out, one.back)))
         self._journal = Journal(config.state / "journal.json")
         self._status = StatusFile(config.state / "status.json")
         self.strangers: list[Gate] = []  # connections that have not logged in, in the order in which they came
@@ -117,7 +119,7 @@ class Portal:
         if self._udp is not None:
             self._udp.close()
         self.switch.close()
-        network.undo(self._journal)
+        self._ground.undo(self._journal)
         self._status.remove()
         self._journal.close()
 

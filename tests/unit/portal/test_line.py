@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from fedkit.portal.counts import Counts
 from fedkit.portal.frames import LARGEST, NEEDS_CHECKSUM, NO_OFFLOAD, VNET, is_sound
-from fedkit.portal.line import APIECE, MOST, Line, LineShape, Outgoing
-from fedkit.portal.loops import ID, LoopGuard
+from fedkit.portal.line import ALL, APIECE, LEAST, MOST, Line, LineShape, Outgoing, share
+from fedkit.portal.loops import ETHERTYPE, FRAME, GROUP, ID, MAGIC
 from fedkit.portal.planes.contract import PlaneName, Traffic
 from tests.support.virtual_time import run
 from tests.unit.portal.test_datagrams import segments, super_frame
@@ -123,6 +123,14 @@ def test_what_waits_is_bounded_and_the_first_stay(size: int) -> None:
     assert (len(end.came), end.counts.dropped) == (count + 1, 50)
 
 
+def test_all_lines_of_a_portal_share_what_there_is() -> None:
+    rooms = [share(count) for count in (0, 1, 4, 10, 8190)]
+    assert rooms[:3] == [MOST] * 3
+    assert 10 * rooms[3] <= ALL
+    assert rooms == sorted(rooms, reverse=True)
+    assert rooms[4] == LEAST
+
+
 def test_what_is_dropped_in_the_end_comes_never() -> None:
     end = End()
 
@@ -205,7 +213,8 @@ def put(outgoing: Outgoing, *records: bytes) -> None:
 
 
 def test_beacons_overtake() -> None:
-    wire, beacon = Wire(), LoopGuard(bytes(ID), lambda: 0.0).beacon()
+    beacon = NO_OFFLOAD + (GROUP + bytes(6) + ETHERTYPE + MAGIC + bytes(ID)).ljust(FRAME, b"\0")
+    wire = Wire()
 
     async def scenario() -> None:
         outgoing = Outgoing(asyncio.get_running_loop(), 3, LineShape(1.0, 0), Counts(), lambda: 0.0)
