@@ -83,7 +83,8 @@ class Portal:
         try:
             taps = network.make(self.config.crossing, self._journal)
             self.switch = Switch(
-                Crossing(loop, one, taps[one.tag], self._guard(), self._chance) for one in self.config.crossing
+                Crossing(loop, one, taps[one.tag], self._guard(), self._chance, self._room)
+                for one in self.config.crossing
             )
             if not self.config.active:
                 await self._listen()
@@ -119,7 +120,7 @@ class Portal:
         if self._udp is not None:
             self._udp.close()
         self.switch.close()
-        self._ground.undo(self._journal)
+        network.undo(self._journal)
         self._status.remove()
         self._journal.close()
 
