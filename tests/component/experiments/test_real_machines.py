@@ -1,4 +1,7 @@
-"""An experiment on real machines: two testbeds, each a segment, whose nodes share a link through portals and a tunnel server."""
+"""An experiment on real machines: two testbeds, each a segment, whose nodes share a link through portals and a tunnel server.
+
+That is their lender's or, where it has none, the one of the member that makes the experiment.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from fedkit.identity.keys import PrivateKey
 from fedkit.mesh.api import Peer
 from fedkit.protocol.lending import Instance
 from fedkit.protocol.segments import Operation
+from fedkit.protocol.tunnel import TunnelLeases, TunnelLeasesPage
 from reverse_tunnel.service import open_tunnel_server
 from tests.component.middleware.conftest import base, site
 from tests.component.middleware.contract import PUBLIC_KEY, eventually
@@ -34,19 +38,36 @@ ASK = "until ping -c 1 -w 1 n1; do sleep 1; done; echo reached >/tmp/reached"
 
 
 @asynccontextmanager
-async def lender(world: Federation, site: ContainersSite, folder: Path) -> AsyncIterator[Member]:
-    """A member whose machines are real, and so is its tunnel server."""
+async def reached(
+    world: Federation, name: str, folder: Path, site: ContainersSite | None = None
+) -> AsyncIterator[Member]:
+    """A member with a real tunnel server; its machines, if it has any, are real as well."""
     tunnel = {"listen": f"{GATEWAY}:0", "host": GATEWAY, "address": GATEWAY, "bind": GATEWAY, "ports": free_range(20)}
     key = PrivateKey.load(write_config(folder, ["0" * 40], tunnel=tunnel).identity.key)
-    a = await world.add(
-        "a",
+    member = await world.add(
+        name,
         lends=rule("all", "*/*/*", account="tests"),
         tunnel_server=Peer(key.fedid, TUNNEL_ADDRESS),
-        real=site.middleware,
+        real=None if site is None else site.middleware,
     )
-    config = write_config(folder, [a.key.fedid], tunnel=tunnel)
+    config = write_config(folder, [member.key.fedid], tunnel=tunnel)
     async with open_tunnel_server(config, world.network.link(TUNNEL_ADDRESS), world.clock):
+        yield member
+
+
+@asynccontextmanager
+async def lender(world: Federation, site: ContainersSite, folder: Path) -> AsyncIterator[Member]:
+    """One that makes the experiments and lends all that they need."""
+    async with reached(world, "a", folder, site) as a:
         yield a
+
+
+async def keeps(member: Member, *up: bool) -> bool:
+    """Whether its tunnel server keeps so many ports for it, and who is there."""
+    server = member.tunnel_server
+    assert server is not None
+    found = await member.mesh.ask(server, "tunnel.leases", TunnelLeasesPage(), TunnelLeases)
+    return [port.up for lease in found.leases for port in lease.tunnels] == list(up)
 
 
 async def is_in(member: Member, wanted: str, state: State) -> bool:
@@ -107,4 +128,24 @@ async def test_two_testbeds_are_one_network(site: ContainersSite, tmp_path: Path
         await enter_by_what_lenders_gave(a, wanted, key, folder / "login")
         await a.experiments.terminate(USER, wanted)
         await eventually(lambda: is_in(a, wanted, State.TERMINATED), MAKING)
+    assert await site.leftovers() == []
+
+
+async def test_two_testbeds_that_nobody_reaches_are_one_network(site: ContainersSite, tmp_path: Path) -> None:
+    """Their member has no tunnel server; a portal holds a port of the home's, and the other one finds it there."""
+    folder = tmp_path / "tunnel"
+    folder.mkdir()
+    async with Federation(tmp_path) as world, reached(world, "h", folder) as h:
+        await world.add("a", lends=rule("all", "*/*/*", account="tests"), real=site.middleware)
+        await eventually(lambda: "a.test" in {one.name for one in h.orders.engine.members() if one.offer.kinds}, MAKING)
+        new = line("left", "right", members={"left": "a.test", "right": "a.test"})
+        made, _grant, _key = await h.experiments.create(USER, new)
+        wanted = made.experiment.id
+        await eventually(lambda: is_in(h, wanted, State.ACTIVE), MAKING)
+        await eventually(lambda: keeps(h, True), MAKING)
+        done = await h.experiments.operate(USER, wanted, Operation.RUN, ["n0"], command="ping -c 1 -w 20 n1")
+        assert done.status == {"n0": 0}, done
+        await h.experiments.terminate(USER, wanted)
+        await eventually(lambda: is_in(h, wanted, State.TERMINATED), MAKING)
+        await eventually(lambda: keeps(h), MAKING)
     assert await site.leftovers() == []
