@@ -34,6 +34,7 @@ TESTBED = (  # what services of experiments need on nodes besides
     "frr",
     "samba",
     "samba-common-bin",
+    "samba-libs",
     "smbnetfs",
 )
 NOT_NEEDED = frozenset({"libpam-modules", "libpam-runtime"})  # sshd is linked to PAM, and runs without it
