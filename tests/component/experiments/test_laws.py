@@ -169,7 +169,7 @@ async def tell(folder: Path, chosen: list[str], happenings: list[tuple[object, .
 
 
 @pytest.mark.timeout(1500)  # half a minute of computing; hypothesis would take a timeout for a failure of the law
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 @given(chosen=fates, happenings=steps)
 def test_each_is_whole_or_gone_and_the_books_agree(
     no_threads: None, chosen: list[str], happenings: list[tuple[object, ...]]

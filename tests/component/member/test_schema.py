@@ -11,7 +11,7 @@ import aiohttp
 from federation_member.service import Member
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
-EXAMPLES = 40
+EXAMPLES = 20
 
 
 async def test_no_server_error_and_no_violation_of_the_description(

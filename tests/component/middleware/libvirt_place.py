@@ -40,7 +40,7 @@ class LibvirtSite:
     crowd: int = 3
     stride: int = 211
     account_stride: int = 1
-    moments: tuple[float, ...] = (0.05, 0.15, 0.3, 0.6, 1.2)
+    moments: tuple[float, ...] = (0.05, 0.3, 1.2)
     extra: dict[str, Any] = field(default_factory=dict)
     image: str = field(init=False)
     _daemon: subprocess.Popen[bytes] | None = None

@@ -219,7 +219,7 @@ async def tell(folder: Path, chosen: list[str], happenings: list[tuple[object, .
 
 
 @pytest.mark.timeout(1500)  # half a minute of computing; hypothesis would take a timeout for a failure of the law
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(chosen=fates, happenings=steps)
 def test_one_instance_for_each_order_that_runs_and_no_other(
     chosen: list[str], happenings: list[tuple[object, ...]]

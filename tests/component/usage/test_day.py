@@ -227,7 +227,7 @@ async def live(folder: Path, seed: int, happenings: int, leases: Sequence[int] =
 
 
 @pytest.mark.timeout(1500)
-@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=1, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32))
 def test_three_readings_of_a_day_with_crashes_come_to_the_same(seed: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
