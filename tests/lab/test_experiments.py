@@ -100,6 +100,40 @@ def test_a_site_that_lets_nothing_in_is_part_of_it_by_the_tunnel_server_of_anoth
     until(lambda: machines_at(lab, CLOSED) == [], f"{CLOSED} holds nothing", PATIENCE)
 
 
+@contextmanager
+def without_tunnels(lab: Lab, person: Person, *sites: str) -> Iterator[None]:
+    """Have sites do without a tunnel server, as their operators would."""
+    config = {site: str(RUN / site / "member/member.toml") for site in sites}
+
+    def are_reached(*, wanted: bool) -> bool:
+        offers = {member["name"]: "tunnels" in member["abilities"] for member in person.ask("members")}
+        return all(offers.get(f"{site}.test") is wanted for site in sites)
+
+    def configure(script: str, *, wanted: bool) -> None:
+        for site, file in config.items():
+            lab.run("internet", ["sh", "-c", script, "sh", file])
+            lab.restart(f"{site}/member")
+        until(lambda: are_reached(wanted=wanted), "everybody knows what they can", PATIENCE)
+
+    try:
+        # Written in place: the file stays its service's own.
+        configure('cp -p "$1" "$1.good" && sed "/^.tunnel.$/,/^$/d" "$1.good" >"$1"', wanted=False)
+        yield
+    finally:
+        configure('[ ! -e "$1.good" ] || mv "$1.good" "$1"', wanted=True)
+
+
+def test_two_sites_without_tunnel_servers_meet_at_the_one_of_the_home(lab: Lab, person: Person) -> None:
+    """Neither could let the other's portal in; the one that lets nothing in at all waits, by a port of ours."""
+    with without_tunnels(lab, person, CLOSED, LENDER):
+        with experiment(person, deter=CLOSED, ucb=LENDER) as shown:
+            command = ("operate", shown["id"], "run", "--node", "a", "--", "ping -c 2 -w 30 e")
+            until(lambda: ", 0% packet loss" in person.fed("experiment", *command), "a pings e", PATIENCE)
+            ports = [portal["host"] for segment in shown["segments"] for portal in segment["portals"]]
+            assert sorted(filter(None, ports)) == [lab.plan.site(HOME).public]
+        until(lambda: machines_at(lab, CLOSED) == machines_at(lab, LENDER) == [], "they hold nothing", PATIENCE)
+
+
 def test_a_refusal_at_one_testbed_costs_nothing_anywhere(lab: Lab, person: Person) -> None:
     lab.run(HOME, ["tee", "/run/fedlab/tmp/unfit.ns"], text=SEED)
     wish = (
