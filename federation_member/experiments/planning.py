@@ -34,6 +34,7 @@ from fedkit.topology import topdl
 from fedkit.topology.formats import read
 from fedkit.topology.model import Computer, Described, Element, Topology
 from fedkit.topology.placement import Room, everything, place
+from fedkit.topology.routes import check_given
 from fedkit.topology.services import parse_service
 from fedkit.topology.split import Piece, Split, split
 
@@ -144,10 +145,11 @@ def plan(
 ) -> list[Planned]:
     """What is asked for each testbed; what is `kept` stays. `relay`: portals may hold ports of a tunnel server of ours.
 
-    Raises `CannotSplit`, `NoWay`, `TooLarge`, `UnknownKit`, `UnusableMapping` or what `Parting` does.
+    Raises `CannotSplit`, `NoWay`, `TooLarge`, `UnknownKit`, `UnusableMapping`, `UnusableRoute` or what `Parting` does.
     """
     kit, topology = kit_named(new.kit), arranged.topology
     _check_crossings(topology)
+    check_given(topology)
     done = split(topology, new.portals)
     testbeds = [piece.testbed for piece in done.pieces]
     tags = _tags(done, kept.tags)

@@ -29,6 +29,12 @@ class Problem:
         return asdict(self)
 
 
+class UnusableRoute(InputError):
+    """A route that a description gives a computer, to what is not there or over who is no neighbour."""
+
+    code = "topology.unusable_route"
+
+
 class BadDescription(InputError):
     """A description that cannot be used; `problems` says why, one by one, and `warnings` what may have led to it."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from federation_member.experiments import planning
 from federation_member.experiments.errors import NoWay, TooLarge, UnusableMapping
-from federation_member.experiments.model import NewExperiment
+from federation_member.experiments.model import NewExperiment, Party
 from federation_member.experiments.parting import hosts_of
 from federation_member.experiments.planning import NOTHING, Kept, kept_of, partners, plan
 from federation_member.experiments.preview import Doubt, preview
@@ -205,3 +206,21 @@ def test_more_crossings_than_there_are_tags_are_refused_before_anything_is_cut(m
     monkeypatch.setattr(planning, "split", pytest.fail)
     with pytest.raises(TooLarge, match="at most 4094 crossings; this one has 4140"):
         planned(lans)
+
+
+@pytest.mark.parametrize(
+    ("routing", "parties", "told"),
+    [
+        ("Session", {}, "Session"),
+        ("Session", {"red": Party(testbeds=["x"])}, "Static"),
+        ("ospf", {"red": Party(testbeds=["x"])}, "Static"),
+        ("Manual", {"red": Party(testbeds=["x"])}, "Manual"),
+        (None, {"red": Party(testbeds=["x"])}, None),
+    ],
+)
+def test_daemons_that_would_tell_parties_of_one_another_are_not_asked_for(
+    routing: str | None, parties: dict[str, Party], told: str | None
+) -> None:
+    new = NewExperiment(name="mine", description="", parties=parties)
+    done = plan(new, Arranged(replace(LINK, routing=routing)), [])
+    assert {piece.spec.routing for piece in done} == {told}

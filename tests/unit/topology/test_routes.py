@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedkit.topology.errors import UnusableRoute
 from fedkit.topology.model import Attribute, Computer, Interface, Substrate, Topology
-from fedkit.topology.routes import routes_of
+from fedkit.topology.routes import check_given, routes_of
 
 
 def wired(*wires: tuple[str, ...], routing: str | None = "Static") -> Topology:
@@ -47,6 +50,33 @@ def test_of_two_ways_the_shorter_one_is_taken() -> None:
 def test_manual_routing_and_none_make_no_routes() -> None:
     assert told(wired(("a", "b"), ("b", "c"), routing="Manual")) == {}
     assert told(wired(("a", "b"), ("b", "c"), routing=None)) == {}
+
+
+def given_routes(*routes: str) -> Topology:
+    """a, b, c and d in a row; these are a's own."""
+    topology = wired(("a", "b"), ("b", "c"), ("c", "d"), routing="Manual")
+    first, *others = topology.computers
+    return replace(
+        topology, elements=(replace(first, attributes=tuple(Attribute("route", one) for one in routes)), *others)
+    )
+
+
+def test_manual_routes_are_those_that_a_computer_is_given() -> None:
+    topology = given_routes("wire2 b", "d b", "wire1 b")
+    check_given(topology)
+    assert told(topology) == {"a": {"10.1.2.0/24": "10.1.1.3", "10.1.3.3/32": "10.1.1.3"}}
+    assert told(replace(topology, routing=None)) == {}
+    assert told(replace(topology, routing="Static"))["a"] == {"10.1.2.0/24": "10.1.1.3", "10.1.3.0/24": "10.1.1.3"}
+
+
+@pytest.mark.parametrize(
+    ("route", "why"), [("d c", "no neighbour"), ("d nobody", "no neighbour"), ("x b", "no node, link")]
+)
+def test_a_route_that_cannot_be_is_refused(route: str, why: str) -> None:
+    with pytest.raises(UnusableRoute, match=why):
+        check_given(given_routes(route))
+    assert told(given_routes(route)) == {}
+    check_given(replace(given_routes(route), routing="Static"))
 
 
 def test_what_cannot_be_reached_has_no_route() -> None:
