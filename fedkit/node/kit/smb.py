@@ -236,7 +236,7 @@ def is_mounted(path: Path) -> bool:
 def _answers(path: Path) -> bool:
     """Whether a folder can be listed; asked by another process, because one that hangs cannot be ended otherwise."""
     try:
-        look = ["ls", "-U", str(path)]
+        look = ["ls", str(path)]  # busybox's has few options
         return not subprocess.run(look, capture_output=True, check=False, timeout=PATIENCE).returncode
     except subprocess.TimeoutExpired:
         return False
