@@ -14,7 +14,7 @@ from federation_member.orders.segments.state import STATE, SegmentState, gone
 from federation_member.orders.segments.summary import Summary, summarize
 from fedkit.mesh.api import Peer
 from fedkit.protocol.lending import ComputeSpec, Flavour, Image, Instance, LeaseState, NetworkSpec, Offer, Power, Tunnel
-from fedkit.protocol.segments import Connection, CrossingSpec, NodeStatus, Route, SegmentGo, SegmentSpec
+from fedkit.protocol.segments import Connection, CrossingSpec, NodeStatus, Relay, Route, SegmentGo, SegmentSpec
 from fedkit.topology.errors import BadDescription
 from tests.support.segments import KEY, connector, piece
 from tests.unit.orders.examples import START
@@ -166,6 +166,21 @@ def test_a_passive_portal_is_reached_by_its_tunnel() -> None:
     (portal,) = told(spec, state, {"portal/fartunnel0": {"tunnels": tunnels}}).info.portals
     assert (portal.joined, portal.host, portal.port) == (True, "t.test", 2)
     assert portal.public_key == state.public_key("fartunnel0")
+
+
+def test_without_ports_a_portal_waits_for_its_relay_and_tells_that_it_does() -> None:
+    spec = piece(("a",), connectors=[connector("wire1", active=False).model_copy(update={"relay": True})])
+    relay = Relay(host="192.0.2.7", port=2222, host_key=KEY, name="portal")
+    told, relayed = (Connection(connector="fartunnel0", peer_key=KEY, relay=one) for one in (None, relay))
+    state = SegmentState.begin(spec, relayed=True)
+    waits, runs = (gone(spec, state, SegmentGo(connections=[one])) for one in (told, relayed))
+    assert "portal/fartunnel0" not in {child.part for child in plan(spec, waits)}
+    portal = {child.part: child for child in plan(spec, runs)}["portal/fartunnel0"]
+    assert "RELAY_HOST=192.0.2.7" in str(portal.make(OFFER))
+    info = summarize(spec, runs, [portal], {portal.id: lease(portal)}).info
+    assert (info.relayed, info.portals[0].host, info.portals[0].joined) == (True, None, True)
+    with_ports = gone(spec, SegmentState.begin(spec), SegmentGo(connections=[relayed]))
+    assert with_ports.connections["fartunnel0"] == told
 
 
 def test_the_whole_runs_when_all_of_it_does() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fedkit.portal import config as program
-from fedkit.portal.script import PortalConfig, portal_script
+from fedkit.portal.script import PortalConfig, Relay, portal_script
 from fedkit.topology.shaping import Shape, Way
 
 HOSTILE = "ssh-ed25519 AAAA '; touch /tmp/x; $(id) `id`"
@@ -57,6 +57,35 @@ def test_more_than_one_line_is_refused(field: str) -> None:
     said: dict[str, Any] = {field: "one\ntwo"}
     with pytest.raises(ValueError, match="one line"):
         portal_script(dataclasses.replace(config, **said))
+
+
+RELAY = Relay("192.0.2.7", 2222, "ssh-ed25519 CCCC", "its-name")
+
+
+@pytest.mark.parametrize(
+    ("config", "dials"),
+    [
+        (PortalConfig((3,), "key", HOSTILE), "-R portal:0:127.0.0.1:2022 tunnel"),
+        (PortalConfig((3,), "key", HOSTILE, relay=RELAY), "-R its-name:0:127.0.0.1:2022 tunnel@192.0.2.7"),
+        (PortalConfig((3,), "key", HOSTILE, "host.test", 4711, "ssh-ed25519 BBBB"), ""),
+    ],
+    ids=["its own", "a relay's", "it connects"],
+)
+def test_who_waits_holds_a_port(tmp_path: Path, config: PortalConfig, dials: str) -> None:
+    """Of the tunnel server that its machine has, or else of the relay, by the portal's key and no other host's."""
+    program = (files("fedkit.portal") / "portal.sh").read_text()
+    shell = 'ssh() { echo "$*"; }\nforever() { "$@"; }\n' + program[program.index("# dial ") :]
+    script = f"{settings_of(config)}\ncd {tmp_path}\n{shell}\nwait"
+    said = subprocess.run(["sh"], input=script, capture_output=True, text=True, check=True).stdout
+    assert said.strip().endswith(dials)
+    assert ("-p 2222 -i key" in said) == (config.relay is not None)
+
+
+@pytest.mark.parametrize("field", ["host", "host_key", "name"])
+def test_more_than_one_line_of_a_relay_is_refused(field: str) -> None:
+    said: dict[str, Any] = {field: "one\ntwo"}
+    with pytest.raises(ValueError, match="one line"):
+        portal_script(PortalConfig((3,), "key", HOSTILE, relay=dataclasses.replace(RELAY, **said)))
 
 
 def test_a_key_is_not_shown() -> None:
