@@ -389,7 +389,14 @@ def _node_row(node: dict[str, Any]) -> dict[str, Any]:
 def _portal_row(portal: dict[str, Any]) -> dict[str, Any]:
     address = f"{portal['host']}:{portal['port']}" if portal["host"] else None
     state = "joined" if portal["joined"] else portal["status"]
-    return {"node": portal["connector"], "state": state, "address": address, "reason": portal["reason"]}
+    reason = portal["reason"] or _way(portal)
+    return {"node": portal["connector"], "state": state, "address": address, "reason": reason}
+
+
+def _way(portal: dict[str, Any]) -> str:
+    """By which plane a portal is joined, and what that was measured to do."""
+    said = {"by {}": "plane", "{:g} ms": "delay_ms", "{:g} Mbit/s": "mbps"}
+    return ", ".join(form.format(portal[key]) for form, key in said.items() if portal.get(key))
 
 
 def _name_of(file: Path) -> str:

@@ -414,8 +414,9 @@ class HostsSegments(Protocol):
     async def start_segment(self, key: str, request: SegmentRequest) -> Owned:
         """Make the segment, or make the one under `key` so: portals come, go and change, nodes come.
 
-        A node that cannot be made is there and `failed`, with the reason, and hinders no other. After a failure of the whole
-        nothing is left under `key`, or `list_owned` names it. Raises a `MiddlewareError`.
+        A node that cannot be made is there and `failed`, with the reason, and hinders no other. Whether a portal is joined is
+        told by a middleware that asks the portal, and left unset where it cannot. After a failure of the whole nothing is left
+        under `key`, or `list_owned` names it. Raises a `MiddlewareError`.
         """
 
     async def operate(self, key: str, operation: Operation, node: str, command: str = "") -> Printed:

@@ -206,6 +206,16 @@ class PortalInfo(Body):
     host: str | None = Field(default=None, max_length=253)
     port: int | None = Field(default=None, ge=1, le=65535)
     joined: bool = False
+    plane: str | None = Field(
+        default=None,
+        max_length=32,
+        exclude_if=operator.not_,
+        description="by which it is joined, as it says itself; so are the next two",
+    )
+    delay_ms: float | None = Field(
+        default=None, ge=0, exclude_if=operator.not_, description="there and back, the least"
+    )
+    mbps: float | None = Field(default=None, ge=0, exclude_if=operator.not_, description="both ways together, of late")
 
 
 class Refused(Body):

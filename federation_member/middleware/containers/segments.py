@@ -162,9 +162,9 @@ class Segments:
             answer = await client.ask(folder, do="run", node=node, command=line)
             return Printed(str(answer["output"]), int(answer["status"]))
         await client.ask(folder, do=operation.value, nodes=[node])
-        status, reason = (await client.look(folder))[node]
-        if status == NodeStatus.FAILED:
-            raise MiddlewareError(reason)
+        look = (await client.look(folder))[node]
+        if look.status == NodeStatus.FAILED:
+            raise MiddlewareError(look.reason)
         return Printed()
 
     def _watch(self, key: str) -> None:
@@ -266,7 +266,7 @@ def _is_lost(name: str, part: Part, there: client.Looks) -> bool:
     """Whether a part is not there, or is none of those whose end is their author's affair, and has ended."""
     if name not in there:
         return True
-    return not _is_node(name, part) and there[name][0] == NodeStatus.FAILED
+    return not _is_node(name, part) and there[name].status == NodeStatus.FAILED
 
 
 def _is_node(name: str, part: Part) -> bool:
@@ -274,22 +274,23 @@ def _is_node(name: str, part: Part) -> bool:
 
 
 def _info(record: Record, looks: client.Looks) -> SegmentInfo:
-    nothing = (NodeStatus.FAILED.value, "It is not there.")
+    nothing = client.Look(NodeStatus.FAILED.value, "It is not there.")
     nodes, portals = [], []
     for name, part in record.parts.items():
-        status, reason = looks.get(name, nothing)
+        look = looks.get(name, nothing)
+        status, reason = NodeStatus(look.status), look.reason[:512]
         if _is_node(name, part):
             nodes.append(
                 NodeInfo(
                     name=name,
-                    status=NodeStatus(status),
-                    reason=reason[:512],
+                    status=status,
+                    reason=reason,
                     address=part.address,
                     user=ACCOUNT,
                     host_keys=[part.host_key],
                 )
             )
         elif name != GATE:
-            portal = PortalInfo(connector=name, status=NodeStatus(status), reason=reason[:512], host_key=part.host_key)
-            portals.append(portal)
+            told = look.brief or {}  # what it does not say of itself stays unset
+            portals.append(PortalInfo(connector=name, status=status, reason=reason, host_key=part.host_key, **told))
     return SegmentInfo(nodes=nodes, portals=portals)

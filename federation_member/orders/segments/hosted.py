@@ -264,7 +264,9 @@ def _joined(portal: PortalInfo, ports: Mapping[str, Tunnel], state: SegmentState
     port = None if dials else ports.get(way_to(portal.connector))
     reached = {} if port is None else {"host": port.address or port.host, "port": port.port}
     is_up = dials or (port is not None and port.up)
-    joined = portal.status is NodeStatus.RUNNING and is_up
+    # Who asked the portal itself knows best.
+    is_joined = portal.joined if "joined" in portal.model_fields_set else is_up
+    joined = portal.status is NodeStatus.RUNNING and is_joined
     return portal.model_copy(update={"public_key": state.public_key(portal.connector), "joined": joined} | reached)
 
 

@@ -17,7 +17,7 @@ import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from federation_member.middleware.containers.nodes.host import CONTROL
 from federation_member.middleware.contract import MiddlewareError
@@ -29,7 +29,17 @@ LAUNCH_TIMEOUT, NODE_TIMEOUT = 30.0, 1.0  # seconds, for a segment and for each 
 ASK_TIMEOUT = 60.0  # seconds
 ANSWER_LIMIT = 16 * 1024 * 1024  # octets
 CREDENTIALS = struct.Struct("3i")  # struct ucred
-Looks = dict[str, tuple[str, str]]  # name to status and reason
+
+
+class Look(NamedTuple):
+    """How a node is; of a portal, if it says so, how it is joined (portals.py). Programs that run since long say less."""
+
+    status: str
+    reason: str
+    brief: dict[str, Any] | None = None
+
+
+Looks = dict[str, Look]  # by name
 
 
 async def launch(plan: dict[str, Any], folder: Path) -> Looks:
@@ -95,7 +105,7 @@ async def look(folder: Path) -> Looks:
 
 
 def _looks(answer: dict[str, Any]) -> Looks:
-    return {name: (status, reason) for name, (status, reason) in answer["nodes"].items()}
+    return {name: Look(*said) for name, said in answer["nodes"].items()}
 
 
 def end(folder: Path) -> None:

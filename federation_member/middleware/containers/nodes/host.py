@@ -36,7 +36,16 @@ from federation_member.middleware.containers.launch import (
     mount_shifted,
     process_in_new,
 )
-from federation_member.middleware.containers.nodes import birth, groups, kernel, links, root, running, shaping
+from federation_member.middleware.containers.nodes import (
+    birth,
+    groups,
+    kernel,
+    links,
+    portals,
+    root,
+    running,
+    shaping,
+)
 
 SSHD = ["/usr/sbin/sshd", "-i", "-f", "/etc/fed/sshd_config"]
 SSH_PORT = 22
@@ -73,6 +82,7 @@ class Host:
         self._netem = shaping.has_netem()
         self._selector = selectors.DefaultSelector()
         self._watchers: list[socket.socket] = []
+        self._portals = portals.Portals(plan["name"], plan["work"], plan["first_id"])
         self.nodes: dict[str, Node] = {}
 
     # Nodes
@@ -87,6 +97,8 @@ class Host:
             if plan["way"]:
                 node.way = self._listen_at(f"{self._plan['work']}/ways/{plan['way']}")
                 self._selector.register(node.way, selectors.EVENT_READ, node)
+            if plan["watched"]:
+                plan["binds"][self._portals.add(plan["name"], plan["number"])] = plan["watched"]
             fresh.append(node)
         self.start(fresh)
 
@@ -193,6 +205,7 @@ class Host:
         known = [self.nodes[name] for name in names if name in self.nodes]
         self.stop(known)
         for node in known:
+            self._portals.remove(node.plan["name"])
             if node.way is not None:
                 self._selector.unregister(node.way)
                 node.way.close()
@@ -240,7 +253,7 @@ class Host:
         for stream in (0, 1, 2):
             os.dup2(os.open(os.devnull, os.O_RDWR), stream)
         while True:
-            for key, _ in self._selector.select():
+            for key, _ in self._selector.select(self._portals.pause):
                 if key.fileobj == ended_read:
                     with suppress(BlockingIOError):
                         os.read(ended_read, 4096)
@@ -250,6 +263,8 @@ class Host:
                         self._answer(control.accept()[0])
                 elif isinstance(key.fileobj, socket.socket) and key.fileobj.fileno() >= 0:
                     self._let_in(key.data, key.fileobj)
+            if self._portals.look():
+                self._tell()
 
     def _reap(self) -> None:
         while self._bury(os.WNOHANG):
@@ -274,9 +289,9 @@ class Host:
                 birth.enter(node.handle, node.folders, self._plan["fence"], SSHD, streams, attended=False)
                 os.close(nothing)
 
-    def look(self) -> dict[str, list[str]]:
-        """How each node is."""
-        return {name: [node.status, node.reason] for name, node in self.nodes.items()}
+    def look(self) -> dict[str, list[Any]]:
+        """How each node is, and how a portal is joined."""
+        return {name: [node.status, node.reason, self._portals.brief(name)] for name, node in self.nodes.items()}
 
     def _tell(self) -> None:
         """Let the member know that something changed."""

@@ -44,6 +44,7 @@ from federation_member.middleware.inside.files import (
 )
 from federation_member.middleware.inside.host_key import HostKey
 from fedkit.node.script import LOG
+from fedkit.portal.script import STATE
 from fedkit.protocol.lending import Flavour
 from fedkit.topology.shaping import Shape
 
@@ -151,7 +152,7 @@ class Planner:
         }
         ends = tuple(WireEnd(wire) for wire in portal.wires)
         sizes = _sizes(portal.flavour, self._config.limits.processes)
-        return self._part(portal.name, portal.image, files, ends) | sizes
+        return self._part(portal.name, portal.image, files, ends) | sizes | {"watched": STATE}
 
     def _part(self, name: str, image: str, files: Files, ends: Sequence[WireEnd]) -> dict[str, Any]:
         """What portals and the gate have, and nodes have more of."""
@@ -167,6 +168,7 @@ class Planner:
             "routes": self._routes(()),
             "sysctl": HANDED,
             "enterable": False,
+            "watched": None,
             "way": None,
         }
 
