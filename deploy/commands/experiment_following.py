@@ -19,14 +19,14 @@ PAUSE = 0.5  # seconds between attempts to reach a member that went away
 
 
 def follow_until(
-    client: Client, wanted: str, state: str, timeout: float, credentials: Mapping[str, str]
+    client: Client, wanted: str, state: str, timeout: float, credentials: Mapping[str, str], after: int = 0
 ) -> dict[str, Any]:
-    """Return the experiment once it is in `state`, and nothing is being added to it.
+    """Return the experiment once it is in `state`, and nothing is being added to it; tell lines of its log after that of a number.
 
     Raises `TimedOut` after `timeout` seconds, `NotFulfilled` if it ended otherwise, `Refused` if it may not be seen any more.
     """
     shown: dict[str, Any] | None = None
-    for event in _events(client, wanted, timeout, credentials):
+    for event in _events(client, wanted, timeout, credentials, after):
         match event.name:
             case "log":
                 say(f"{event.data['at']} {event.data['state']}: {event.data['reason']}")
@@ -44,10 +44,10 @@ def follow_until(
     )
 
 
-def _events(client: Client, wanted: str, timeout: float, credentials: Mapping[str, str]) -> Iterator[Event]:
-    """All of its events from the first, each line of the log once, until the time is up."""
+def _events(client: Client, wanted: str, timeout: float, credentials: Mapping[str, str], after: int) -> Iterator[Event]:
+    """All of its events after that line of the log, each line once, until the time is up."""
     deadline = time.monotonic() + timeout
-    last = "0"
+    last = str(after)
     while (left := deadline - time.monotonic()) > 0:
         try:
             for event in client.events(last, left, f"/experiments/{segment(wanted)}/events", credentials):

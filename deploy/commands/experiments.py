@@ -151,11 +151,12 @@ def extend(
     """
     body = _description(file, source, sent, mapping, places)
     client = Client.of_this_user()
+    told = _last_line(client, name, credential) if follow else 0
     begun = _make(client, f"/experiments/{segment(name)}/extend", body, _headers(credential))
     wanted = set(begun.pop("wanted"))
     shown = begun
     if follow:
-        shown = follow_until(client, begun["id"], "active", timeout, _headers(credential))
+        shown = follow_until(client, begun["id"], "active", timeout, _headers(credential), told)
     _show_one(shown, output)
     there = {node["name"] for part in shown["segments"] for node in part["nodes"]}
     if follow and not wanted <= there:
@@ -328,10 +329,11 @@ def terminate(
     Example: `fed experiment terminate EXPERIMENT --follow`
     """
     client = Client.of_this_user()
+    told = _last_line(client, name, credential) if follow else 0
     shown = client.request("DELETE", f"/experiments/{segment(name)}", headers=_headers(credential))
-    _show_one(
-        follow_until(client, shown["id"], "terminated", timeout, _headers(credential)) if follow else shown, output
-    )
+    if follow:
+        shown = follow_until(client, shown["id"], "terminated", timeout, _headers(credential), told)
+    _show_one(shown, output)
 
 
 def _description(
@@ -362,6 +364,11 @@ def _make(client: Client, path: str, body: dict[str, Any], headers: dict[str, st
 def ask(client: Client, name: str, part: str, credential: Sequence[Path]) -> Any:
     """Read a part of an experiment."""
     return client.request("GET", f"/experiments/{segment(name)}{part}", headers=_headers(credential))
+
+
+def _last_line(client: Client, name: str, credential: Sequence[Path]) -> int:
+    """The number of the newest line of its log."""
+    return max((line["number"] for line in ask(client, name, "/log", credential)["items"]), default=0)
 
 
 def _headers(credential: Sequence[Path]) -> dict[str, str]:

@@ -78,6 +78,12 @@ def test_it_ends_when_there_is_nothing_to_wait_for(stream: str, raises: type[Exc
         follow_until(client, "exp", "active", PATIENCE, {})
 
 
+def test_what_happened_before_is_not_told() -> None:
+    with member(now("active")) as (client, asked):
+        follow_until(client, "exp", "active", PATIENCE, {}, after=7)
+    assert asked == ["7"]
+
+
 def test_it_waits_no_longer_than_it_was_told() -> None:
     follow: Callable[..., Any] = follow_until
     with member(now("allocating")) as (client, _asked), pytest.raises(TimedOut, match="allocating"):
