@@ -199,12 +199,12 @@ class Reconciler:
         if silent:
             reason = f"{listed(silent)} did not confirm; what it lent has ended there by itself"
             experiment = store.note(tx, experiment, self._clock(), Why.UNCONFIRMED, reason)
-        ended: dict[str, Any] = {"state": State.FAILED}
-        if experiment.code in WANTED_ENDS:
-            ended = {"state": State.TERMINATED}
+        state = State.TERMINATED if experiment.code in WANTED_ENDS else State.FAILED
+        ended: dict[str, Any] = {"state": state, "extension": None}
         if not experiment.code:
             reason = "every lender confirmed that nothing is left"
             ended |= {"reason": f"{listed(silent)} did not confirm, and every lease has ended" if silent else reason}
             ended |= {"about": None if silent else ()}
         store.change(tx, experiment, self._clock(), **ended)
         return None
+        store.forget_secrets(tx, experiment.id)

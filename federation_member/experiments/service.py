@@ -227,14 +227,15 @@ class Experiments:
         return lambda: self._listeners.remove(callback)
 
     async def credentials(self, user: User, wanted: str, shown: Sequence[str] = ()) -> tuple[Whole, Grant | None]:
-        """The pieces that one may operate, with what their lenders sealed, and, for its owner, what lets them operate all of it.
+        """The pieces that one may operate, with what their lenders sealed, and, for its owner, what lets them operate all of it, as long
+        as there is anything to operate.
 
         Raises as `get` does.
         """
         whole, view = await self._seen_by(user, wanted, shown)
         whole = view.operated(whole)
         experiment = whole.experiment
-        if experiment.owner.name != user.name:
+        if experiment.owner.name != user.name or experiment.state in FINAL:
             return whole, None
 
         def issue(conn: Connection) -> Grant:

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from federation_member.experiments import relay_book
+from federation_member.experiments.errors import HasEnded
 from federation_member.experiments.model import (
     ALIVE,
     FINAL,
@@ -24,7 +25,9 @@ from federation_member.experiments.model import (
     Whole,
 )
 from federation_member.experiments.tables import barred, events, experiments, grants, segments
+from federation_member.orders.leases import without_secrets
 from federation_member.orders.model import User
+from federation_member.orders.store import SPEC
 from federation_member.orders.store import load as load_order
 from federation_member.orders.tables import order_events, orders
 from fedkit.identity.keys import PrivateKey
@@ -206,9 +209,20 @@ def was_in(conn: Connection, experiment_id: str, state: State) -> bool:
 
 
 def key_of(conn: Connection, experiment_id: str) -> PrivateKey:
-    """The experiment's own key."""
+    """The experiment's own key; raises `HasEnded` if it has been destroyed."""
     pem = conn.execute(select(experiments.c.private).where(experiments.c.id == experiment_id)).scalar_one()
+    if not pem:
+        raise HasEnded("The experiment has ended, and its key was destroyed.")
     return PrivateKey.from_pem(bytes(pem))
+
+
+def forget_secrets(tx: Tx, experiment_id: str) -> None:
+    """Destroy the key of an experiment that has ended, and all that followed from it: what its services told its nodes."""
+    tx.conn.execute(update(experiments).where(experiments.c.id == experiment_id).values(private=b""))
+    tx.conn.execute(update(segments).where(segments.c.experiment_id == experiment_id).values(told=None))
+    for row in tx.conn.execute(select(orders.c.id, orders.c.spec).where(orders.c.batch == experiment_id)).all():
+        spec = without_secrets(SPEC.validate_json(row.spec)).model_dump_json()
+        tx.conn.execute(update(orders).where(orders.c.id == row.id).values(spec=spec))
 
 
 def history(conn: Connection, experiment_id: str, after: int = 0) -> list[Event]:

@@ -22,7 +22,18 @@ from federation_member.orders.wishes import NOTHING, RuleList, Wishes, as_column
 from federation_member.usage import book
 from federation_member.usage.model import Party, Sizes, follow, sizes_of
 from fedkit.mesh.api import Peer
-from fedkit.protocol.lending import Flavour, Instance, LeaseState, LeaseView, Spec, Spell, Tunnel, first_rules
+from fedkit.protocol.lending import (
+    ComputeSpec,
+    Flavour,
+    Instance,
+    LeaseState,
+    LeaseView,
+    Spec,
+    Spell,
+    Tunnel,
+    first_rules,
+)
+from fedkit.protocol.segments import SegmentSpec
 from fedkit.store import Tx
 
 ENDED = frozenset({LeaseState.FAILED, LeaseState.RELEASED})
@@ -168,6 +179,15 @@ def save(tx: Tx, lease: Lease, now: datetime, *, quiet: bool = False, **changes:
     if new.spells != lease.spells:
         book.lent(tx, lease.id, lease.party, lease.spells, new.spells)
     return new
+
+
+def without_secrets(spec: Spec) -> Spec:
+    """A spec as it may be remembered when it has ended: what machines were told holds keys and passwords."""
+    if isinstance(spec, ComputeSpec) and spec.user_data:
+        return spec.model_copy(update={"user_data": ""})
+    if isinstance(spec, SegmentSpec) and spec.settings:
+        return spec.model_copy(update={"settings": {}})
+    return spec
 
 
 def forget(conn: Connection, lease_id: str) -> None:

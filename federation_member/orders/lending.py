@@ -327,6 +327,7 @@ class Lending:
         nothing: dict[str, Any] = {"instance": None, "tunnel": None, "tunnels": (), "handed": None, "wishes": NOTHING}
         if lease.segment is not None:
             nothing["segment"] = lease.segment.without_keys()
+        nothing["spec"] = leases.without_secrets(lease.spec)
         return self.change(tx, lease, state=state, due=self._clock() + RETENTION, **nothing)
 
     def _tell_of_room(self, tx: Tx, ended: Lease) -> None:

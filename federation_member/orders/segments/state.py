@@ -89,8 +89,8 @@ class SegmentState:
         return [key for key in (public_half(self.control) if self.control else "", self.login) if key]
 
     def without_keys(self) -> Self:
-        """The state of a segment that has ended."""
-        return replace(self, keys={}, control="", credentials=None)
+        """The state of a segment that has ended: nothing in it opens anything."""
+        return replace(self, keys={}, control="", credentials=None, before=None)
 
     def child_id(self, part: str, counted: str | None = None) -> str:
         """The id of a child's lease: always the same for the same part at the same turn, which is counted under a name."""
