@@ -186,6 +186,13 @@ async def test_a_preview_tells_of_services_what_creating_would() -> None:
     assert [one.name for one in right.shown.split.pieces[0].topology.computers] == ["a", "control"]
 
 
+async def test_a_preview_warns_of_a_member_that_has_other_kits() -> None:
+    at = [replace(site(name, reached=True), offer=Offer(kinds=["segment"], kits=["strings"])) for name in "xy"]
+    members = {"x": "site-x.test"}
+    found = await preview(NewExperiment(name="e", description=topdl.write(LINK).decode(), members=members), at)
+    assert [problem.code for problem in found.warnings] == [Doubt.NO_KIT, Doubt.NOBODY_LENDS]
+
+
 async def test_a_preview_warns_of_events_that_will_not_happen() -> None:
     text = SEED.replace(
         "$ns run", '$ns at 1.0 "$link0 down"\nset cbr [new Application/Traffic/CBR]\n$ns at 2.0 "$cbr start"\n$ns run'
