@@ -20,6 +20,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from fedkit.migrations import upgrade
+from fedkit.store import Database
+
 FOLDERS = ("/usr/lib/postgresql/15/bin", *os.environ.get("PATH", "").split(":"))
 UNPRIVILEGED = ("postgres", "nobody")
 MISSING = "PostgreSQL is NOT TESTED: no initdb and postgres found (Debian: apt-get install postgresql-15)"
@@ -30,12 +33,26 @@ class Postgres:
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
+        self._migrated: dict[str, str] = {}  # package to template
 
     def url(self) -> str:
         """Create an empty database and return its URL."""
+        return self._create("template1")
+
+    def migrated(self, package: str = "federation_member.migrations") -> str:
+        """The same with a component's tables in it, which take a second where they are made."""
+        if package not in self._migrated:
+            url = self._create("template1")
+            engine = Database(url).engine
+            upgrade(engine, package)
+            engine.dispose()  # what others are copied from is open to nobody
+            self._migrated[package] = url.partition("@/")[2].partition("?")[0]
+        return self._create(self._migrated[package])
+
+    def _create(self, template: str) -> str:
         name = f"test_{uuid.uuid4().hex}"
         with psycopg.connect(f"host={self._socket} user=fedmesh dbname=postgres", autocommit=True) as conn:
-            conn.execute(f'CREATE DATABASE "{name}"')
+            conn.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return f"postgresql://fedmesh@/{name}?host={self._socket}"
 
 

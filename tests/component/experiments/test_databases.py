@@ -20,7 +20,7 @@ def real_world(request: pytest.FixtureRequest, tmp_path: Path, postgres: Postgre
     if request.param == "postgresql":
         if postgres is None:
             pytest.skip(MISSING)
-        urls = iter(postgres.url, "")
+        urls = iter(postgres.migrated, "")
     return Federation(tmp_path, urls)
 
 

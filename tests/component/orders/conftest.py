@@ -29,6 +29,6 @@ async def world_on_both(
     if request.param == "postgresql":
         if postgres is None:
             pytest.skip(MISSING)
-        urls = iter(postgres.url, "")
+        urls = iter(postgres.migrated, "")
     async with Federation(tmp_path, urls) as federation:
         yield federation

@@ -25,7 +25,7 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path, postgres: Postgr
     if request.param == "postgresql":
         if postgres is None:
             pytest.skip(MISSING)
-        urls = iter(postgres.url, "")
+        urls = iter(postgres.migrated, "")
     async with Federation(tmp_path, urls) as federation:
         yield federation
 
