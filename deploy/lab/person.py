@@ -114,9 +114,9 @@ class Person:
         """Run a command on the machine, from the internet, checking its host key against what its lender said."""
         return self._enter(order["id"], ACCOUNT, self.tunnel(order), order["instance"]["host_keys"], command)
 
-    def at(self, node: dict[str, Any], command: str) -> str:
-        """Run a command as root on a node of an experiment, likewise."""
-        return self._enter(node["name"], "root", node, node["host_keys"], command)
+    def at(self, node: dict[str, Any], command: str, account: str = "root") -> str:
+        """Run a command on a node of an experiment, likewise."""
+        return self._enter(node["name"], account, node, node["host_keys"], command)
 
     def _enter(self, name: str, account: str, place: dict[str, Any], host_keys: Sequence[str], command: str) -> str:
         known = self._home / f"known_hosts-{name}"

@@ -354,6 +354,7 @@ class NodeRequest:
     """One node. `routes` are destination (a prefix) and neighbour; `startup` is what its author wants to run in it.
 
     With a `script` that alone decides about routes, forwarding and what is started. `way` is what the tunnel's server calls its port.
+    At the folders `mounts` its root may have file systems of its own (FUSE).
     """
 
     name: str
@@ -365,6 +366,7 @@ class NodeRequest:
     forwards: bool = False
     startup: str = ""
     script: str = ""
+    mounts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

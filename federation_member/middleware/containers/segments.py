@@ -257,7 +257,7 @@ def _names(request: SegmentRequest) -> list[str]:
 def _digest(part: NodeRequest | PortalRequest) -> str:
     """What a part is made anew for. A node's way to others may change while it runs: whoever changes it tells the node."""
     if isinstance(part, NodeRequest):
-        part = replace(part, routes=(), forwards=False, startup="", script="")
+        part = replace(part, routes=(), forwards=False, startup="", script="", mounts=())
     said = hashlib.sha256(f"{part!r} {part.script}".encode()).hexdigest()
     return said if isinstance(part, NodeRequest) else PORTAL + said
 

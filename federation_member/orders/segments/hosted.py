@@ -39,6 +39,7 @@ from federation_member.orders.segments.growing import parts_of, undone
 from federation_member.orders.segments.lines import Lines, lines, node_shapes, portal_lines
 from federation_member.orders.segments.plan import chosen, node_part, portal_config, started
 from federation_member.orders.segments.retelling import HostReteller
+from federation_member.orders.segments.shares import mounts
 from federation_member.orders.segments.state import SegmentState, yet_to_come
 from federation_member.orders.segments.ways import way_to
 from federation_member.orders.segments.wiring import Wiring, read
@@ -219,6 +220,7 @@ def _nodes(spec: SegmentSpec, kit: Kit, wiring: Wiring, offer: Offer, seen_to: L
             forwards=config.forwards,
             startup=config.startup,
             script="" if kit.is_plain(config) else kit.node(config),
+            mounts=mounts(spec, name),
         )
 
 

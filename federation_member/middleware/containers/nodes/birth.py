@@ -92,7 +92,7 @@ def _between(
     tells: socket.socket,
 ) -> NoReturn:
     groups.join(folders)
-    _let_die_first()
+    let_die_first()
     if place < 0:
         kernel.unshare(kernel.CLONE_NEWNS)
         root.make(plan, node, lower)
@@ -100,7 +100,7 @@ def _between(
     else:
         kernel.setns(place, kernel.CLONE_NEWNS)
     kernel.setns(user, kernel.CLONE_NEWUSER)
-    _be_root()
+    be_root()
     kernel.unshare(kernel.OF_A_NODE)
     process = os.fork()
     if process:
@@ -124,9 +124,9 @@ def _enter(
     node: int, folders: list[str], wall: dict[str, Any], argv: list[str], streams: Streams, attended: bool
 ) -> NoReturn:
     groups.join(folders)
-    _let_die_first()
+    let_die_first()
     kernel.setns(node, kernel.CLONE_NEWUSER | kernel.OF_A_NODE)
-    _be_root()
+    be_root()
     process = os.fork()
     if process:
         status = os.waitpid(process, 0)[1] if attended else 0
@@ -140,14 +140,14 @@ def _enter(
     fence.become(argv, wall)
 
 
-def _be_root() -> None:
+def be_root() -> None:
     """Of the user namespace that was entered."""
     os.setgroups([])
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
 
 
-def _let_die_first() -> None:
+def let_die_first() -> None:
     """When memory runs short."""
     with open("/proc/self/oom_score_adj", "w") as file:
         file.write("500")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 PERIOD = 100_000  # microseconds: over which the share of processor time is counted
-CHARACTER = "c 1:3 rwm,c 1:5 rwm,c 1:7 rwm,c 1:8 rwm,c 1:9 rwm,c 5:0 rwm,c 5:2 rwm,c 136:* rwm,c 10:200 rw"
+CHARACTER = "c 1:3 rwm,c 1:5 rwm,c 1:7 rwm,c 1:8 rwm,c 1:9 rwm,c 5:0 rwm,c 5:2 rwm,c 136:* rwm,c 10:200 rw,c 10:229 rw"
 UNIFIED = ("cpu", "memory", "pids")
 
 

@@ -41,6 +41,7 @@ from federation_member.middleware.containers.nodes import (
     groups,
     kernel,
     links,
+    mounts,
     portals,
     root,
     running,
@@ -68,6 +69,7 @@ class Node:
     process: int = 0
     handle: int = -1  # pidfd of that process
     doors: list[socket.socket] = field(default_factory=list)
+    mounter: socket.socket | None = None  # that of its doors where it asks for mounts
     way: socket.socket | None = None
 
 
@@ -161,19 +163,22 @@ class Host:
         return f"{common}:{shown}"
 
     def _open_door(self, node: Node) -> None:
-        """Listen for ssh in the node's own network."""
+        """Listen for ssh in the node's own network, and for wishes of its own."""
         if not node.plan["enterable"]:
             return
         here = os.open("/proc/self/ns/net", os.O_RDONLY)
         try:
             kernel.setns(node.handle, CLONE_NEWNET)
-            door = socket.create_server(("", SSH_PORT), backlog=BACKLOG)
+            node.doors.append(socket.create_server(("", SSH_PORT), backlog=BACKLOG))
+            if node.plan["mounts"]:
+                node.mounter = mounts.open_door()
+                node.doors.append(node.mounter)
         finally:
             kernel.setns(here, CLONE_NEWNET)
             os.close(here)
-        door.setblocking(False)  # whoever comes may be gone before we look
-        node.doors.append(door)
-        self._selector.register(door, selectors.EVENT_READ, node)
+        for door in node.doors:
+            door.setblocking(False)  # whoever comes may be gone before we look
+            self._selector.register(door, selectors.EVENT_READ, node)
 
     def _listen_at(self, path: str) -> socket.socket:
         way = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -223,6 +228,7 @@ class Host:
             self._selector.unregister(door)
             door.close()
         node.doors.clear()
+        node.mounter = None
         if node.handle >= 0:
             os.close(node.handle)
         node.process, node.handle = 0, -1
@@ -281,9 +287,11 @@ class Host:
         return process != 0
 
     def _let_in(self, node: Node, door: socket.socket) -> None:
-        """Start an ssh server for whoever comes."""
+        """Start an ssh server for whoever comes, or answer the node itself."""
         with suppress(OSError), door.accept()[0] as visitor:
-            if node.status == RUNNING and node.handle >= 0:
+            if door is node.mounter:
+                mounts.answer(self._plan, node.folders, self._user, node.handle, node.plan["mounts"], visitor)
+            elif node.status == RUNNING and node.handle >= 0:
                 nothing = os.open(os.devnull, os.O_WRONLY)
                 streams = (visitor.fileno(), visitor.fileno(), nothing)
                 birth.enter(node.handle, node.folders, self._plan["fence"], SSHD, streams, attended=False)
@@ -357,6 +365,7 @@ def prepare(plan: dict[str, Any]) -> Host:
     for name in ("root", "layer", "ways", "images", "common"):
         os.mkdir(f"{plan['work']}/{name}", 0o755)
     make_tun(plan)
+    mounts.make_device(plan)
     with process_in_new(0, plan["uids"], plan["gids"]) as namespaces:
         user = os.open(f"{namespaces}/user", os.O_RDONLY)
     kernel.unshare(CLONE_NEWNET)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import resource
 import shlex
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from typing import Any
 from federation_member.middleware.containers import network, oci
 from federation_member.middleware.containers.config import DEFAULT_IMAGE, ContainersConfig
 from federation_member.middleware.containers.ids import RANGE, Ids
-from federation_member.middleware.containers.nodes import accounts, calls
+from federation_member.middleware.containers.nodes import accounts, calls, mounts
 from federation_member.middleware.containers.seed import MACHINE
 from federation_member.middleware.contract import (
     NodeRequest,
@@ -60,6 +61,7 @@ FENCED = {"net.ipv6.conf.all.disable_ipv6": "1", "net.ipv6.conf.default.disable_
 SCRIPT_PROGRAM = (
     f"#!/bin/sh\nmkdir -p /var/log\n/etc/fed/user-script >/var/log/boot.log 2>&1 &\n{NOTHING_MORE}\n".encode()
 )
+EVERYBODYS = 0o755  # mode of a program that anybody may run
 ANYWHERE = "0.0.0.0"  # noqa: S104  a destination, not where to listen
 HANDED = {"net.ipv4.ip_unprivileged_port_start": "0"} | FENCED
 
@@ -136,10 +138,14 @@ class Planner:
         files = self._files(node.name, None) | {"etc/fed/node": (_node_program(node), PROGRAM)}
         if node.script:
             files |= {"etc/fed/node": (SCRIPT_PROGRAM, PROGRAM), "etc/fed/user-script": (node.script.encode(), PROGRAM)}
+        allowed = node.mounts if os.path.exists(mounts.DEVICE) else ()
+        if allowed:
+            files |= _mounter(self._image(node.image), allowed)
         return self._part(node.name, node.image, files, node.ends) | {
             "routes": self._routes(() if node.script else node.routes),
             "sysctl": HANDED | {"net.ipv4.ip_forward": "1" if node.forwards and not node.script else "0"},
             "enterable": True,
+            "mounts": list(allowed),
             "way": node.way,
             **_sizes(node.flavour, self._config.limits.processes),
         }
@@ -168,6 +174,7 @@ class Planner:
             "routes": self._routes(()),
             "sysctl": HANDED,
             "enterable": False,
+            "mounts": [],
             "watched": None,
             "way": None,
         }
@@ -298,6 +305,15 @@ def _node_program(node: NodeRequest) -> bytes:
     start = [f"echo {shlex.quote(f'starting: {node.startup}')}", f"cd / && setsid sh -c {shlex.quote(node.startup)} &"]
     lines = ["#!/bin/sh", f"exec >{LOG} 2>&1 </dev/null", f"echo {shlex.quote(f'node {node.name}')}"]
     return text_of([*lines, *(start if node.startup else []), NOTHING_MORE])
+
+
+def _mounter(image: Path, allowed: Sequence[str]) -> Files:
+    """What stands in for the image's own `fusermount`, which may mount nothing, and where it mounts."""
+    folder = "usr/bin" if (image / "bin").is_symlink() else "bin"  # libfuse looks for it in /bin
+    program = (mounts.PROGRAM.read_bytes(), EVERYBODYS)
+    return {f"{folder}/{name}": program for name in ("fusermount", "fusermount3")} | {
+        "etc/fed/mounts": (text_of(allowed), PLAIN)
+    }
 
 
 def _packed(files: Files) -> dict[str, tuple[str, int]]:
