@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from federation_member.experiments.failing import nodes_told
 from federation_member.experiments.model import State, Whole
 from federation_member.middleware.containers.nodes import client
-from federation_member.orders.model import Order
-from fedkit.protocol.segments import Operation, SegmentSpec
+from fedkit.protocol.segments import SegmentSpec
 from tests.component.experiments.test_real_machines import MAKING, base, is_in, lender, site
 from tests.component.middleware.contract import eventually
 from tests.component.middleware.place import ContainersSite
@@ -23,12 +23,13 @@ __all__ = ["base", "site"]
 
 SOMEBODY = bytes.fromhex("ffffffffffff020000000042")
 TAGGED = SOMEBODY + bytes.fromhex("8100 0005 88b5") + b"of VLAN 5".ljust(46, b"\0")
+BRIDGES = "ip -o link show | grep -o '^[0-9]*: br[0-9]*'"
 NO_IP = SOMEBODY + bytes.fromhex("88b6") + b"no IP".ljust(46, b"\0")
 SEND = f"""
 import socket, time
 out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 out.bind(("eth1", 0))
-for _ in range(50):
+while True:
     for frame in ({TAGGED!r}, {NO_IP!r}):
         out.send(frame)
     time.sleep(0.2)
@@ -48,44 +49,48 @@ while missing:
 
 
 @dataclass
-class Portal:
-    """A portal's machine, which nobody but its host enters."""
+class Part:
+    """A node, or a portal's machine, which nobody but its host enters."""
 
     folder: Path
     name: str
 
-    @classmethod
-    def of(cls, site: ContainersSite, order: Order | None) -> Portal:
-        """The one of a piece."""
-        assert order is not None
-        assert isinstance(order.spec, SegmentSpec)
-        return cls(site.state / "instances" / str(order.lease_id), order.spec.connectors[0].name)
-
     async def does(self, command: str) -> str:
         """What a command prints there."""
         return str((await client.ask(self.folder, do="run", node=self.name, command=command))["output"])
+
+    async def runs(self, program: str) -> None:
+        """Let Python do something there until this is cancelled."""
+        await self.does(f"python3 - <<'END'\n{program}\nEND\n")
 
     async def runs_another(self, before: str) -> bool:
         """Whether another program runs there than before."""
         return await self.does("pidof python3") not in (before, "")
 
 
-async def planes(member: Member, wanted: str) -> list[tuple[bool, str | None]]:
-    """Of each portal, whether it is joined and by what."""
+def parts(site: ContainersSite, whole: Whole) -> tuple[list[Part], list[Part]]:
+    """The nodes of an experiment, one of each piece, and the portals."""
+    nodes, portals = [], []
+    for segment in whole.segments:
+        assert segment.order is not None
+        assert isinstance(segment.order.spec, SegmentSpec)
+        folder = site.state / "instances" / str(segment.order.lease_id)
+        nodes += [Part(folder, one.name) for one in nodes_told(segment.order)]
+        portals += [Part(folder, one.name) for one in segment.order.spec.connectors]
+    return nodes, portals
+
+
+async def are(member: Member, wanted: str, joined: bool) -> bool:
+    """Whether both portals are known to be joined, and by super-frames; or to be apart."""
     whole: Whole = await member.experiments.get(USER, wanted)
     infos = [segment.order.instance.segment for segment in whole.segments if segment.order and segment.order.instance]
-    return [(portal.joined, portal.plane) for info in infos if info is not None for portal in info.portals]
+    found = [(portal.joined, portal.plane) for info in infos if info is not None for portal in info.portals]
+    return found == [(joined, "superframes" if joined else None)] * 2
 
 
-async def at_node(member: Member, wanted: str, node: str, command: str) -> int:
-    """How a command ended."""
-    done = await member.experiments.operate(USER, wanted, Operation.RUN, [node], command=command)
-    return done.status.get(node, -1)
-
-
-async def reaches(member: Member, wanted: str) -> bool:
+async def reaches(node: Part, other: Part) -> bool:
     """Whether one node reaches the other through the portals."""
-    return await at_node(member, wanted, "n0", "ping -c 1 -w 2 n1") == 0
+    return "1 packets received" in await node.does(f"ping -c 1 -w 2 {other.name}")
 
 
 async def test_pieces_are_joined_by_super_frames_whatever_dies(site: ContainersSite, tmp_path: Path) -> None:
@@ -96,25 +101,29 @@ async def test_pieces_are_joined_by_super_frames_whatever_dies(site: ContainersS
         made, _grant, _key = await a.experiments.create(USER, new)
         wanted = made.experiment.id
         await eventually(lambda: is_in(a, wanted, State.ACTIVE), MAKING)
-        assert await planes(a, wanted) == [(True, "superframes")] * 2
+        assert await are(a, wanted, True)
 
-        programs = {"n1": HEAR, "n0": SEND}
-        ran = (at_node(a, wanted, n, f"timeout 50 python3 - <<'END'\n{text}\nEND\n") for n, text in programs.items())
-        assert await asyncio.gather(*ran) == [0, 0]
+        nodes, portals = parts(site, await a.experiments.get(USER, wanted))
 
-        for segment in (await a.experiments.get(USER, wanted)).segments:
-            portal = Portal.of(site, segment.order)
-            bridges, program = await portal.does("ip -o link show type bridge"), await portal.does("pidof python3")
+        sending = asyncio.create_task(nodes[0].runs(SEND))
+        async with asyncio.timeout(MAKING):
+            await nodes[1].runs(HEAR)
+        sending.cancel()
+        await asyncio.wait([sending])
+
+        for portal in portals:
+            bridges, program = await portal.does(BRIDGES), await portal.does("pidof python3")
             await portal.does(f"kill -9 {program}")
             await eventually(partial(portal.runs_another, program), MAKING)
-            await eventually(partial(reaches, a, wanted), MAKING)
-            assert (await portal.does("ip -o link show type bridge"))[:10] == bridges[:10]
-        assert (await a.experiments.get(USER, wanted)).experiment.state is State.ACTIVE
+            await eventually(partial(reaches, *nodes), MAKING)
+            assert await portal.does(BRIDGES) == bridges
+        log = [event.state for event in await a.experiments.log(USER, wanted)]
+        assert State.JOINING not in log[log.index(State.ACTIVE) :]
 
-        await portal.does("kill -STOP $(pidof python3)")
-        await eventually(lambda: is_in(a, wanted, State.JOINING), MAKING)
-        await portal.does("kill -CONT $(pidof python3)")
-        await eventually(lambda: is_in(a, wanted, State.ACTIVE), MAKING)
+        await portals[0].does("kill -STOP $(pidof python3)")
+        await eventually(lambda: are(a, wanted, False), MAKING)
+        await portals[0].does("kill -CONT $(pidof python3)")
+        await eventually(lambda: are(a, wanted, True), MAKING)
         await a.experiments.terminate(USER, wanted)
         await eventually(lambda: is_in(a, wanted, State.TERMINATED), MAKING)
     assert await site.leftovers() == []
