@@ -19,6 +19,7 @@ class Why(StrEnum):
     NOT_JOINED = "experiments.not_joined"  # portals that everything depends on did not find one another
     INCOMPLETE = "experiments.incomplete"  # active without what may fail
     NOT_EXTENDED = "experiments.not_extended"  # lenders took too long
+    PORTAL_FAILED = "experiments.portal_failed"  # that waited for a desktop
     UNCONFIRMED = "experiments.unconfirmed"  # a lender was silent until its leases had ended by themselves
 
 
@@ -64,6 +65,36 @@ class NotExtensible(FedError):
     """The experiment is not active, or an extension of it is under way."""
 
     code = "experiments.not_extensible"
+    http = 409
+    exit = Exit.REFUSED
+
+
+class NotAttachable(FedError):
+    """Nothing can be attached to the experiment as it is now: it is not active, is being extended, or has no room or no way."""
+
+    code = "experiments.not_attachable"
+    http = 409
+    exit = Exit.REFUSED
+
+
+class UnusableAttachment(InputError):
+    """A link or LAN, a name, a key or an id by which nothing can be attached."""
+
+    code = "experiments.unusable_attachment"
+
+
+class UnknownAttachment(FedError):
+    """Nothing is attached by that id, not any more, or nothing that this user may see."""
+
+    code = "experiments.unknown_attachment"
+    http = 404
+    exit = Exit.REFUSED
+
+
+class TooManyAttachments(FedError):
+    """As many desktops as an experiment may have, or as one user may have in it."""
+
+    code = "experiments.too_many_attachments"
     http = 409
     exit = Exit.REFUSED
 

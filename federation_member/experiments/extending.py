@@ -16,6 +16,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from federation_member.experiments.attaching import Attachment, joined
 from federation_member.experiments.errors import NotContained
 from federation_member.experiments.model import (
     FILES_LIMIT,
@@ -74,8 +75,9 @@ async def grow(
     secret: str,
     *,
     relay: bool = False,
+    attached: Sequence[Attachment] = (),
 ) -> Growth:
-    """Compare what is asked for with what there is; raises `NotContained`, and what `described` and `plan` do."""
+    """Compare what is asked for with what there is, desktops included; raises `NotContained`, and what `described` and `plan` do."""
     experiment = whole.experiment
     specs = {one.number: _spec(one) for one in whole.segments}
     old = topdl.read(experiment.description.encode())
@@ -83,11 +85,14 @@ async def grow(
     new = _asked(experiment, whole.segments, larger)
     topology = (await described(new, members, placed)).topology
     topology = replace(topology, services=_services(experiment, topology))
-    _refuse(_moved(old, topology))
+    _refuse([*_moved(old, topology), *_in_the_way(attached, topology)])
     owner, kept = experiment.owner.name, kept_of(specs.values())
     planned = await to_thread(serve_and_plan, new, topology, members, owner, secret, kept, relay=relay)
     pieces = {piece.spec.testbed: piece for piece in planned}
-    there = {number: _kept(spec, pieces.pop(spec.testbed).spec) for number, spec in specs.items()}
+    there = {
+        number: joined(_kept(spec, pieces.pop(spec.testbed).spec), attached, experiment)
+        for number, spec in specs.items()
+    }
     _refuse([line for number, spec in there.items() for line in _changes(specs[number], spec)])
     changed = {number: spec for number, spec in there.items() if spec != specs[number]}
     first = next(iter(specs.values()))
@@ -137,9 +142,18 @@ def _services(experiment: Experiment, topology: Topology) -> tuple[Service, ...]
 
 
 def _kept(old: SegmentSpec, new: SegmentSpec) -> SegmentSpec:
-    """A piece as it is to be, with what does not follow from the description as it is."""
+    """A piece as it is to be, with what does not follow from the description as it is; who forwards for a desktop goes on so."""
     same = {name: getattr(old, name) for name in ("name", "version", "ssh_keys", "seal_to", "requirements")}
-    return new.model_copy(update=same)
+    return new.model_copy(update=same | {"routes": {name: [] for name in old.routes} | new.routes})
+
+
+def _in_the_way(attached: Sequence[Attachment], new: Topology) -> Iterator[str]:
+    """Desktops whose names or addresses new computers would have."""
+    names = {computer.name for computer in new.computers}
+    addresses = {interface.ip4 for computer in new.computers for interface in computer.interfaces}
+    for one in attached:
+        if one.is_there and (one.name in names or one.ip4 in addresses):
+            yield f"{one.name} ({one.ip4}) is a desktop that is attached"
 
 
 def _moved(old: Topology, new: Topology) -> list[str]:

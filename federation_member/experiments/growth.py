@@ -11,17 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import update
-
 from federation_member.experiments import store
 from federation_member.experiments.errors import Why
 from federation_member.experiments.failing import Loss, loss
 from federation_member.experiments.joining import info_of
 from federation_member.experiments.model import Experiment, Extension, Segment
-from federation_member.experiments.ordering import give_back, is_held
+from federation_member.experiments.ordering import give_back, is_held, respecify
 from federation_member.orders.engine import Engine
 from federation_member.orders.model import OrderState
-from federation_member.orders.tables import orders
 from fedkit.protocol.segments import SegmentSpec
 from fedkit.store import Tx
 
@@ -40,7 +37,7 @@ def go_on(tx: Tx, engine: Engine, experiment: Experiment, segments: Sequence[Seg
     if not extension.is_made and _is_promised(extension, segments):
         for segment in segments:
             if segment.number in extension.specs:
-                _respecify(tx, segment, extension.specs[segment.number])
+                respecify(tx, segment, extension.specs[segment.number])
         made = extension.model_copy(update={"is_made": True, "since": now})
         experiment = store.change(tx, experiment, now, extension=made)
         return store.note(tx, experiment, now, "", "every lender promised what is added; it is made")
@@ -124,11 +121,6 @@ def _undo(
             store.drop_segment(tx, experiment.id, segment.number)
         elif extension.is_made and segment.number in extension.before:
             version = extension.specs[segment.number].version + 1
-            _respecify(tx, segment, extension.before[segment.number].model_copy(update={"version": version}))
+            respecify(tx, segment, extension.before[segment.number].model_copy(update={"version": version}))
     experiment = store.change(tx, experiment, now, extension=None)
     return store.note(tx, experiment, now, problem.code, f"not extended, it is as it was: {problem.reason}")
-
-
-def _respecify(tx: Tx, segment: Segment, spec: SegmentSpec) -> None:
-    """Let a piece's order say what the piece is to be from now on."""
-    tx.conn.execute(update(orders).where(orders.c.id == segment.order_id).values(spec=spec.model_dump_json()))

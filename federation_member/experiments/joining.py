@@ -16,6 +16,7 @@ from federation_member.orders.model import Order, OrderState
 from fedkit.protocol.segments import (
     Connection,
     ConnectorSpec,
+    NodeStatus,
     PortalInfo,
     Relay,
     SegmentGo,
@@ -38,10 +39,15 @@ def info_of(order: Order | None) -> SegmentInfo:
     return SegmentInfo() if instance is None or instance.segment is None else instance.segment
 
 
-def wanted(segments: Sequence[Segment], asked: Mapping[int, SegmentSpec] | None = None) -> dict[int, SegmentGo]:
+def wanted(
+    segments: Sequence[Segment],
+    asked: Mapping[int, SegmentSpec] | None = None,
+    desktops: Mapping[tuple[str, str], str] | None = None,
+) -> dict[int, SegmentGo]:
     """How each segment is to be, by its number: started, its portals knowing what is known of their partners.
 
     One that is not yet like what its order says is told that; of those `asked` for another shape it is to be promised.
+    `desktops` are keys of partners that are no segment's portals, by testbed and connector.
     """
     shapes = {number: {"spec": spec, "promise": True} for number, spec in (asked or {}).items()}
     orders = {segment.testbed: segment.order for segment in segments if segment.order is not None}
@@ -49,6 +55,10 @@ def wanted(segments: Sequence[Segment], asked: Mapping[int, SegmentSpec] | None 
     portals = {
         (testbed, portal.connector): portal for testbed, order in orders.items() for portal in info_of(order).portals
     }
+    for end, key in (desktops or {}).items():
+        beyond = ("", "/".join(end))  # no testbed's
+        ends[end] = beyond
+        portals[beyond] = PortalInfo(connector=end[1], status=NodeStatus.RUNNING, public_key=key)
     return {
         segment.number: SegmentGo(
             connections=_connections(segment, spec_of(segment.order).connectors, ends, portals),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from sqlalchemy import update
+
 from federation_member.experiments.failing import GOING
 from federation_member.experiments.model import Planned, Segment
 from federation_member.experiments.store import orders_of
@@ -13,6 +15,7 @@ from federation_member.orders.progress import lender_of
 from federation_member.orders.requirements import MAX_LENGTH
 from federation_member.orders.scheduler import new_record
 from federation_member.orders.store import load, load_attempt, load_attempts
+from federation_member.orders.tables import orders
 from fedkit.mesh.api import Peer
 from fedkit.protocol.lending import LeaseChange
 from fedkit.protocol.segments import SegmentGo, SegmentSpec
@@ -44,6 +47,11 @@ def go(tx: Tx, engine: Engine, order: Order, wanted: SegmentGo) -> None:
     assert attempt is not None
     lender = Peer(attempt.attempt.fedid, attempt.attempt.address)
     engine.lenders.go(tx, lender, LeaseChange(lease_id=attempt.lease_id, segment=wanted))
+
+
+def respecify(tx: Tx, segment: Segment, spec: SegmentSpec) -> None:
+    """Let a piece's order say what the piece is to be from now on."""
+    tx.conn.execute(update(orders).where(orders.c.id == segment.order_id).values(spec=spec.model_dump_json()))
 
 
 def is_held(order: Order | None) -> bool:

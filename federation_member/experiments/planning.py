@@ -230,7 +230,7 @@ def _tags(done: Split, kept: Tags) -> Tags:
         for connector in piece.connectors
         for crossing in connector.crossings
     )
-    used = {kept[crossing] for crossing in crossings if crossing in kept}
+    used = set(kept.values())
     free = (number for number in range(FIRST_TAG, LAST_TAG + 1) if number not in used)
     return {crossing: kept[crossing] if crossing in kept else next(free) for crossing in crossings}
 

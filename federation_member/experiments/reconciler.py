@@ -21,7 +21,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from federation_member.experiments import growth, store
+from federation_member.experiments import attachments, growth, store
+from federation_member.experiments.attaching import keys_of
 from federation_member.experiments.errors import Why
 from federation_member.experiments.failing import Loss, breakage, failure_action, fatal, loss, start_by
 from federation_member.experiments.joining import wanted
@@ -82,6 +83,7 @@ class Reconciler:
         if experiment.extension is not None:
             experiment = growth.go_on(tx, self._engine, experiment, segments, now)
             segments = store.whole(tx.conn, experiment).segments
+        experiment, segments, desktops = attachments.go_on(tx, experiment, segments, now)
         goes, segments = growth.told(experiment, segments), growth.established(experiment, segments)
         losses = {one.number: found for one in segments if (found := loss(one, now)) is not None}
         end = fatal(segments, losses)
@@ -93,9 +95,9 @@ class Reconciler:
             return self._become(tx, experiment, asking(asked)), None
         relays_due = self._relays.follow(tx, experiment.id, goes)
         known = {one.number for one in segments}
-        told = [one for one in self._tell(tx, goes, experiment) if one.number in known]
+        told = [one for one in self._tell(tx, goes, experiment, keys_of(desktops)) if one.number in known]
         experiment, due = self._judge(tx, experiment, told, losses)
-        return experiment, oldest([due, growth.due(experiment.extension), relays_due])
+        return experiment, oldest([due, growth.due(experiment.extension), relays_due, attachments.due(experiment, desktops)])
 
     def _become(self, tx: Tx, experiment: Experiment, new: Outlook) -> Experiment:
         changes = {"state": new.state, "code": new.code, "reason": new.reason, "about": new.about}
@@ -136,9 +138,11 @@ class Reconciler:
 
     # What lenders are told
 
-    def _tell(self, tx: Tx, segments: Sequence[Segment], experiment: Experiment) -> list[Segment]:
+    def _tell(
+        self, tx: Tx, segments: Sequence[Segment], experiment: Experiment, desktops: Mapping[tuple[str, str], str]
+    ) -> list[Segment]:
         """Tell each lender what it was not told yet; returns the segments with what was told."""
-        goes = wanted(segments, growth.asked(experiment))
+        goes = wanted(segments, growth.asked(experiment), desktops)
         return [
             segment
             if segment.order is None
@@ -188,6 +192,7 @@ class Reconciler:
 
     def _wind_up(self, tx: Tx, experiment: Experiment) -> datetime | None:
         self._relays.follow(tx, experiment.id, ())
+        attachments.drop_all(tx, experiment.id)
         for order_id in store.orders_of(tx.conn, experiment.id):
             give_back(tx, self._engine, order_id, "its experiment ends")
         silent = unconfirmed(tx, self._engine, experiment.id)

@@ -21,7 +21,8 @@ from sqlalchemy import Connection, select
 from federation_member.accounts import store as accounts
 from federation_member.credentials import wallet
 from federation_member.errors import NotYourProject
-from federation_member.experiments import capability, granting, store
+from federation_member.experiments import attachments, capability, granting, store
+from federation_member.experiments.desktops import Desktops
 from federation_member.experiments.errors import (
     HasEnded,
     NameTaken,
@@ -82,6 +83,7 @@ class Experiments:
         self.queue = WorkQueue("experiments", self._look, clock, WORKERS)
         self._relays = Relays(db, engine.tunnels, clock, self.queue.wake)
         self._reconciler = Reconciler(engine, self._relays, clock)
+        self.desktops = Desktops(db, engine, self._relays, clock, self._may, self.queue.wake)
         self._listeners: list[Callable[[str], None]] = []
         self._seen = 0  # the last order event that was looked at
 
@@ -272,11 +274,14 @@ class Experiments:
         before = await self._db.read(lambda conn: store.whole(conn, self._may_all(conn, user, wanted, shown)))
         _check_extensible(before.experiment)
         secret = secret_of(await self._db.read(lambda conn: store.key_of(conn, before.experiment.id)))
-        found = await grow(before, larger, self._engine.members(), self._clock(), secret, relay=self._relays.possible)
+        attached = await self._db.read(lambda conn: attachments.listed(conn, before.experiment.id))
+        members, relay = self._engine.members(), self._relays.possible
+        found = await grow(before, larger, members, self._clock(), secret, relay=relay, attached=attached)
 
         def write(tx: Tx) -> Whole:
             experiment = self._alive(tx, before.experiment)
             _check_extensible(experiment, before.experiment.description)
+            _check_same(before, store.whole(tx.conn, experiment))
             number = 1 + max(segment.number for segment in before.segments)
             numbers = tuple(range(number, number + len(found.added)))
             extension = found.extension.model_copy(update={"added": numbers})
@@ -411,3 +416,10 @@ def _check_extensible(experiment: Experiment, description: str | None = None) ->
     if experiment.state is not State.ACTIVE or experiment.extension is not None:
         what = "is being extended" if experiment.extension is not None else f"is {experiment.state.value}"
         raise NotExtensible(f"The experiment {what}; what is active can be extended, once at a time.")
+
+
+def _check_same(before: Whole, now: Whole) -> None:
+    """Raise `NotExtensible` if its pieces are others by now: a desktop was attached, or detached."""
+    was, is_ = ([one.order.spec if one.order else None for one in whole.segments] for whole in (before, now))
+    if was != is_:
+        raise NotExtensible("The experiment was changed meanwhile; ask again.")

@@ -24,7 +24,7 @@ from federation_member.experiments.model import (
     State,
     Whole,
 )
-from federation_member.experiments.tables import barred, events, experiments, grants, segments
+from federation_member.experiments.tables import attachments, barred, events, experiments, grants, segments
 from federation_member.orders.leases import without_secrets
 from federation_member.orders.model import User
 from federation_member.orders.store import SPEC
@@ -180,7 +180,7 @@ def forget(conn: Connection, before: datetime) -> int:
     ended = [state.value for state in FINAL]
     query = select(experiments.c.id).where(experiments.c.state.in_(ended), experiments.c.changed < before)
     ids = list(conn.execute(query.limit(FORGOTTEN).with_for_update(skip_locked=True)).scalars())
-    for table in (events, segments, grants, barred):
+    for table in (events, segments, grants, barred, attachments):
         conn.execute(delete(table).where(table.c.experiment_id.in_(ids)))
     conn.execute(delete(experiments).where(experiments.c.id.in_(ids)))
     return len(ids)

@@ -108,3 +108,12 @@ barred = Table(
     Column("principal", String(40), primary_key=True),
     Column("at", Instant, nullable=False),
 )
+
+attachments = Table(
+    "experiment_attachments",
+    metadata,
+    Column("experiment_id", String(36), ForeignKey("experiments.id"), primary_key=True),
+    Column("id", String(36), primary_key=True),  # whoever is attached chose it
+    Column("user", Text, nullable=False),
+    Column("content", Text, nullable=False),  # JSON
+)

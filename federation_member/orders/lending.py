@@ -230,8 +230,10 @@ class Lending:
             return lease.view()
         here = borrower.fedid == self._mesh.me.fedid
         changed = self.change(tx, lease, tell=here, spec=spec, segment=segment, due=self._clock())
-        if spec is not lease.spec:
-            self._tunnels.grant(tx, changed)  # where one right is the whole segment's
+        if spec is not lease.spec and lease.tunnel is not None:  # one right is the whole segment's
+            for name in sorted({*ways(lease.spec)} - {*ways(spec)}):
+                self._tunnels.free(tx, lease, lease.tunnel, name)
+            self._tunnels.grant(tx, changed)
         return changed.view()
 
     def open_tunnel(self, tx: Tx, borrower: Peer, body: TunnelOpen) -> LeaseView:

@@ -61,6 +61,11 @@ class ConnectorSpec(Body):
         exclude_if=operator.not_,  # where nothing is relayed nobody need know the word
         description="of a passive end: who asks has a port for it where its lender has none",
     )
+    failure: Literal["fatal", "ignore"] = Field(
+        default="fatal",
+        exclude_if=lambda action: action == "fatal",  # who lends no such portal need not know the word
+        description="what the loss of its machine means for the piece",
+    )
     crossings: list[CrossingSpec] = Field(min_length=1, max_length=4095)
 
 

@@ -122,7 +122,7 @@ class _Planner:
                 part = portal_part(connector.name)
                 uses = tuple(self.ids[crossing.substrate] for crossing in connector.crossings)
                 child_id = self.state.child_id(part, connector.name)
-                yield Child(child_id, part, uses, partial(self._portal, connector, config))
+                yield Child(child_id, part, uses, partial(self._portal, connector, config), connector.failure)
 
     def _network(self, name: str, prefix: str, _offer: Offer) -> NetworkSpec:
         return NetworkSpec(name=_label(name), cidr=prefix, verbatim=True)  # a portal may join it at any time

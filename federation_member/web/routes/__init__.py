@@ -1,6 +1,7 @@
 """The operations of the API, one file for each part."""
 
 from federation_member.web.routes import (
+    attachments,
     audit,
     credentials,
     experiments,
@@ -24,6 +25,7 @@ ALL: tuple[Route, ...] = (
     *orders.routes,
     *operations.routes,
     *experiments.routes,
+    *attachments.routes,
     *previews.routes,
     *credentials.routes,
     *federation.routes,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from federation_member.experiments import extending, planning, service
+from federation_member.experiments import desktops, extending, planning, service
 from tests.support.federation import Federation
 
 
@@ -19,7 +19,7 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     async def here(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         return function(*arguments, **named)
 
-    for module in (extending, planning, service):
+    for module in (desktops, extending, planning, service):
         monkeypatch.setattr(module, "to_thread", here)
 
 

@@ -1,0 +1,131 @@
+"""The book of attached desktops, and what a step of the reconciler does about them, in its transaction.
+
+    attached ── its lender refuses the portal, or it fails ──► failed: taken out of the pieces, kept so that its desktop is told why
+       └─ detached, or silent for LIFE ──► taken out, forgotten
+
+While an extension is under way, what pieces are to be is the extension's alone: who leaves is taken out once it is over.
+The caller holds the experiment's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from federation_member.experiments import store
+from federation_member.experiments.attaching import ALL, EACH, LIFE, Attachment, without
+from federation_member.experiments.errors import TooManyAttachments, Why
+from federation_member.experiments.joining import info_of, spec_of
+from federation_member.experiments.model import Experiment, Segment
+from federation_member.experiments.ordering import respecify
+from federation_member.experiments.tables import attachments
+from federation_member.orders.model import OrderState
+from fedkit.protocol.segments import NodeStatus, PortalInfo
+from fedkit.store import Tx
+
+
+def listed(conn: Connection, experiment_id: str) -> list[Attachment]:
+    """An experiment's, the oldest first."""
+    query = select(attachments.c.content).where(attachments.c.experiment_id == experiment_id)
+    found = [Attachment.model_validate_json(text) for text in conn.execute(query).scalars()]
+    return sorted(found, key=lambda one: (one.created, one.id))
+
+
+def add(tx: Tx, experiment_id: str, attachment: Attachment) -> None:
+    """Write a new one; raises `TooManyAttachments`."""
+    its = attachments.c.experiment_id == experiment_id
+    own = tx.conn.execute(select(func.count()).where(its, attachments.c.user == attachment.user)).scalar_one()
+    every = tx.conn.execute(select(func.count()).where(its)).scalar_one()
+    if own >= EACH or every >= ALL:
+        raise TooManyAttachments(
+            f"An experiment has at most {ALL} desktops, and {EACH} of one user; detach one that is not needed."
+        )
+    row = {"experiment_id": experiment_id, "id": attachment.id, "user": attachment.user}
+    tx.conn.execute(insert(attachments).values(**row, content=attachment.model_dump_json()))
+
+
+def save(tx: Tx, experiment_id: str, attachment: Attachment) -> Attachment:
+    """Write a change of one."""
+    this = (attachments.c.experiment_id == experiment_id, attachments.c.id == attachment.id)
+    tx.conn.execute(update(attachments).where(*this).values(content=attachment.model_dump_json()))
+    return attachment
+
+
+def renew(tx: Tx, experiment_id: str, attachment: Attachment, now: datetime) -> Attachment:
+    """Let it live on."""
+    return save(tx, experiment_id, attachment.model_copy(update={"expires": now + LIFE}))
+
+
+def leave(tx: Tx, experiment_id: str, attachment: Attachment) -> None:
+    """It is to be taken out, by the next step."""
+    save(tx, experiment_id, attachment.model_copy(update={"leaving": True}))
+
+
+def drop_all(tx: Tx, experiment_id: str) -> None:
+    """Forget them: their experiment ends."""
+    tx.conn.execute(delete(attachments).where(attachments.c.experiment_id == experiment_id))
+
+
+def go_on(
+    tx: Tx, experiment: Experiment, segments: Sequence[Segment], now: datetime
+) -> tuple[Experiment, tuple[Segment, ...], list[Attachment]]:
+    """Do what the attachments need now; returns them with the pieces as they are to be."""
+    there = listed(tx.conn, experiment.id)
+    if experiment.extension is not None or not there:
+        return experiment, tuple(segments), there
+    gone, failed = [], []
+    for one in there:
+        if one.leaving or one.expires <= now:
+            gone.append(one)
+        elif one.is_there and (problem := _problem(one, segments)) is not None:
+            failed.append(one.model_copy(update={"code": problem[0], "reason": problem[1]}))
+    for one in gone:
+        this = (attachments.c.experiment_id == experiment.id, attachments.c.id == one.id)
+        tx.conn.execute(delete(attachments).where(*this))
+        how = "was detached" if one.leaving else f"was not heard of for {LIFE}, and is detached"
+        experiment = store.note(tx, experiment, now, "", f"{one.name} {how}", (one.testbed,))
+    for one in failed:
+        save(tx, experiment.id, one)
+        reason = f"{one.name} cannot be attached: {one.reason}"
+        experiment = store.note(tx, experiment, now, one.code, reason, (one.testbed,))
+    is_changed = [_take_out(tx, segment, [*gone, *failed]) for segment in segments]
+    if any(is_changed):
+        segments = store.whole(tx.conn, experiment).segments
+    return experiment, tuple(segments), listed(tx.conn, experiment.id)
+
+
+def due(experiment: Experiment, there: Sequence[Attachment]) -> datetime | None:
+    """When one is to be looked at though nothing happened; not while an extension is under way, whose end is looked at."""
+    return min((one.expires for one in there), default=None) if experiment.extension is None else None
+
+
+def portal_of(attachment: Attachment, segments: Sequence[Segment]) -> PortalInfo | None:
+    """The portal that waits for a desktop, as its lender tells of it; None if it does not run."""
+    segment = next((one for one in segments if one.testbed == attachment.testbed), None)
+    if segment is None or segment.order is None or segment.order.state is not OrderState.FULFILLED:
+        return None
+    return next((one for one in info_of(segment.order).portals if one.connector == attachment.connector), None)
+
+
+def _problem(one: Attachment, segments: Sequence[Segment]) -> tuple[str, str] | None:
+    """Why it cannot be, with a code."""
+    segment = next((segment for segment in segments if segment.testbed == one.testbed), None)
+    if segment is None or segment.order is None or segment.code:
+        return Why.SEGMENT_LOST, f"{one.testbed} was lost"
+    info = info_of(segment.order)
+    if info.refused is not None and info.version < one.version <= info.refused.version:
+        return info.refused.code, info.refused.reason
+    portal = portal_of(one, segments)
+    if portal is not None and portal.status is NodeStatus.FAILED:
+        return Why.PORTAL_FAILED, portal.reason or "its portal failed"
+    return None
+
+
+def _take_out(tx: Tx, segment: Segment, gone: Sequence[Attachment]) -> bool:
+    """Have a piece be without them; tells whether it had anything of them."""
+    spec = None if segment.order is None or not gone else without(spec_of(segment.order), gone)
+    if spec is not None:
+        respecify(tx, segment, spec)
+    return spec is not None
