@@ -1,6 +1,6 @@
 """A tap: an interface whose frames this process sends and receives, with virtio-net headers (Documentation/networking/tuntap).
 
-It is persistent, so it stays in its bridge while no process holds it, and it is asked for super-frames or not at any time: with
+A portal's is persistent, so it stays in its bridge while no process holds it, and it is asked for super-frames or not at any time: with
 `offloads(False)` the kernel itself cuts and sums, and each frame is one that fits a wire.
 """
 
@@ -25,19 +25,19 @@ CHECKSUMS, TSO, USO = 0x01, 0x02 | 0x04 | 0x08, 0x20 | 0x40  # USO: Linux 6.2
 
 
 class Tap:
-    """An open tap; made if it is not there. Raises `NoTap`."""
+    """An open tap; made if it is not there. It `stays` when nobody holds it any more, or goes. Raises `NoTap`."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, device: Path = DEVICE, *, stays: bool = True) -> None:
         self.name = name
         try:
-            self.fd = os.open(DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            self.fd = os.open(device, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise NoTap(
-                f"{DEVICE} cannot be opened: {error.strerror}. A portal needs it, and CAP_NET_ADMIN."
+                f"{device} cannot be opened: {error.strerror}. A portal needs it, and CAP_NET_ADMIN."
             ) from error
         try:
             fcntl.ioctl(self.fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
-            fcntl.ioctl(self.fd, TUNSETPERSIST, 1)
+            fcntl.ioctl(self.fd, TUNSETPERSIST, int(stays))
             fcntl.ioctl(self.fd, TUNSETVNETHDRSZ, struct.pack("i", VNET.size))
             fcntl.ioctl(self.fd, TUNSETVNETLE, struct.pack("i", 1))
             self.takes_uso = self._offload(CHECKSUMS | TSO | USO)

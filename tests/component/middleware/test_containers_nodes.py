@@ -18,6 +18,7 @@ import pytest
 
 from federation_member.middleware.containers import ContainersMiddleware
 from federation_member.middleware.containers.nodes import client
+from federation_member.middleware.containers.nodes.shaping import has_netem
 from federation_member.middleware.contract import (
     HostsSegments,
     MiddlewareError,
@@ -380,14 +381,45 @@ def _number_of(handle: int) -> int:
     return int(next(line.split()[1] for line in lines if line.startswith("Pid:")))
 
 
-async def test_a_delay_is_refused_where_the_kernel_has_none(here: ContainersMiddleware, site: ContainersSite) -> None:
+async def test_links_are_late_whatever_the_kernel_can_do(here: ContainersMiddleware, site: ContainersSite) -> None:
     key = new_key()
-    owned = await here.start_segment(key, row(site, Shape(Way(None, 20, 0), Way(None, 20, 0))))
-    a = nodes_of(owned)["a"]
-    if a.status is NodeStatus.RUNNING:
-        text = await at(here, key, "a", "ping -c 1 -w 20 10.1.1.3 | grep round-trip")
-        assert float(text.split("= ")[1].split("/")[0]) >= 40
-    else:
-        assert a.status is NodeStatus.FAILED
-        assert "netem" in a.reason
-        assert await is_now(here, key, "b", NodeStatus.RUNNING)
+    await here.start_segment(key, row(site, Shape(Way(2000, 20, 0), Way(3000, 20.5, 0))))
+    assert await _round_trip(here, key) >= 40.5
+    queues = _queues(site, key)
+    assert queues.count("rate 2Mbit") == queues.count("rate 3Mbit") == 1
+    await here.operate(key, Operation.REBOOT, "a", "")
+    assert await _round_trip(here, key) >= 40.5
+    await at(here, key, "b", "(sleep 60 | nc -l -p 9 | wc -c >/tmp/got) >/dev/null 2>&1 </dev/null &")
+    await at(here, key, "a", "until head -c 1000000 /dev/zero | nc 10.1.1.3 9; do sleep 0.2; done")
+    assert await at(here, key, "b", "until [ -s /tmp/got ]; do sleep 0.2; done; cat /tmp/got") == "1000000"
+
+
+async def _round_trip(here: ContainersMiddleware, key: str) -> float:
+    """The shortest from a to b and back, in ms."""
+    text = await at(here, key, "a", "ping -c 2 -w 20 10.1.1.3 | grep round-trip")
+    return float(text.split("= ")[1].split("/")[0])
+
+
+async def test_without_what_delays_its_links_a_node_has_failed(
+    here: ContainersMiddleware, site: ContainersSite
+) -> None:
+    if has_netem():
+        pytest.skip("this kernel delays by itself")
+    key = new_key()
+    await here.start_segment(key, row(site, Shape(Way(None, 1, 0))))
+    os.kill(_carrier(site, key), signal.SIGKILL)
+    await eventually(lambda: is_now(here, key, "a", NodeStatus.FAILED))
+    assert await is_now(here, key, "b", NodeStatus.RUNNING)
+    await here.operate(key, Operation.START, "a", "")
+    assert await _round_trip(here, key) >= 1
+
+
+def _carrier(site: ContainersSite, key: str) -> int:
+    """The program that delays the segment's links."""
+    handle = client.handle_of(site.state / "instances" / key)
+    assert handle is not None
+    number = _number_of(handle)
+    os.close(handle)
+    children = Path(f"/proc/{number}/task/{number}/children").read_text().split()
+    (found,) = [int(one) for one in children if b"nodes.wire" in Path(f"/proc/{one}/cmdline").read_bytes()]
+    return found

@@ -46,6 +46,7 @@ from federation_member.middleware.containers.nodes import (
     root,
     running,
     shaping,
+    wires,
 )
 
 SSHD = ["/usr/sbin/sshd", "-i", "-f", "/etc/fed/sshd_config"]
@@ -81,7 +82,7 @@ class Host:
         self._user = user
         self._outside = outside
         self._lowers = {base: self._lower(number, base) for number, base in enumerate(plan["common"])}
-        self._netem = shaping.has_netem()
+        self._wires = None if shaping.has_netem() else wires.Wires(f"{plan['work']}/devices/tun")
         self._selector = selectors.DefaultSelector()
         self._watchers: list[socket.socket] = []
         self._portals = portals.Portals(plan["name"], plan["work"], plan["first_id"])
@@ -108,15 +109,12 @@ class Host:
         """Start nodes that don't run, together."""
         births: list[tuple[Node, birth.Birth]] = []
         for node in nodes:
-            if problem := shaping.problem_of(node.plan, netem=self._netem):
-                self._failed(node, problem)
-                continue
             try:
                 births.append((node, self._begin(node)))
             except OSError as error:
                 self._failed(node, str(error))
         try:
-            links.plug_in([(node.plan, born.process) for node, born in births], self._outside, netem=self._netem)
+            links.plug_in([(node.plan, born.process) for node, born in births], self._outside, self._wires)
         except OSError as error:
             for node, born in births:
                 os.kill(born.process, signal.SIGKILL)
@@ -284,7 +282,16 @@ class Host:
             return False
         for node in [one for one in self.nodes.values() if process and one.process == process]:
             self._ended(node)
+        if self._wires is not None and process and process == self._wires.process:
+            self._wires.ended()
+            self._cut_off()
         return process != 0
+
+    def _cut_off(self) -> None:
+        """Whatever delays links has ended; nodes without theirs are none."""
+        for node in [one for one in self.nodes.values() if one.process and any(map(wires.is_late, one.plan["plugs"]))]:
+            self._failed(node, wires.BROKEN)
+            self.stop([node])
 
     def _let_in(self, node: Node, door: socket.socket) -> None:
         """Start an ssh server for whoever comes, or answer the node itself."""

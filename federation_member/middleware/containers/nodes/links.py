@@ -16,6 +16,7 @@ from typing import Any
 
 from federation_member.middleware.containers.nodes import kernel
 from federation_member.middleware.containers.nodes.shaping import Commands
+from federation_member.middleware.containers.nodes.wires import Wires, is_late
 
 SIOCADDRT, SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCSIFADDR, SIOCSIFNETMASK = 0x890B, 0x8913, 0x8914, 0x8916, 0x891C
 IFF_UP, RTF_UP, RTF_GATEWAY = 1, 1, 2
@@ -28,13 +29,22 @@ def make_bridges(bridges: dict[str, str]) -> None:
     run(["ip", BATCH, "-"], [f"link add {name} up type bridge {words}" for name, words in bridges.items()])
 
 
-def plug_in(nodes: Iterable[tuple[dict[str, Any], int]], outside: int, *, netem: bool) -> None:
-    """Make the pairs of all these nodes, each with the process that holds its namespaces; `outside` is the site's network."""
+def plug_in(nodes: Iterable[tuple[dict[str, Any], int]], outside: int, wires: Wires | None) -> None:
+    """Make the pairs of all these nodes, each with the process that holds its namespaces; `outside` is the site's network.
+
+    With `wires` the kernel has no netem, and those make what is to be late.
+    """
     inner: list[str] = []
     outer: list[str] = []
-    shaped = Commands(netem=netem)
+    shaped = Commands(netem=wires is None)
     for node, process in nodes:
         for index, plug in enumerate(node["plugs"]):
+            if wires is not None and is_late(plug):
+                inner += [
+                    f"link set {wires.make(plug)} address {plug['hardware']} netns {process} name eth{index}",
+                    f"link set {plug['outside']} addrgenmode none up master {plug['bridge']}",
+                ]
+                continue
             ends = f"type veth peer name eth{index} address {plug['hardware']} netns {process}"
             line = f"link add {plug['outside']} up master {plug['bridge']} {ends}"
             (outer if plug["isolated"] else inner).append(line)

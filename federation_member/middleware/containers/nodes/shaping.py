@@ -3,7 +3,7 @@
     back (to the node)     leaves the outer end: its own queue, and what is dropped on the way out
     to (from the node)     enters at the outer end: passes an intermediate device (ifb) with a queue of its own
 
-Delay needs netem, which not every kernel has: where it is missing a node with a delay is refused, and loss is the packet filter's
+Delay needs netem, which not every kernel has: where it is missing another interface delays (wires.py), and loss is the packet filter's
 (nft, `numgen random`), which every kernel has that the fence needs.
 """
 
@@ -15,9 +15,6 @@ from typing import Any
 
 from fedkit.node.queues import words
 
-NO_DELAY = (
-    "The kernel of this testbed cannot delay frames (it has no netem); leave the delays out, or map the node elsewhere."
-)
 PARTS = 1_000_000  # of which so many are lost
 
 Way = tuple[float | None, float, float]  # kb/s, ms, share lost
@@ -30,12 +27,6 @@ def has_netem() -> bool:
         return False
     subprocess.run(["tc", "qdisc", "delete", "dev", "lo", "root"], capture_output=True, check=False)
     return True
-
-
-def problem_of(node: dict[str, Any], *, netem: bool) -> str:
-    """Why a node cannot be as it is described; empty if it can."""
-    ways = (way for plug in node["plugs"] if plug["shape"] for way in (plug["shape"]["to"], plug["shape"]["back"]))
-    return NO_DELAY if not netem and any(way[1] for way in ways) else ""
 
 
 class Commands:
@@ -69,7 +60,7 @@ class Commands:
 
     def _needs_queue(self, way: Way) -> bool:
         rate, delay, loss = way
-        return bool(rate or delay or (loss and self._netem))
+        return bool(rate or (self._netem and (delay or loss)))
 
     def _queue(self, device: str, way: Way, queue: int | None) -> None:
         if said := words(*way, queue, netem=self._netem):
