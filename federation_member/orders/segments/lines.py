@@ -4,7 +4,7 @@
 
 Each lender does what its own end of a link asks for, so the two add up without a word between them. It is the portal's affair only
 where a network crosses once and one computer of the piece is on it: then all that passes the one passes the other. On other
-networks each interface sees to itself, as it does with rates.
+networks each interface sees to itself, as it does with rates. A desktop that was attached is where that computer is, at the near end.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def is_able(spec: SegmentSpec, offer: Offer) -> bool:
 
 def asked(spec: SegmentSpec) -> Lines:
     """Those that are asked for, wherever it is."""
-    times = Counter(crossing.substrate for connector in spec.connectors for crossing in connector.crossings)
+    times = Counter(one.substrate for connector in spec.connectors if _is_far(connector) for one in connector.crossings)
     found: dict[str, list[Shape]] = {substrate: [] for substrate, count in times.items() if count == 1}
     wiring = read(spec.description)
     for name, plugs in wiring.plugs.items():
@@ -58,7 +58,13 @@ def node_shapes(wiring: Wiring, name: str, seen_to: Lines) -> dict[str, Shape]:
 
 def portal_lines(connector: ConnectorSpec, seen_to: Lines) -> dict[int, Shape]:
     """Those of one portal, by tag."""
-    return {one.tag: seen_to[one.substrate] for one in connector.crossings if one.substrate in seen_to}
+    crossings = connector.crossings if _is_far(connector) else ()
+    return {one.tag: seen_to[one.substrate] for one in crossings if one.substrate in seen_to}
+
+
+def _is_far(connector: ConnectorSpec) -> bool:
+    """Whether it leads to another testbed, and not to somebody's desktop, which nobody waits for."""
+    return connector.failure != "ignore"
 
 
 def _fits(way: Way) -> bool:

@@ -84,6 +84,17 @@ def test_where_the_kit_does_not_do_it_nodes_do(monkeypatch: pytest.MonkeyPatch) 
     assert lines(link(), OFFER) == NO_LINES
 
 
+def test_a_desktop_is_at_the_near_end() -> None:
+    spec = link()
+    desktop = connector("wire1", active=False, name="desktop").model_copy(update={"failure": "ignore"})
+    joined = spec.model_copy(update={"connectors": [*spec.connectors, desktop], "version": 2})
+    assert lines(joined, OFFER) == lines(spec, OFFER)
+    assert portal_lines(desktop, lines(joined, OFFER)) == {}
+    changed, state = grown(spec, SegmentState.begin(spec), SegmentGo(spec=joined), OFFER)
+    assert changed is joined
+    assert "fartunnel0" not in state.turns
+
+
 def test_machines_are_told_so() -> None:
     spec = link()
     state = gone(
