@@ -97,7 +97,9 @@ class Reconciler:
         known = {one.number for one in segments}
         told = [one for one in self._tell(tx, goes, experiment, keys_of(desktops)) if one.number in known]
         experiment, due = self._judge(tx, experiment, told, losses)
-        return experiment, oldest([due, growth.due(experiment.extension), relays_due, attachments.due(experiment, desktops)])
+        return experiment, oldest(
+            [due, growth.due(experiment.extension), relays_due, attachments.due(experiment, desktops)]
+        )
 
     def _become(self, tx: Tx, experiment: Experiment, new: Outlook) -> Experiment:
         changes = {"state": new.state, "code": new.code, "reason": new.reason, "about": new.about}
