@@ -53,6 +53,31 @@ END_OF_APART
     [ -z "$missing" ] && ! ip rule show | grep -q '^0:'
 }
 
+# is_asked NETWORK DEVICE: whether such a ban is still wanted.
+is_asked() {
+    while read -r address asked; do
+        [ "${asked%/32}" = "$1" ] && [ "$(device_of "$address")" = "$2" ] && return
+    done <<END_OF_APART
+$APART
+END_OF_APART
+    return 1
+}
+
+# lift: take back the bans of an earlier run that nobody asks for any more; without any, rules are as they were.
+lift() {
+    ip rule show | grep '^1:' | while read -r _ _ network _ rest; do
+        side=from
+        if [ "$network" = all ]; then
+            side=to network=${rest%% *} rest=${rest#* iif }
+        fi
+        device=${rest%% *}
+        is_asked "${network%/32}" "$device" || ip rule del pref 1 iif "$device" "$side" "$network" type blackhole
+    done
+    if [ -z "$APART" ] && ip rule show | grep -q '^2:.*local'; then
+        ip rule add pref 0 lookup local && ip rule del pref 2 lookup local
+    fi
+}
+
 if [ -n "$APART" ]; then
     echo 0 2>/dev/null >/proc/sys/net/ipv4/ip_forward
     if ! patiently keep_apart; then
@@ -61,7 +86,11 @@ if [ -n "$APART" ]; then
         for device in $open; do
             ip link set dev "$device" down
         done
+    else
+        lift
     fi
+else
+    lift
 fi
 
 if [ -n "$FORWARDS" ]; then
@@ -75,6 +104,7 @@ shape() {
     [ -z "$2" ] || tc qdisc replace dev "$1" root $2 || return 1
     [ -n "$3" ] || return 0
     between="in-$1"
+    [ ${#between} -le 15 ] || between="in-$(ip -o link show dev "$1" | cut -d: -f1)" # names are no longer (IFNAMSIZ)
     ip link show dev "$between" >/dev/null 2>&1 || ip link add "$between" type ifb || return 1
     ip link set dev "$between" up && tc qdisc replace dev "$between" root $3 || return 1
     tc qdisc del dev "$1" ingress 2>/dev/null
@@ -106,11 +136,14 @@ else
     echo "this machine has no FRR, so its ways are as computed"
 fi
 
+OURS=250 # rt_protos: routes that this script set
+
 # set_routes: succeed when all of them hold.
 set_routes() {
     missing=
     while read -r destination via; do
-        [ -z "$destination" ] || ip route replace "$destination" via "$via" ${metric:+metric "$metric"} || missing="$missing $destination"
+        [ -z "$destination" ] || ip route replace "$destination" via "$via" proto $OURS ${metric:+metric "$metric"} ||
+            missing="$missing $destination"
     done <<END_OF_ROUTES
 $ROUTES
 END_OF_ROUTES
@@ -118,6 +151,11 @@ END_OF_ROUTES
 }
 
 patiently set_routes || echo "no route to$missing"
+
+# Ways of an earlier run that nobody asks for any more; busybox does not tell whose a route is, so there they stay.
+ip route show | grep " proto $OURS " | while read -r destination _ via _; do
+    printf '%s\n' "$ROUTES" | sed 's|/32 | |' | grep -qxF "$destination $via" || ip route del "$destination" via "$via" proto $OURS
+done
 
 # connected: succeed when it is on all networks over which its daemons are to speak.
 connected() {

@@ -26,9 +26,15 @@ def words(rate: float | None, delay: float, loss: float, queue: int | None, *, n
     limit = min(queue or QUEUE, MOST)
     if netem and (delay or loss):
         limit += min(ceil((rate or FASTEST) * delay / (PACKET * 8)), MOST)  # kb/s * ms are bits
-        speed = f" rate {rate:.0f}kbit" if rate else ""
+        speed = f" rate {speed_of(rate)}" if rate else ""
         return f"netem limit {limit} delay {delay:g}ms loss {loss * 100:g}%{speed}"
     if not rate:
         return ""
     burst = max(int(rate * 1000 / 8 * BURST), SMALLEST_BURST)
-    return f"tbf rate {rate:.0f}kbit burst {burst} limit {limit * PACKET + burst}"
+    return f"tbf rate {speed_of(rate)} burst {burst} limit {limit * PACKET + burst}"
+
+
+def speed_of(rate: float) -> str:
+    """A rate in kb/s; tc counts whole octets a second, and takes none as no rate at all."""
+    bits = max(round(rate * 1000), 8)
+    return f"{bits}bit" if bits % 1000 else f"{bits // 1000}kbit"

@@ -413,9 +413,11 @@ def test_programs_start_stop_and_tell_how_they_ended(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        ({"BANDWIDTH": "2000"}, "tbf rate 2000kbit burst 32kb latency 50ms"),
+        ({"BANDWIDTH": "2000"}, "tbf rate 2000000bit burst 32kb latency 50ms"),
         ({"DELAY": "20", "PLR": "0.01"}, "netem delay 20ms loss 1%"),
-        ({"bandwidth": "2000", "delay": "5"}, "netem rate 2000kbit delay 5ms"),
+        ({"BANDWIDTH": "0.1"}, "tbf rate 100bit burst 32kb latency 50ms"),
+        ({"BANDWIDTH": "1e-9"}, "tbf rate 8bit burst 32kb latency 50ms"),
+        ({"bandwidth": "2000", "delay": "5"}, "netem rate 2000000bit delay 5ms"),
     ],
 )
 def test_what_a_link_becomes(said: dict[str, str], words: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from fedkit.node.kit.conf import write
 from fedkit.node.script import PLAIN_LIMIT, NodeConfig, node_script
+from fedkit.topology.shaping import Shape, Way
 
 NASTY = """echo 'it'"'"'s' "$(echo inside)"; printf '%s\\n' `echo x` >&2; echo 'END
 END_OF_ROUTES'"""
@@ -40,7 +41,7 @@ def run(
     """Run a script as root of namespaces that have one interface, or what `before` makes; what it logged, and `after` prints."""
     (folder / "hosts").write_text("127.0.0.1 localhost\n")
     (folder / "tmp").mkdir()
-    (folder / "mnt").mkdir()
+    (folder / "mnt").mkdir(exist_ok=True)
     (folder / "mnt" / "script").write_text(node_script(config))
     argv = ["bwrap", "--unshare-all", "--uid", "0", "--gid", "0", "--cap-add", "ALL", "--ro-bind", "/", "/"]
     argv += ["--proc", "/proc", "--dev", "/dev", "--bind", str(folder / "tmp"), "/tmp"]
@@ -172,7 +173,44 @@ def test_computed_ways_hold_while_daemons_find_none(tmp_path: Path, frr: str, me
     made = f"mount -t tmpfs none /usr/lib/frr; (cd /usr/lib/frr; echo '#!/bin/sh' | tee zebra >ospfd; {frr})"
     log, shown = run(tmp_path, config, before=f"{NETWORK}\n{WRITABLE}\n{made}", after="ip route")
     assert [line.strip() for line in shown.splitlines() if "via" in line] == [
-        f"10.1.2.0/24 via 10.1.1.3 dev d0{metric}"
+        f"10.1.2.0/24 via 10.1.1.3 dev d0 proto 250{metric}"
     ]
     assert said in log
     assert ("FEDERATION" in log or "this node is" in log or "failed" in log) is bool(metric)
+
+
+@pytest.mark.parametrize("shell", [shell for shell in SHELLS if shutil.which(shell)])
+def test_what_is_asked_for_no_longer_is_taken_back(tmp_path: Path, shell: str) -> None:
+    """As after an extension that was undone: what stands besides is somebody else's."""
+    larger = NodeConfig(
+        "r",
+        routes=[("10.1.5.0/24", "10.1.1.3"), ("10.1.6.0/24", "10.1.1.3"), ("10.1.7.7/32", "10.1.1.3")],
+        apart=[("10.1.1.2", "10.1.2.0/24"), ("10.1.1.2", "10.1.3.0/24"), ("10.1.1.2", "10.1.4.4/32")],
+    )
+    smaller = NodeConfig("r", routes=[("10.1.6.0/24", "10.1.1.4")], apart=[("10.1.1.2", "10.1.3.0/24")])
+    look = "ip rule; ip route show via 10.1.1.3; ip route show via 10.1.1.4; echo ==\n"
+    again = "".join(f"{SHELLS[shell]} /mnt/{name}; {look}" for name in ("script", "smaller", "none"))
+    (tmp_path / "mnt").mkdir()
+    (tmp_path / "mnt/smaller").write_text(node_script(smaller))
+    (tmp_path / "mnt/none").write_text(node_script(NodeConfig("r")))
+    foreign = "ip route add 10.1.8.0/24 via 10.1.1.3"
+    _, shown = run(tmp_path, larger, shell, again, before=f"{NETWORK}; {foreign}")
+    before, after, end, _ = (" ".join(part.split()) for part in shown.split("=="))
+    assert [net in before for net in ("10.1.2.0", "10.1.3.0", "10.1.4.4", "10.1.5.0", "10.1.7.7")] == [True] * 5
+    assert [net in after for net in ("10.1.2.0", "10.1.4.4")] == [False] * 2
+    assert after.count("10.1.3.0/24 iif d0") == 2
+    assert "10.1.6.0/24" in after
+    rules = "0: from all lookup local 32766: from all lookup main 32767: from all lookup default"
+    assert end.startswith(f"{rules} 10.1.")
+    if shell != "busybox":  # which does not tell whose a route is
+        assert [net in after for net in ("10.1.5.0", "10.1.7.7")] == [False] * 2
+        assert end == f"{rules} 10.1.8.0/24 dev d0"
+
+
+def test_a_device_may_have_a_long_name(tmp_path: Path) -> None:
+    network = NETWORK.replace("d0", "enx0123456789ab")
+    shapes = {"10.1.1.2": Shape(Way(2000), Way(0.1))}
+    log, shown = run(tmp_path, NodeConfig("a", shapes=shapes), before=network, after="tc qdisc show")
+    assert "not as described" not in log
+    assert "rate 2Mbit" in shown
+    assert "rate 96bit" in shown  # 12 octets a second

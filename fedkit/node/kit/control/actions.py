@@ -122,7 +122,7 @@ def shaping(said: Mapping[str, str]) -> list[str]:
     upper = {name.upper(): float(value) for name, value in said.items()}
     if not upper or set(upper) - LINK_OPTIONS or min(upper.values()) < 0:
         raise BadRequest(f"a link is modified by {', '.join(sorted(LINK_OPTIONS))}")
-    rate = [f"{upper['BANDWIDTH']:.0f}kbit"] if upper.get("BANDWIDTH") else []
+    rate = [f"{max(round(upper['BANDWIDTH'] * 1000), 8)}bit"] if upper.get("BANDWIDTH") else []  # tc knows whole octets
     if set(upper) == {"BANDWIDTH"}:
         return ["tbf", "rate", *rate, "burst", f"{BURST}kb", "latency", QUEUE]
     words = ["netem", *(["rate", *rate] if rate else [])]
