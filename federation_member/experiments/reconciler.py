@@ -213,5 +213,5 @@ class Reconciler:
             ended |= {"reason": f"{listed(silent)} did not confirm, and every lease has ended" if silent else reason}
             ended |= {"about": None if silent else ()}
         store.change(tx, experiment, self._clock(), **ended)
-        return None
         store.forget_secrets(tx, experiment.id)
+        return None

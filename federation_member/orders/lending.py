@@ -327,9 +327,9 @@ class Lending:
         for used_id in lease_uses.uses_of(tx.conn, lease.id):
             tx.after_commit(partial(self.wake, used_id))  # it may wait for this to be gone
         nothing: dict[str, Any] = {"instance": None, "tunnel": None, "tunnels": (), "handed": None, "wishes": NOTHING}
+        nothing["spec"] = leases.without_secrets(lease.spec)
         if lease.segment is not None:
             nothing["segment"] = lease.segment.without_keys()
-        nothing["spec"] = leases.without_secrets(lease.spec)
         return self.change(tx, lease, state=state, due=self._clock() + RETENTION, **nothing)
 
     def _tell_of_room(self, tx: Tx, ended: Lease) -> None:

@@ -30,10 +30,10 @@ OPERATED_LIMIT = 64  # nodes that one request may have say something
 RUN_LIMIT = 60.0  # seconds that a request to run something may take, all its nodes together
 NodeName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_()-][A-Za-z0-9_().-]*$")]
 WireName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-TestbedName = Annotated[str, StringConstraints(min_length=1, max_length=257)]
-Address = Annotated[str, StringConstraints(pattern=r"^\d{1,3}(\.\d{1,3}){3}$")]
 FEDERATION_KIT = "federation"  # the one that every member has
 KitName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+TestbedName = Annotated[str, StringConstraints(min_length=1, max_length=257)]
+Address = Annotated[str, StringConstraints(pattern=r"^\d{1,3}(\.\d{1,3}){3}$")]
 PublicKey = Annotated[str, StringConstraints(max_length=4096, pattern=r"^(ssh-|ecdsa-|sk-)[^\n\r]+$")]
 
 
