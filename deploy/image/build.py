@@ -82,7 +82,7 @@ class Contents:
     @property
     def recipe(self) -> str:
         """What decides the content besides the Debian packages' versions and the portal's package."""
-        said = (self.roots, MERGED, DIRECTORIES, DROPPED, self.files, EPOCH)
+        said = (self.roots, MERGED, DIRECTORIES, DROPPED, self.files, EPOCH, sys.version, COMPILE)
         return hashlib.sha256(repr(said).encode()).hexdigest()
 
 
@@ -166,6 +166,7 @@ def _finish(root: Path, contents: Contents) -> None:
         (root / name).write_text(text)
     (root / "tmp").mkdir(exist_ok=True)
     _link_busybox(root)
+    _compile(root, *root.glob("usr/lib/python3.*"))
 
 
 def _portal_recipe() -> str:
@@ -177,14 +178,19 @@ def _portal_recipe() -> str:
 
 
 def _add_portal(root: Path) -> None:
-    """Unpack the portal's package, compiled: many machines start it, and none could keep what it compiled itself."""
+    """Unpack the portal's package."""
     for name, data, mode in portal.contents():
         path = root / PROGRAMS / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         path.chmod(mode)
-    where = ["-s", str(root), "-p", "/", str(root / PROGRAMS / portal.TOP)]
-    subprocess.run([sys.executable, *COMPILE, *where], check=True, env=os.environ | {"PYTHONHASHSEED": "0"})
+    _compile(root, root / PROGRAMS / portal.TOP)
+
+
+def _compile(root: Path, *folders: Path) -> None:
+    """Compile what is Python's, as no machine could keep what it compiled itself: they start twice as fast."""
+    command = [sys.executable, *COMPILE, "-s", str(root), "-p", "/", *map(str, folders)]
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONHASHSEED": "0"})
 
 
 def _link_busybox(root: Path) -> None:
