@@ -138,6 +138,7 @@ function body() {
     files,
     members: Object.fromEntries(chosen.map((select) => [select.dataset.testbed, select.value])),
     parties: Object.fromEntries(lines(given.parties.value).map(partyOf)),
+    kit: given.kit.value.trim() || "federation",
     portals: Number(given.portals.value) || 1,
     services: lines(given.services.value),
     ssh_keys: lines(given.ssh_keys.value),

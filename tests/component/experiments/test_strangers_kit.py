@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from federation_member.experiments.model import State
+from federation_member.middleware.containers import ContainersMiddleware
 from fedkit.protocol.segments import Operation
 from fedkit.services.errors import UnknownService
 from tests.component.experiments.test_real_machines import MAKING, is_in, lender
@@ -40,7 +41,12 @@ async def says(member: Member, wanted: str, name: str, other: str) -> bool:
 
 
 @pytest.mark.usefixtures("_kit")
-async def test_another_kit_joins_testbeds(site: ContainersSite, tmp_path: Path) -> None:
+@pytest.mark.parametrize("hosted", [True, False])
+async def test_another_kit_joins_testbeds(
+    site: ContainersSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, hosted: bool
+) -> None:
+    """Whether the middleware makes a segment as a whole, or lends its machines and networks."""
+    monkeypatch.setattr(ContainersMiddleware, "hosts_segments", lambda _self: hosted)
     if (lacking := lacks_to_carry()) is not None:
         pytest.skip(lacking)
     (folder := tmp_path / "tunnel").mkdir()
