@@ -24,6 +24,9 @@ from fedkit.topology import topdl
 from fedkit.topology.model import FailureAction
 
 START_LIMIT = timedelta(hours=1)  # until a segment that was told to start runs; its lender gives up single nodes before
+CHANGE_LIMIT = START_LIMIT + timedelta(
+    minutes=5
+)  # until one says that it is as it was told to become; extensions end before
 GOING = frozenset({OrderState.DELETING, OrderState.DELETED})
 KEPT = 64  # descriptions whose failure actions are remembered
 
@@ -79,7 +82,7 @@ def breakage(segment: Segment, now: datetime) -> Loss | None:
     if order.state is OrderState.PENDING and segment.started is not None and start_by(segment.started) <= now:
         return Loss(Why.NOT_STARTED, f"{order.member} did not start it within {START_LIMIT}: {order.reason}")
     if order.state in (OrderState.PENDING, OrderState.FULFILLED):
-        problem = _lie(order) or _failure(order)
+        problem = _lie(order, segment.started, now) or _failure(order)
         return None if problem is None else problem._replace(reason=f"{order.member} {problem.reason}")
     return None
 
@@ -89,13 +92,26 @@ def start_by(started: datetime) -> datetime:
     return started + START_LIMIT
 
 
-def _lie(order: Order) -> Loss | None:
+def look_by(segment: Segment) -> datetime | None:
+    """When it is to be looked at, though nothing is heard of it: it does not run yet, or is not yet as it is to become."""
+    order = segment.order
+    if order is None or segment.started is None:
+        return None
+    if order.state is OrderState.PENDING:
+        return start_by(segment.started)
+    lags = order.state is OrderState.FULFILLED and info_of(order).version < spec_of(order).version
+    return segment.started + CHANGE_LIMIT if lags else None
+
+
+def _lie(order: Order, started: datetime | None, now: datetime) -> Loss | None:
     """What the lender says of a segment and cannot be."""
     info, spec = info_of(order), spec_of(order)
     if not 1 <= info.version <= spec.version:
         return Loss(Why.SEGMENT_NONSENSE, f"tells of a version {info.version} that nobody asked for")
     if info.version < spec.version:  # it is being changed, and said to be as it was
-        wrong = _bad_key(info.portals)
+        is_late = started is not None and started + CHANGE_LIMIT <= now
+        late = f"says for longer than {CHANGE_LIMIT} that it is as it was before it was changed" if is_late else None
+        wrong = _bad_key(info.portals) or late
         return None if wrong is None else Loss(Why.SEGMENT_NONSENSE, wrong)
     runs = order.state is OrderState.FULFILLED
     wrong = (

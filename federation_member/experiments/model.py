@@ -181,7 +181,7 @@ class Segment:
     """One of its pieces: the order that has it lent (None: forgotten long after it ended) and what its lender was told last.
 
     Its order tells, besides what the lender does, where portals are reached by `relays` of ours (by connector).
-    `started` is when that lender was told to start it; code and reason say why it was given up for good, if it was.
+    `started` is when that lender was told to start it, or to make it another; code and reason say why it was given up for good, if it was.
     """
 
     number: int

@@ -24,14 +24,14 @@ from typing import Any
 from federation_member.experiments import attachments, growth, store
 from federation_member.experiments.attaching import keys_of
 from federation_member.experiments.errors import Why
-from federation_member.experiments.failing import Loss, breakage, failure_action, fatal, loss, start_by
+from federation_member.experiments.failing import Loss, breakage, failure_action, fatal, look_by, loss
 from federation_member.experiments.joining import wanted
 from federation_member.experiments.model import ALIVE, FINAL, Experiment, Segment, State
 from federation_member.experiments.ordering import elsewhere, give_back, go, is_held, oldest, open_order, unconfirmed
 from federation_member.experiments.outlook import SETTLED, Outlook, asking, listed, outlook
 from federation_member.experiments.relays import Relays
 from federation_member.orders.engine import Engine
-from federation_member.orders.model import LEASE_SECONDS, Order, OrderState
+from federation_member.orders.model import LEASE_SECONDS, Order
 from fedkit.clock import Clock
 from fedkit.errors import FedError
 from fedkit.protocol.segments import SegmentGo
@@ -156,7 +156,8 @@ class Reconciler:
         text = wish.model_dump_json()
         if not is_held(order) or (segment.told_lease, segment.told) == (order.lease_id, text):
             return segment
-        started = segment.started if segment.told_lease == order.lease_id else self._clock()
+        is_same = segment.told_lease == order.lease_id and not _is_told_to_change(segment.told, wish)
+        started = segment.started if is_same else self._clock()
         new = {"told_lease": order.lease_id, "told": text, "started": started}
         told = store.change_segment(tx, experiment_id, segment, **new)
         try:
@@ -178,12 +179,7 @@ class Reconciler:
         if new.hopeless and not was_active:
             reason = f"not joined within {JOIN_LIMIT}: {new.reason}"
             return self.end(tx, experiment, Why.NOT_JOINED, reason, new.about), None
-        starting = [
-            start_by(one.started)
-            for one in segments
-            if one.started is not None and one.order is not None and one.order.state is OrderState.PENDING
-        ]
-        due = oldest([*starting, join_by if new.state is State.JOINING and join_by > now else None])
+        due = oldest([*map(look_by, segments), join_by if new.state is State.JOINING and join_by > now else None])
         settled = experiment.changed + SETTLE
         is_same = (new.state, new.code, new.reason) == (was, experiment.code, experiment.reason)
         if was_active and new.state in SETTLED and not is_same and now < settled:
@@ -215,3 +211,11 @@ class Reconciler:
         store.change(tx, experiment, self._clock(), **ended)
         store.forget_secrets(tx, experiment.id)
         return None
+
+
+def _is_told_to_change(before: str | None, wish: SegmentGo) -> bool:
+    """Whether a lender is told another shape of its piece than it was told last."""
+    if wish.spec is None or wish.promise:
+        return False
+    told = None if before is None else SegmentGo.model_validate_json(before)
+    return told is None or told.promise or told.spec is None or told.spec.version != wish.spec.version

@@ -3,7 +3,7 @@
 `experiments.private` is the experiment's own key, kept as the keys of users are that the member keeps; it signs who may operate it,
 and what is secret among its services follows from it. It is destroyed (empty) when the experiment has ended.
 `experiment_segments.told` is the last `SegmentGo` and the lease that it went to, so that a lender is told what is new and no more;
-`started` is when that lease was first told to start. `code` and `reason` say why a segment was given up for good.
+`started` is when that lease was first told to start, or to become another. `code` and `reason` say why a segment was given up for good.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from federation_member.experiments.errors import Why
+from federation_member.experiments.failing import START_LIMIT
 from federation_member.experiments.model import Event, State
 from federation_member.orders.leases import Lease
 from federation_member.orders.segments import embedder
@@ -19,6 +20,7 @@ from federation_member.orders.segments.state import SegmentState
 from federation_member.orders.segments.summary import Summary, summarize
 from fedkit.portal.script import TUNNEL
 from fedkit.protocol.segments import NodeStatus, SegmentInfo, SegmentSpec
+from tests.component.experiments.test_extension import active, extended, lan
 from tests.support.experiments import books_agree, line, nothing_left, sites, until
 from tests.support.fake_tunnel_server import FakeTunnelServer
 from tests.support.federation import USER, Federation, Member, in_virtual_time
@@ -129,6 +131,33 @@ async def test_a_lender_that_lies_is_done_without(world: Federation, monkeypatch
         assert whole.experiment.code in (Why.SEGMENT_NONSENSE, Why.SEGMENT_LOST)
         assert "a.test" in whole.experiment.reason
         await until(h, "line", State.FAILED)
+        await nothing_left(h, a)
+
+
+@in_virtual_time
+async def test_a_lender_that_goes_back_to_what_was_is_done_without(
+    world: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lies = asyncio.Event()
+
+    def told(spec: SegmentSpec, state: SegmentState, wanted: list[Child], children: dict[str, Lease]) -> Summary:
+        summary = summarize(spec, state, wanted, children)
+        is_lie = lies.is_set() and spec.testbed == "a.test"
+        nodes = summary.info.nodes[:1]
+        return (
+            replace(summary, info=summary.info.model_copy(update={"version": 1, "nodes": nodes})) if is_lie else summary
+        )
+
+    monkeypatch.setattr(embedder, "summarize", told)
+    async with sites(world, "h", "a") as (h, a):
+        await active(h, n0="h.test", n1="a.test")
+        await extended(h, lan(n0="h.test", n1="a.test", n2="a.test"))
+        lies.set()
+        await asyncio.sleep((START_LIMIT / 2).total_seconds())
+        assert (await h.experiments.get(USER, "exp")).experiment.state in (State.ACTIVE, State.JOINING)
+        await asyncio.sleep(START_LIMIT.total_seconds())
+        whole = await until(h, "exp", State.FAILED)
+        assert whole.experiment.code == Why.SEGMENT_NONSENSE
         await nothing_left(h, a)
 
 

@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from federation_member.experiments.errors import Why
-from federation_member.experiments.failing import START_LIMIT, Loss, breakage, failure_action, fatal, loss, nodes_told
+from federation_member.experiments.failing import (
+    START_LIMIT,
+    Loss,
+    breakage,
+    failure_action,
+    fatal,
+    look_by,
+    loss,
+    nodes_told,
+)
 from federation_member.experiments.model import Segment, State
 from federation_member.experiments.outlook import outlook
 from federation_member.orders.model import OrderState, User, new_order
@@ -88,6 +97,21 @@ def test_a_version_that_nobody_asked_for_excuses_nothing(version: int) -> None:
     found = breakage(odd, NOW)
     assert found is not None
     assert found.code == Why.SEGMENT_NONSENSE
+
+
+def test_who_says_for_ever_that_it_is_as_it_was_is_not_believed() -> None:
+    changing = segment(*WELL, portals=(portal(),))
+    assert changing.order is not None
+    assert isinstance(changing.order.spec, SegmentSpec)
+    spec = changing.order.spec.model_copy(update={"version": 2})
+    changing = replace(changing, order=replace(changing.order, spec=spec))
+    due = look_by(changing)
+    assert due is not None
+    assert breakage(changing, due - timedelta(seconds=1)) is None
+    found = breakage(changing, due)
+    assert found is not None
+    assert found.code == Why.SEGMENT_NONSENSE
+    assert look_by(segment(*WELL, portals=(portal(),))) is None
 
 
 def test_what_is_well_is_not_lost() -> None:
