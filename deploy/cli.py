@@ -14,6 +14,7 @@ import typer
 
 from deploy.commands import (
     abac,
+    attaching,
     audit,
     config,
     credentials,
@@ -68,6 +69,8 @@ app.add_typer(processes.rendezvous, name="rendezvous")
 app.add_typer(processes.tunnel_server, name="tunnel-server")
 app.add_typer(topology.app, name="topology")
 experiments.app.command("credentials")(experiment_logins.credentials)
+experiments.app.command("attach")(attaching.attach)
+experiments.app.command("detach")(attaching.detach)
 app.add_typer(experiments.app, name="experiment")
 app.add_typer(lab.app, name="demo")
 

@@ -152,11 +152,11 @@ def extend(
     body = _description(file, source, sent, mapping, places)
     client = Client.of_this_user()
     told = _last_line(client, name, credential) if follow else 0
-    begun = _make(client, f"/experiments/{segment(name)}/extend", body, _headers(credential))
+    begun = _make(client, f"/experiments/{segment(name)}/extend", body, headers_of(credential))
     wanted = set(begun.pop("wanted"))
     shown = begun
     if follow:
-        shown = follow_until(client, begun["id"], "active", timeout, _headers(credential), told)
+        shown = follow_until(client, begun["id"], "active", timeout, headers_of(credential), told)
     _show_one(shown, output)
     there = {node["name"] for part in shown["segments"] for node in part["nodes"]}
     if follow and not wanted <= there:
@@ -264,7 +264,7 @@ def renew(
     """
     body = {"valid_until": until.isoformat() if until else None}
     path = f"/experiments/{segment(name)}/renew"
-    _show_one(Client.of_this_user().post(path, body, _headers(credential)), output)
+    _show_one(Client.of_this_user().post(path, body, headers_of(credential)), output)
 
 
 @experiment.command()
@@ -291,7 +291,7 @@ def operate(
         body |= {"nodes": node or [], "command": " ".join(words or [])}
     path = f"/experiments/{segment(name)}/operate"
     client = replace(Client.of_this_user(), seconds=OPERATING)
-    done = client.post(path, body, _headers(credential))
+    done = client.post(path, body, headers_of(credential))
     if output is not Format.TABLE:
         show(done, output, {})
     elif operation in SPEAKING:
@@ -330,9 +330,9 @@ def terminate(
     """
     client = Client.of_this_user()
     told = _last_line(client, name, credential) if follow else 0
-    shown = client.request("DELETE", f"/experiments/{segment(name)}", headers=_headers(credential))
+    shown = client.request("DELETE", f"/experiments/{segment(name)}", headers=headers_of(credential))
     if follow:
-        shown = follow_until(client, shown["id"], "terminated", timeout, _headers(credential), told)
+        shown = follow_until(client, shown["id"], "terminated", timeout, headers_of(credential), told)
     _show_one(shown, output)
 
 
@@ -363,7 +363,7 @@ def _make(client: Client, path: str, body: dict[str, Any], headers: dict[str, st
 
 def ask(client: Client, name: str, part: str, credential: Sequence[Path]) -> Any:
     """Read a part of an experiment."""
-    return client.request("GET", f"/experiments/{segment(name)}{part}", headers=_headers(credential))
+    return client.request("GET", f"/experiments/{segment(name)}{part}", headers=headers_of(credential))
 
 
 def _last_line(client: Client, name: str, credential: Sequence[Path]) -> int:
@@ -371,7 +371,8 @@ def _last_line(client: Client, name: str, credential: Sequence[Path]) -> int:
     return max((line["number"] for line in ask(client, name, "/log", credential)["items"]), default=0)
 
 
-def _headers(credential: Sequence[Path]) -> dict[str, str]:
+def headers_of(credential: Sequence[Path]) -> dict[str, str]:
+    """What lets one operate somebody else's experiment, as the API wants it."""
     shown = [read_text(path).strip() for path in credential]
     return {"Experiment-Credential": ", ".join(shown)} if shown else {}
 

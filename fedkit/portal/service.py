@@ -16,15 +16,15 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 import asyncssh
 
 from fedkit.portal import network, ssh
 from fedkit.portal.classic_session import ClassicSession
-from fedkit.portal.config import PortalConfig
+from fedkit.portal.config import CrossingConfig, PortalConfig
 from fedkit.portal.crossing import Crossing
 from fedkit.portal.errors import NoTap, NotReached, UnusableConfig
 from fedkit.portal.gate import Gate, same_address
@@ -38,6 +38,7 @@ from fedkit.portal.relay import keep_relayed
 from fedkit.portal.session import TICK, Session
 from fedkit.portal.status import StatusFile
 from fedkit.portal.switch import Switch
+from fedkit.portal.tap import Tap
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +50,25 @@ LOOPBACK = "127.0.0.1"
 AnySession = Session | ClassicSession
 
 
+class Ground(Protocol):
+    """What a portal stands on: the machine's own network (network.py), or a tap that is there already (fedkit/desktop)."""
+
+    def make(self, crossings: Iterable[CrossingConfig], journal: Journal) -> dict[int, Tap]:
+        """The tap of each tag."""
+
+    def undo(self, journal: Journal) -> None:
+        """Put everything back."""
+
+
 class Portal:
     """Runs while its context is open."""
 
-    def __init__(self, config: PortalConfig, chance: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self, config: PortalConfig, chance: Callable[[], float] = random.random, ground: Ground = network
+    ) -> None:
         self.config = config
         self._chance = chance
+        self._ground = ground
         self.key = _private_key(config, "ssh_privkey")
         self.peer_key = _public_key(config, "ssh_pubkey")
         self.host_key = _public_key(config, "host_key") if config.active else _private_key(config, "host_key")
@@ -81,7 +95,7 @@ class Portal:
         ssh.check_library()
         loop = asyncio.get_running_loop()
         try:
-            taps = network.make(self.config.crossing, self._journal)
+            taps = self._ground.make(self.config.crossing, self._journal)
             self.switch = Switch(
                 Crossing(loop, one, taps[one.tag], self._guard(), self._chance, self._room)
                 for one in self.config.crossing
@@ -120,7 +134,7 @@ class Portal:
         if self._udp is not None:
             self._udp.close()
         self.switch.close()
-        network.undo(self._journal)
+        self._ground.undo(self._journal)
         self._status.remove()
         self._journal.close()
 

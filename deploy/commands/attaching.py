@@ -1,0 +1,99 @@
+"""`fed experiment attach` and `detach`: a researcher's own machine, or one command on it, as a part of an experiment that runs.
+
+What is changed is written down before (fedkit/desktop/traces.py), so that `detach`, or the next `attach`, puts back what a killed one left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+
+from deploy.commands.client import Client
+from deploy.commands.errors import NotReachable, Refused, UnusableOption
+from deploy.commands.experiments import CredentialOption, ExperimentArgument, ask, headers_of
+from deploy.commands.output import Format, OutputOption, say
+from deploy.commands.topology import NONE
+
+
+def attach(
+    name: ExperimentArgument,
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- COMMAND…]", help="Runs in a namespace of its own; the machine stays as it is."),
+    ] = None,
+    at: Annotated[str | None, typer.Option(help="A link or LAN; else the first with a free address.")] = None,
+    called: Annotated[str | None, typer.Option("--name", help="What nodes call this machine; else desktop.")] = None,
+    credential: CredentialOption = NONE,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait until it is joined.", min=0)] = 600,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Join this machine to an active experiment, until Ctrl-C: an address on a link or LAN, the names of nodes, routes.
+
+    That needs root. Anybody can join a COMMAND instead, such as a shell: it reaches the experiment and nothing else.
+
+    Examples: `sudo -E fed experiment attach EXPERIMENT --at lan0`, `fed experiment attach EXPERIMENT -- ping n1`
+    """
+    if not command and os.geteuid() != 0:
+        raise UnusableOption(
+            "Only root can join a whole machine; anybody can join a command, such as: fed experiment attach … -- bash"
+        )
+    from deploy.commands.attachment import Attachment
+    from fedkit.desktop.traces import trace
+
+    client, headers = Client.of_this_user(), headers_of(credential)
+    wanted = ask(client, name, "", credential)["id"]
+    _clean_up(client, headers)
+    chosen = str(uuid.uuid4())
+    body = {"id": chosen, "at": at, "name": called}
+    with trace(chosen, {"experiment": wanted, "name": name}) as kept:
+        attachment = Attachment(client, wanted, headers, body, kept, command or [], timeout, output)
+        try:
+            status = asyncio.run(attachment.run())
+        finally:
+            _forget(client, headers, wanted, chosen)
+    raise typer.Exit(status)
+
+
+def detach(
+    name: Annotated[str | None, typer.Argument(metavar="[EXPERIMENT]", help="None named: from all.")] = None,
+    credential: CredentialOption = NONE,
+) -> None:
+    """Take this machine out of an experiment, and put back what a killed `attach` left. Repeating is harmless.
+
+    Example: `sudo -E fed experiment detach EXPERIMENT`
+    """
+    from fedkit.desktop.traces import end, listed
+
+    client, headers = Client.of_this_user(), headers_of(credential)
+    for one in listed():
+        if name in (None, one.about.get("experiment"), one.about.get("name")):
+            end(one)
+    _clean_up(client, headers)
+
+
+def _clean_up(client: Client, headers: Mapping[str, str]) -> None:
+    """Put back what killed ones left here, and have the member forget them."""
+    from fedkit.desktop.traces import abandoned
+
+    with abandoned() as left:
+        for one in left:
+            one.clean()
+            wanted = one.about.get("experiment")
+            if isinstance(wanted, str):
+                say(f"Put back what an attachment to {one.about.get('name')} had left.")
+                _forget(client, headers, wanted, one.folder.name)
+
+
+def _forget(client: Client, headers: Mapping[str, str], wanted: str, attachment: str) -> None:
+    """Have the member take it out; one that cannot be told does so by itself before long."""
+    from deploy.commands.attachment import path_of
+
+    try:
+        client.request("DELETE", path_of(wanted, attachment), headers=headers)
+    except (NotReachable, Refused) as error:
+        say(f"The member was not told, and finds out within half an hour: {error.message}")
