@@ -9,12 +9,12 @@ import asyncio
 import os
 import uuid
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from deploy.commands.client import Client
-from deploy.commands.errors import NotReachable, Refused, UnusableOption
+from deploy.commands.errors import NotLoggedIn, NotReachable, Refused, UnusableOption
 from deploy.commands.experiments import CredentialOption, ExperimentArgument, ask, headers_of
 from deploy.commands.output import Format, OutputOption, say
 from deploy.commands.topology import NONE
@@ -47,15 +47,16 @@ def attach(
 
     client, headers = Client.of_this_user(), headers_of(credential)
     wanted = ask(client, name, "", credential)["id"]
-    _clean_up(client, headers)
+    _clean_up(headers)
     chosen = str(uuid.uuid4())
     body = {"id": chosen, "at": at, "name": called}
-    with trace(chosen, {"experiment": wanted, "name": name}) as kept:
+    about = {"experiment": wanted, "name": name, "member": client.url}
+    with trace(chosen, about) as kept:
         attachment = Attachment(client, wanted, headers, body, kept, command or [], timeout, output)
         try:
             status = asyncio.run(attachment.run())
         finally:
-            _forget(client, headers, wanted, chosen)
+            _forget(about, headers, chosen)
     raise typer.Exit(status)
 
 
@@ -69,31 +70,39 @@ def detach(
     """
     from fedkit.desktop.traces import end, listed
 
-    client, headers = Client.of_this_user(), headers_of(credential)
     for one in listed():
         if name in (None, one.about.get("experiment"), one.about.get("name")):
             end(one)
-    _clean_up(client, headers)
+    _clean_up(headers_of(credential))
 
 
-def _clean_up(client: Client, headers: Mapping[str, str]) -> None:
-    """Put back what killed ones left here, and have the member forget them."""
+def _clean_up(headers: Mapping[str, str]) -> None:
+    """Put back what killed ones left here, and have their members forget them."""
     from fedkit.desktop.traces import abandoned
 
     with abandoned() as left:
         for one in left:
             one.clean()
-            wanted = one.about.get("experiment")
-            if isinstance(wanted, str):
-                say(f"Put back what an attachment to {one.about.get('name')} had left.")
-                _forget(client, headers, wanted, one.folder.name)
+            say(f"Put back what an attachment to {one.about.get('name')} had left.")
+            _forget(one.about, headers, one.folder.name)
 
 
-def _forget(client: Client, headers: Mapping[str, str], wanted: str, attachment: str) -> None:
+def _forget(about: Mapping[str, Any], headers: Mapping[str, str], attachment: str) -> None:
     """Have the member take it out; one that cannot be told does so by itself before long."""
     from deploy.commands.attachment import path_of
 
+    if "experiment" not in about:  # it was killed before it asked for anything
+        return
     try:
-        client.request("DELETE", path_of(wanted, attachment), headers=headers)
-    except (NotReachable, Refused) as error:
-        say(f"The member was not told, and finds out within half an hour: {error.message}")
+        client = _client_of(about["member"])
+        client.request("DELETE", path_of(about["experiment"], attachment), headers=headers)
+    except (NotLoggedIn, NotReachable, Refused) as error:
+        say(f"The member was not told, and takes it out by itself within half an hour: {error.message}")
+
+
+def _client_of(url: str) -> Client:
+    """The client of that member, which alone is shown its token."""
+    client = Client.of_this_user()
+    if client.url != url:
+        raise NotLoggedIn(f"You are logged in at {client.url}, and it was made at {url}.")
+    return client

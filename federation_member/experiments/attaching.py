@@ -75,11 +75,8 @@ class Attachment(BaseModel):
     connector: str
     tag: int
     relay: bool = Field(description="that its portal is reached by a port of our own tunnel server")
-    hosts: list[Host] = Field(description="names that it is told, its own too")
-    routes: list[Route]
     version: int = Field(description="of the piece, from which on it has the connector")
     created: datetime
-    expires: datetime
     leaving: bool = Field(default=False, description="that it is to be taken out as soon as that is possible")
     code: str = ""
     reason: str = ""
@@ -116,6 +113,24 @@ class Attachment(BaseModel):
         )
 
 
+class Told(BaseModel):
+    """What a desktop is told of others: names, its own too, and ways."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    hosts: list[Host]
+    routes: list[Route]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An attachment, what its desktop is told, and how pieces are to be from then on, by number."""
+
+    attachment: Attachment
+    told: Told
+    specs: Mapping[int, SegmentSpec]
+
+
 @dataclass(frozen=True)
 class Scene:
     """What a new attachment is planned on; the topology has the nodes of services too."""
@@ -135,8 +150,8 @@ class Scene:
         return frozenset(one.fedid for one in self.members if Ability.TUNNELS in one.offer.abilities)
 
 
-def attach(scene: Scene, wanted: NewAttachment, user: str, now: datetime) -> tuple[Attachment, dict[int, SegmentSpec]]:
-    """An attachment, and how pieces are to be from then on, by number; raises `NotAttachable` or `UnusableAttachment`."""
+def attach(scene: Scene, wanted: NewAttachment, user: str, now: datetime) -> Plan:
+    """Plan an attachment; raises `NotAttachable` or `UnusableAttachment`."""
     if not is_public(wanted.public_key):
         raise UnusableAttachment("The public key is none; it is one line, as `ssh-keygen` writes it.")
     there = with_desktops(scene.topology, scene.attached)
@@ -155,17 +170,14 @@ def attach(scene: Scene, wanted: NewAttachment, user: str, now: datetime) -> tup
         connector=_connector(there, specs.values(), name),
         tag=_tag(specs.values()),
         relay=segment.order is not None and segment.order.member_fedid not in scene.reachable,
-        hosts=[],
-        routes=[],
         version=specs[segment.number].version + 1,
         created=now,
-        expires=now + LIFE,
     )
     larger = with_desktops(there, [attachment])
     parting = Parting(
         NewExperiment(name=scene.experiment.name, description="", parties=dict(scene.experiment.parties)), larger
     )
-    told = {"hosts": parting.hosts(attachment.testbed), "routes": parting.routes_in([name]).get(name, [])}
+    told = Told(hosts=parting.hosts(attachment.testbed), routes=parting.routes_in([name]).get(name, []))
     own = {
         spec.testbed: [c.name for c in scene.topology.computers if c.testbed == spec.testbed] for spec in specs.values()
     }
@@ -174,7 +186,7 @@ def attach(scene: Scene, wanted: NewAttachment, user: str, now: datetime) -> tup
         for number, spec in specs.items()
     }
     changed = {n: _next(specs[n], spec) for n, spec in new.items() if spec != specs[n]}
-    return attachment.model_copy(update=told), changed
+    return Plan(attachment, told, changed)
 
 
 def with_desktops(topology: Topology, attached: Iterable[Attachment]) -> Topology:

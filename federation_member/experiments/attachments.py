@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from federation_member.experiments import store
-from federation_member.experiments.attaching import ALL, EACH, LIFE, Attachment, without
+from federation_member.experiments.attaching import ALL, EACH, LIFE, Attachment, Plan, Told, without
 from federation_member.experiments.errors import TooManyAttachments, Why
 from federation_member.experiments.joining import info_of, spec_of
 from federation_member.experiments.model import Experiment, Segment
@@ -33,34 +33,48 @@ def listed(conn: Connection, experiment_id: str) -> list[Attachment]:
     return sorted(found, key=lambda one: (one.created, one.id))
 
 
-def add(tx: Tx, experiment_id: str, attachment: Attachment) -> None:
-    """Write a new one; raises `TooManyAttachments`."""
-    its = attachments.c.experiment_id == experiment_id
-    own = tx.conn.execute(select(func.count()).where(its, attachments.c.user == attachment.user)).scalar_one()
-    every = tx.conn.execute(select(func.count()).where(its)).scalar_one()
-    if own >= EACH or every >= ALL:
+def told(conn: Connection, experiment_id: str, attachment: Attachment) -> tuple[Told, datetime]:
+    """What its desktop is told, and until when it stays without being asked for again."""
+    query = select(attachments.c.told, attachments.c.expires).where(*_is(experiment_id, attachment))
+    row = conn.execute(query).one()
+    return Told.model_validate_json(row.told), row.expires
+
+
+def check_room(conn: Connection, experiment_id: str, user: str) -> None:
+    """Raise `TooManyAttachments` if there can be no more of this user."""
+    users = list(conn.execute(select(attachments.c.user).where(attachments.c.experiment_id == experiment_id)).scalars())
+    if len(users) >= ALL or users.count(user) >= EACH:
         raise TooManyAttachments(
             f"An experiment has at most {ALL} desktops, and {EACH} of one user; detach one that is not needed."
         )
-    row = {"experiment_id": experiment_id, "id": attachment.id, "user": attachment.user}
-    tx.conn.execute(insert(attachments).values(**row, content=attachment.model_dump_json()))
 
 
-def save(tx: Tx, experiment_id: str, attachment: Attachment) -> Attachment:
-    """Write a change of one."""
-    this = (attachments.c.experiment_id == experiment_id, attachments.c.id == attachment.id)
-    tx.conn.execute(update(attachments).where(*this).values(content=attachment.model_dump_json()))
-    return attachment
+def add(tx: Tx, experiment_id: str, plan: Plan, now: datetime) -> None:
+    """Write a new one; raises `TooManyAttachments`."""
+    one = plan.attachment
+    check_room(tx.conn, experiment_id, one.user)
+    row = {"experiment_id": experiment_id, "id": one.id, "user": one.user, "expires": now + LIFE}
+    texts = {"content": one.model_dump_json(), "told": plan.told.model_dump_json()}
+    tx.conn.execute(insert(attachments).values(**row, **texts))
 
 
-def renew(tx: Tx, experiment_id: str, attachment: Attachment, now: datetime) -> Attachment:
+def renew(tx: Tx, experiment_id: str, attachment: Attachment, now: datetime) -> None:
     """Let it live on."""
-    return save(tx, experiment_id, attachment.model_copy(update={"expires": now + LIFE}))
+    tx.conn.execute(update(attachments).where(*_is(experiment_id, attachment)).values(expires=now + LIFE))
+
+
+def _save(tx: Tx, experiment_id: str, attachment: Attachment) -> None:
+    content = attachment.model_dump_json()
+    tx.conn.execute(update(attachments).where(*_is(experiment_id, attachment)).values(content=content))
+
+
+def _is(experiment_id: str, attachment: Attachment) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return attachments.c.experiment_id == experiment_id, attachments.c.id == attachment.id
 
 
 def leave(tx: Tx, experiment_id: str, attachment: Attachment) -> None:
     """It is to be taken out, by the next step."""
-    save(tx, experiment_id, attachment.model_copy(update={"leaving": True}))
+    _save(tx, experiment_id, attachment.model_copy(update={"leaving": True}))
 
 
 def drop_all(tx: Tx, experiment_id: str) -> None:
@@ -75,19 +89,19 @@ def go_on(
     there = listed(tx.conn, experiment.id)
     if experiment.extension is not None or not there:
         return experiment, tuple(segments), there
+    over = _over(tx.conn, experiment.id, now)
     gone, failed = [], []
     for one in there:
-        if one.leaving or one.expires <= now:
+        if one.leaving or one.id in over:
             gone.append(one)
         elif one.is_there and (problem := _problem(one, segments)) is not None:
             failed.append(one.model_copy(update={"code": problem[0], "reason": problem[1]}))
     for one in gone:
-        this = (attachments.c.experiment_id == experiment.id, attachments.c.id == one.id)
-        tx.conn.execute(delete(attachments).where(*this))
+        tx.conn.execute(delete(attachments).where(*_is(experiment.id, one)))
         how = "was detached" if one.leaving else f"was not heard of for {LIFE}, and is detached"
         experiment = store.note(tx, experiment, now, "", f"{one.name} {how}", (one.testbed,))
     for one in failed:
-        save(tx, experiment.id, one)
+        _save(tx, experiment.id, one)
         reason = f"{one.name} cannot be attached: {one.reason}"
         experiment = store.note(tx, experiment, now, one.code, reason, (one.testbed,))
     is_changed = [_take_out(tx, segment, [*gone, *failed]) for segment in segments]
@@ -96,9 +110,18 @@ def go_on(
     return experiment, tuple(segments), listed(tx.conn, experiment.id)
 
 
-def due(experiment: Experiment, there: Sequence[Attachment]) -> datetime | None:
-    """When one is to be looked at though nothing happened; not while an extension is under way, whose end is looked at."""
-    return min((one.expires for one in there), default=None) if experiment.extension is None else None
+def due(conn: Connection, experiment: Experiment) -> datetime | None:
+    """When one is over; not while an extension is under way, whose end is looked at."""
+    if experiment.extension is not None:
+        return None
+    query = select(func.min(attachments.c.expires)).where(attachments.c.experiment_id == experiment.id)
+    found: datetime | None = conn.execute(query).scalar_one()
+    return found
+
+
+def _over(conn: Connection, experiment_id: str, now: datetime) -> set[str]:
+    its = (attachments.c.experiment_id == experiment_id, attachments.c.expires <= now)
+    return set(conn.execute(select(attachments.c.id).where(*its)).scalars())
 
 
 def portal_of(attachment: Attachment, segments: Sequence[Segment]) -> PortalInfo | None:

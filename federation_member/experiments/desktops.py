@@ -7,7 +7,7 @@ secret: its address, names and routes, and, once the portal that waits for it is
 from __future__ import annotations
 
 from asyncio import to_thread
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from federation_member.experiments import attachments, store
-from federation_member.experiments.attaching import Attachment, NewAttachment, Scene, attach
+from federation_member.experiments.attaching import Attachment, NewAttachment, Plan, Scene, Told, attach
 from federation_member.experiments.errors import NotAttachable, UnknownAttachment, UnusableAttachment
 from federation_member.experiments.model import ALIVE, Experiment, Segment
 from federation_member.experiments.ordering import respecify
@@ -29,7 +29,7 @@ from federation_member.orders.engine import Engine
 from federation_member.orders.model import User
 from fedkit.clock import Clock
 from fedkit.kits.installed import kit_named
-from fedkit.protocol.segments import FEDERATION_KIT, NodeStatus, PortalInfo, SegmentSpec
+from fedkit.protocol.segments import FEDERATION_KIT, NodeStatus, PortalInfo
 from fedkit.store import Database, Tx
 
 ATTEMPTS = 5  # at an experiment that somebody else changes at the same time
@@ -48,9 +48,11 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True)
 class Attached:
-    """An attachment and, once it runs, the portal that waits for its desktop."""
+    """An attachment, what its desktop is told, when it is over, and, once it runs, the portal that waits for it."""
 
     attachment: Attachment
+    told: Told
+    expires: datetime
     portal: PortalInfo | None
 
     @property
@@ -86,8 +88,8 @@ class Desktops:
             if kept is not None:
                 return kept
             scene, secret = await self._db.read(lambda conn: self._scene(conn, user, wanted, shown))
-            planned = await to_thread(_plan, scene, secret, new, user.name, self._clock())
-            made = await self._db.run(partial(self._add, scene=scene, attachment=planned[0], specs=planned[1]))
+            plan = await to_thread(_plan, scene, secret, new, user.name, self._clock())
+            made = await self._db.run(partial(self._add, scene=scene, plan=plan))
             if made is not None:
                 return made
         raise NotAttachable("The experiment is being changed all the time; ask again.")
@@ -131,24 +133,26 @@ class Desktops:
         experiment, view = self._may(tx.conn, user, wanted, shown)
         store.load(tx.conn, experiment.id, lock=True)
         there = next((one for one in attachments.listed(tx.conn, experiment.id) if one.id == new.id), None)
-        if there is None:
+        if there is None or experiment.state not in ALIVE:
             return None
         if (there.user, there.public_key) != (user.name, new.public_key) or there not in _seen(
             tx.conn, experiment, view
         ):
             raise UnusableAttachment("Another desktop has that id; choose one at random.")
-        return _shown(tx.conn, experiment, attachments.renew(tx, experiment.id, there, self._clock()))
+        attachments.renew(tx, experiment.id, there, self._clock())
+        return _shown(tx.conn, experiment, there)
 
     def _scene(self, conn: Connection, user: User, wanted: str, shown: Sequence[str]) -> tuple[Scene, str]:
         experiment, view = self._may(conn, user, wanted, shown)
         _check(experiment)
+        attachments.check_room(conn, experiment.id, user.name)
         segments = store.whole(conn, experiment).segments
         there = attachments.listed(conn, experiment.id)
         members, relay = self._engine.members(), self._relays.possible
         scene = Scene(experiment, topology_of(experiment), segments, there, view, members, relay)
         return scene, secret_of(store.key_of(conn, experiment.id))
 
-    def _add(self, tx: Tx, scene: Scene, attachment: Attachment, specs: Mapping[int, SegmentSpec]) -> Attached | None:
+    def _add(self, tx: Tx, scene: Scene, plan: Plan) -> Attached | None:
         """Write it, unless what it was planned on is another by now."""
         experiment = store.load(tx.conn, scene.experiment.id, lock=True)
         assert experiment is not None
@@ -157,19 +161,17 @@ class Desktops:
         there = attachments.listed(tx.conn, experiment.id)
         if _ground(experiment, segments, there) != _ground(scene.experiment, scene.segments, scene.attached):
             return None
-        attachments.add(tx, experiment.id, attachment)
+        one, now = plan.attachment, self._clock()
+        attachments.add(tx, experiment.id, plan, now)
         for segment in segments:
-            if segment.number in specs:
-                respecify(tx, segment, specs[segment.number])
-        reason = f"{attachment.user} attaches {attachment.name} to {attachment.substrate}"
-        store.note(tx, experiment, self._clock(), "", reason, (attachment.testbed,))
+            if segment.number in plan.specs:
+                respecify(tx, segment, plan.specs[segment.number])
+        store.note(tx, experiment, now, "", f"{one.user} attaches {one.name} to {one.substrate}", (one.testbed,))
         tx.after_commit(lambda: self._wake(experiment.id))
-        return Attached(attachment, None)
+        return _shown(tx.conn, experiment, one)
 
 
-def _plan(
-    scene: Scene, secret: str, new: NewAttachment, user: str, now: datetime
-) -> tuple[Attachment, dict[int, SegmentSpec]]:
+def _plan(scene: Scene, secret: str, new: NewAttachment, user: str, now: datetime) -> Plan:
     experiment = scene.experiment
     arranged = serve(scene.topology, kit_named(experiment.kit), experiment.owner.name, [], secret)
     return attach(replace(scene, topology=arranged.topology), new, user, now)
@@ -202,4 +204,5 @@ def _shown(conn: Connection, experiment: Experiment, attachment: Attachment) -> 
     portal = attachments.portal_of(attachment, store.whole(conn, experiment).segments)
     is_ready = portal is not None and portal.status is NodeStatus.RUNNING
     known = is_ready and portal is not None and None not in (portal.host, portal.port, portal.host_key)
-    return Attached(attachment, portal if known else None)
+    told, expires = attachments.told(conn, experiment.id, attachment)
+    return Attached(attachment, told, expires, portal if known else None)

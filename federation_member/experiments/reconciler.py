@@ -98,7 +98,7 @@ class Reconciler:
         told = [one for one in self._tell(tx, goes, experiment, keys_of(desktops)) if one.number in known]
         experiment, due = self._judge(tx, experiment, told, losses)
         return experiment, oldest(
-            [due, growth.due(experiment.extension), relays_due, attachments.due(experiment, desktops)]
+            [due, growth.due(experiment.extension), relays_due, attachments.due(tx.conn, experiment)]
         )
 
     def _become(self, tx: Tx, experiment: Experiment, new: Outlook) -> Experiment:

@@ -115,5 +115,7 @@ attachments = Table(
     Column("experiment_id", String(36), ForeignKey("experiments.id"), primary_key=True),
     Column("id", String(36), primary_key=True),  # whoever is attached chose it
     Column("user", Text, nullable=False),
+    Column("expires", Instant, nullable=False),
     Column("content", Text, nullable=False),  # JSON
+    Column("told", Text, nullable=False),  # JSON, which may be long
 )

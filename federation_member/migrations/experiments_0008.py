@@ -19,5 +19,7 @@ def upgrade() -> None:
         sa.Column("experiment_id", sa.String(36), sa.ForeignKey("experiments.id"), primary_key=True),
         sa.Column("id", sa.String(36), primary_key=True),
         sa.Column("user", sa.Text, nullable=False),
+        sa.Column("expires", sa.BigInteger, nullable=False),
         sa.Column("content", sa.Text, nullable=False),
+        sa.Column("told", sa.Text, nullable=False),
     )

@@ -54,24 +54,14 @@ def attachment_view(one: Attached) -> AttachmentView:
     waiting = None
     if portal is not None and portal.host and portal.port and portal.host_key:
         waiting = WaitingPortal(host=portal.host, port=portal.port, host_key=portal.host_key)
-    same = (
-        "id",
-        "name",
-        "user",
-        "code",
-        "reason",
-        "testbed",
-        "prefix_length",
-        "tag",
-        "hosts",
-        "routes",
-        "created",
-        "expires",
-    )
+    same = ("id", "name", "user", "code", "reason", "testbed", "prefix_length", "tag", "created")
     return AttachmentView(
         state=one.state,
         at=attachment.substrate,
         address=attachment.ip4,
+        hosts=one.told.hosts,
+        routes=one.told.routes,
         portal=waiting,
+        expires=one.expires,
         **{name: getattr(attachment, name) for name in same},
     )

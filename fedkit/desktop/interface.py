@@ -20,6 +20,7 @@ from fedkit.portal.tap import CHECKSUMS, TSO, TUNSETPERSIST, USO, Tap
 SETTINGS = {  # of an interface of experimenters, who may send what they like
     "ipv4/conf/{}/forwarding": "0",
     "ipv4/conf/{}/accept_redirects": "0",
+    "ipv4/conf/{}/rp_filter": "1",  # nobody there sends in the name of other networks
     "ipv6/conf/{}/disable_ipv6": "1",
 }
 SYSCTL = Path("/proc/sys/net")

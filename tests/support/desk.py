@@ -25,6 +25,7 @@ echo ready
 exec sleep infinity
 """
 SEEN = """
+exec 2>/dev/null
 ip -d link; ip address; ip -4 route show table all; ip -6 route show table all; ip rule; cat /etc/hosts; ls -R /var/lib
 """
 

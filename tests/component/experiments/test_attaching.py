@@ -91,7 +91,7 @@ async def test_a_desktop_gets_an_address_names_and_a_portal_that_waits(world: Fe
         one = await attached(h)
         seat, portal = one.attachment, one.portal
         assert (seat.name, seat.substrate, seat.ip4, seat.prefix_length) == ("desktop", "wire1", "10.1.1.254", 24)
-        assert {name for line in seat.hosts for name in line.names} >= {"n0", "n1", "desktop"}
+        assert {name for line in one.told.hosts for name in line.names} >= {"n0", "n1", "desktop"}
         assert portal is not None
         assert portal.host
         assert portal.port
@@ -101,7 +101,7 @@ async def test_a_desktop_gets_an_address_names_and_a_portal_that_waits(world: Fe
         whole = await until(h, "exp", State.ACTIVE)  # nobody waits for the desktop to be joined
         assert all("10.1.1.254" in str(spec.hosts) for spec in await specs(h))
         again = await attached(h, id=seat.id)  # asking again
-        assert again.attachment.model_copy(update={"expires": seat.expires}) == seat
+        assert (again.attachment, again.told) == (seat, one.told)
         await h.experiments.desktops.detach(USER, "exp", seat.id)
         await h.experiments.desktops.detach(USER, "exp", seat.id)
         await gone(h, one)
@@ -260,7 +260,7 @@ async def test_it_reaches_what_is_beyond_nodes_that_forwarded_for_nobody(
         await until(h, "exp", State.ACTIVE)
         assert [spec.routes for spec in await specs(h)] == [{}, {}]  # each is on both networks
         one = await attached(h, at="wire2")
-        assert [(route.destination, route.via) for route in one.attachment.routes] == [("10.1.1.0/24", "10.1.2.2")]
+        assert [(route.destination, route.via) for route in one.told.routes] == [("10.1.1.0/24", "10.1.2.2")]
         assert [spec.routes for spec in await specs(h)] == [{"n0": []}, {"n1": []}]
 
 
@@ -275,14 +275,19 @@ async def test_a_partys_people_attach_to_what_is_their_own(world: Federation) ->
         grant = await h.experiments.grant(USER, wanted, account.principal, until_when, "attacker")
         shown, desks = [grant.credential], h.experiments.desktops
         new = asking()
-        found = (await desks.attach(BOB, wanted, new, shown)).attachment
+        made = await desks.attach(BOB, wanted, new, shown)
+        found = made.attachment
         assert (found.testbed, found.substrate) == ("site/attack", "wire1")
-        assert {name for line in found.hosts for name in line.names} & {"n0", "n1", "n2"} == {"n0", "n1"}
+        assert {name for line in made.told.hosts for name in line.names} & {"n0", "n1", "n2"} == {"n0", "n1"}
         for other in ("wire2", "wire9"):
             with pytest.raises(UnusableAttachment, match="there is wire1"):
                 await desks.attach(BOB, wanted, asking(at=other), shown)
-        owners = (await desks.attach(USER, wanted, asking(at="wire2"))).attachment
-        assert (owners.testbed, {"n0"} & {n for line in owners.hosts for n in line.names}) == ("site/defend", set())
+        beyond = await desks.attach(USER, wanted, asking(at="wire2"))
+        owners = beyond.attachment
+        assert (owners.testbed, {"n0"} & {n for line in beyond.told.hosts for n in line.names}) == (
+            "site/defend",
+            set(),
+        )
         assert [one.attachment.id for one in await desks.page(BOB, wanted, shown)] == [new.id]
         await desks.detach(BOB, wanted, owners.id, shown)  # which they know nothing of
         await asyncio.sleep(60)
