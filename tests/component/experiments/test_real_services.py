@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from deploy.image.build import FOR_EXPERIMENTS, PLACE, build
 from federation_member.experiments.model import State
+from federation_member.middleware.containers.nodes import mounts
 from fedkit.protocol.segments import Operation
 from tests.component.experiments.test_real_machines import MAKING, is_in, lender
-from tests.component.middleware.conftest import base, site
+from tests.component.middleware.conftest import site
 from tests.component.middleware.contract import PUBLIC_KEY, eventually
 from tests.component.middleware.place import ContainersSite
 from tests.support.experiments import line
 from tests.support.federation import USER, Federation, Member
 
-__all__ = ["base", "site"]
+__all__ = ["site"]
 
+HAS_FUSE = os.path.exists(mounts.DEVICE)
 ASK = "/usr/bin/python3 /usr/local/federation/kit.pyz ask"
 SERVICES = [
-    "userconfig:left:right:project=TIED",
+    "project_export:left:right:project=TIED",
     "local_seer_control:left,right",
     "seer_master:left:right",
 ]
 pytestmark = [pytest.mark.root, pytest.mark.timeout(500)]
+
+
+@pytest.fixture(scope="session")
+def base() -> Path:
+    """The image that nodes and portals are made of."""
+    return build(PLACE / "testbed", contents=FOR_EXPERIMENTS)
 
 
 async def asked(a: Member, wanted: str, words: str) -> Any:
@@ -34,7 +44,15 @@ async def asked(a: Member, wanted: str, words: str) -> Any:
     return json.loads(done.output["master"]) if done.status.get("master") == 0 else None
 
 
-async def test_the_master_sees_the_nodes_of_both_testbeds(site: ContainersSite, tmp_path: Path) -> None:
+async def printed(a: Member, wanted: str, node: str, command: str) -> str:
+    """What somebody's command prints there."""
+    done = await a.experiments.operate(USER, wanted, Operation.RUN, [node], command=f"su alice -c '{command}'")
+    return done.output.get(node, "")
+
+
+async def test_the_master_sees_the_nodes_of_both_testbeds_and_one_reads_the_files_of_the_other(
+    site: ContainersSite, tmp_path: Path
+) -> None:
     (folder := tmp_path / "tunnel").mkdir()
     async with Federation(tmp_path) as world, lender(world, site, folder) as a:
         members = {"left": "a.test", "right": "a.test"}
@@ -53,6 +71,37 @@ async def test_the_master_sees_the_nodes_of_both_testbeds(site: ContainersSite, 
         assert {name: words[0] for name, words in said.items()} == {"n0": "n0", "n1": "n1"}
         assert said["n0"][1:] == said["n1"][1:]
         assert said["n0"][1].endswith("(alice)")
+        if HAS_FUSE:
+            await printed(a, wanted, "n0", "echo hello >/proj/tied/file")
+
+            async def is_read() -> bool:
+                return await printed(a, wanted, "n1", "cat /proj/tied/file") == "hello\n"
+
+            await eventually(is_read, MAKING)
         await a.experiments.terminate(USER, wanted)
         await eventually(lambda: is_in(a, wanted, State.TERMINATED), MAKING)
     assert await site.leftovers() == []
+
+
+async def test_where_nothing_can_be_mounted_nodes_say_so_and_all_else_is_served(
+    site: ContainersSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mounts, "DEVICE", str(tmp_path / "fuse"))
+    (folder := tmp_path / "tunnel").mkdir()
+    async with Federation(tmp_path) as world, lender(world, site, folder) as a:
+        members = {"left": "a.test", "right": "a.test"}
+        new = line("left", "right", members=members, services=SERVICES[:1])
+        made, _grant, _key = await a.experiments.create(USER, new)
+        wanted = made.experiment.id
+        await eventually(lambda: is_in(a, wanted, State.ACTIVE), MAKING)
+
+        async def is_told() -> bool:
+            return "not all that services want is done" in await printed(a, wanted, "n1", "cat /tmp/federate")
+
+        await eventually(is_told, MAKING)
+        said = await printed(a, wanted, "n1", "cat /tmp/federate; id -un")
+        assert "mount /proj/tied: this machine may mount nothing" in said
+        assert "1 things failed" in said
+        assert said.endswith("alice\n")
+        await a.experiments.terminate(USER, wanted)
+        await eventually(lambda: is_in(a, wanted, State.TERMINATED), MAKING)
