@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes this machine a portal (script.py says how); run as root, once or again. Above stand:
-# TAGS, PRIVATE_KEY, PEER_KEY, PORT, TUNNEL, STATE, SETTINGS; HOST and HOST_KEY of the peer at the end that connects;
+# TAGS, PRIVATE_KEY, PEER_KEY, PORT, TUNNEL, STATE, SETTINGS, LINES; HOST and HOST_KEY of the peer at the end that connects;
 # RELAY_HOST, RELAY_PORT and RELAY_KEY of a tunnel server for the end that waits, if its machine has none of its own.
 
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin

@@ -42,7 +42,7 @@ from fedkit.portal.tap import Tap
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.02, 5.0  # seconds between two attempts to connect
+FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0  # seconds between two attempts to connect
 ATTEMPT = 5.0  # seconds for one
 NAMES = 60.0  # seconds after which the partner's names are looked up again
 LOOPBACK = "127.0.0.1"

@@ -1,4 +1,4 @@
-"""What a portal says of itself, written anew every second.
+"""What a portal says of itself, written anew every second, and when it is joined or parted.
 
 status.json    how it is joined, by which plane, and what each plane was measured to do
 brief.json     of that, whether all crossings are joined, by which plane, and its delay and rate: for whoever watches many
@@ -26,20 +26,22 @@ BRIEF = "brief.json"
 
 
 class StatusFile:
-    """`path` and the other beside it. Rates are those of the last second."""
+    """`path` and the other beside it. Rates are those since it was written last."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._brief = path.with_name(BRIEF)
         self._due = 0.0
+        self._planes_before: list[Plane | None] = []
         self._failed = False
         self._before: tuple[float, dict[str, tuple[int, int]]] = 0.0, {}
 
     def write(self, portal: Portal, now: float) -> None:
-        """Write it, if it is time."""
-        if now < self._due:
+        """Write it, if it is time, or if it is news how crossings are joined."""
+        planes = [one.plane for one in portal.switch.crossings.values()]
+        if now < self._due and planes == self._planes_before:
             return
-        self._due = now + EVERY
+        self._due, self._planes_before = now + EVERY, planes
         told = self._told(portal, now)
         try:
             _replace(self._path, json.dumps(told, indent=1) + "\n")

@@ -23,7 +23,7 @@ from federation_member.middleware.containers.nodes import kernel
 
 FOLDERS = "portals"  # in the host program's own place
 FILE = "brief.json"
-EVERY = 1.0  # seconds
+EVERY = 0.25  # seconds
 PATIENCE = 10.0  # seconds; ten times what a portal takes to say it again
 SIZE, FILES = 4 << 20, 32
 LIMIT = 4096  # octets of the file
