@@ -169,6 +169,13 @@ class MendedConnection(SSHConnection, asyncio.BufferedProtocol):
 
     # Keepalive: a note of the time for each read instead of a new timer.
 
+    def set_keepalive(self, interval: float | str | None = None, count_max: int | None = None) -> None:
+        """Ask the peer after so much silence, from now on."""
+        super().set_keepalive(interval, count_max)
+        if self._auth_complete:
+            self._cancel_keepalive_timer()
+            self._set_keepalive_timer()
+
     def _reset_keepalive_timer(self) -> None:
         self._heard = self.loop.time()
 
