@@ -25,6 +25,7 @@ from cryptography.exceptions import InvalidTag
 from fedkit.portal.channel import ETHERNET_MODE, ETHERNET_TUNNEL, FRAMES, MSG_CHANNEL_DATA, FrameChannel, Frames
 from fedkit.portal.errors import Violation, WrongLibrary
 from fedkit.portal.outbox import PACKET
+from fedkit.portal.sockets import BACKLOG, connected, listening
 from fedkit.ssh.connection import GCM_CIPHERS, TAKES_VIEWS, TUNED_FOR, MendedConnection
 from fedkit.ssh.packets import BLOCK, LENGTH, PADDING, TAG, GcmPackets, padding_for
 
@@ -263,10 +264,8 @@ async def connect(
         **algorithms(),
     )
     options.waiter = loop.create_future()
-    address = (local, 0) if local else None
-    _, conn = await loop.create_connection(
-        lambda: ClientConnection(loop, options, wait="auth"), host, port, local_addr=address
-    )
+    where = {"host": host, "port": port} if local is None else {"sock": await connected(local, host, port)}
+    _, conn = await loop.create_connection(lambda: ClientConnection(loop, options, wait="auth"), **where)
     conn.set_extra_info(host=host, port=port)
     try:
         await options.waiter
@@ -286,4 +285,6 @@ async def listen(
         kbdint_auth=False, host_based_auth=False, allow_pty=False, allow_scp=False, agent_forwarding=False,
         **algorithms(),
     )  # fmt: skip
-    return await loop.create_server(lambda: ServerConnection(loop, options), host, port, backlog=16)
+    return await loop.create_server(
+        lambda: ServerConnection(loop, options), sock=listening(host, port), backlog=BACKLOG
+    )

@@ -23,6 +23,7 @@ from fedkit.portal.outbox import Outbox
 from fedkit.portal.planes.bursts import Bursts, Records
 from fedkit.portal.planes.contract import Deliver, PlaneName, Traffic
 from fedkit.portal.planes.sealing import OVERHEAD, Opened, Opener, Sealer, Secret
+from fedkit.portal.sockets import bound
 
 DATA, PROBE, ANSWER = 0, 1, 2
 LARGE = 1500 - 40 - 8  # octets of UDP payload on an Ethernet path, IPv6 header counted
@@ -46,17 +47,15 @@ _outgoing = memoryview(bytearray(MOST_AT_ONCE + LARGE))
 
 def udp_socket(host: str, port: int) -> socket.socket:
     """A socket for this plane, bound there; raises `OSError`."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    sock = bound(socket.SOCK_DGRAM, host, port)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFERS)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFERS)
         sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
-        if family == socket.AF_INET:
+        if sock.family == socket.AF_INET:
             sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
         else:
             sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
-        sock.bind((host, port))
     except OSError:
         sock.close()
         raise
