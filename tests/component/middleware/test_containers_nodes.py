@@ -18,6 +18,7 @@ import pytest
 
 from federation_member.middleware.containers import ContainersMiddleware
 from federation_member.middleware.containers.nodes import client
+from federation_member.middleware.containers.nodes.plan import Part, Planner
 from federation_member.middleware.containers.nodes.shaping import has_netem
 from federation_member.middleware.contract import (
     HostsSegments,
@@ -358,7 +359,8 @@ async def test_rates_are_set_and_losses_happen(here: ContainersMiddleware, site:
     key = new_key()
     ways = Way(2000, 0, 0.25), Way(3000, 0, 0.5)
     await here.start_segment(key, row(site, Shape(*ways)))
-    said = await at(here, key, "a", "ping -c 200 -i 0.01 -w 60 10.1.1.3 | grep received")
+    known = "until ping -c 1 -W 1 10.1.1.3 >/dev/null; do :; done"  # who is asked for an address may lose that, too
+    said = await at(here, key, "a", f"{known}; ping -c 200 -i 0.01 -w 60 10.1.1.3 | grep received")
     queues = _queues(site, key)
     assert queues.count("rate 2Mbit") == queues.count("rate 3Mbit") == 1  # netem and tbf alike say so
     received = int(said.split()[3])
@@ -398,6 +400,29 @@ async def _round_trip(here: ContainersMiddleware, key: str) -> float:
     """The shortest from a to b and back, in ms."""
     text = await at(here, key, "a", "ping -c 2 -w 20 10.1.1.3 | grep round-trip")
     return float(text.split("= ")[1].split("/")[0])
+
+
+async def test_a_node_that_cannot_be_costs_no_other(
+    here: ContainersMiddleware, site: ContainersSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One ends before it has its interfaces, for the kernel takes no such host name; nobody can listen where the other is reached."""
+    part = Planner.part
+
+    def odd(planner: Planner, wanted: Part) -> dict[str, Any]:
+        return part(planner, wanted) | ({"hostname": "x" * 70} if wanted.name == "ends" else {})
+
+    monkeypatch.setattr(Planner, "part", odd)
+    key, wanted = new_key(), row(site)
+    ends = replace(node(site, "ends", WireEnd("left", "10.1.1.7")), way="ends")
+    lost = replace(node(site, "lost", WireEnd("left", "10.1.1.8")), way="w" * 120)
+    nodes = nodes_of(await here.start_segment(key, replace(wanted, nodes=(*wanted.nodes, ends, lost))))
+    assert {name: one.status for name, one in nodes.items()} == {
+        **dict.fromkeys(("a", "b", "C(1)"), NodeStatus.RUNNING),
+        **dict.fromkeys(("ends", "lost"), NodeStatus.FAILED),
+    }
+    assert "Invalid argument" in nodes["ends"].reason
+    assert "path too long" in nodes["lost"].reason
+    assert ", 0% packet loss" in await at(here, key, "a", "ping -c 1 -w 20 'C(1)'")
 
 
 async def test_without_what_delays_its_links_a_node_has_failed(

@@ -41,7 +41,12 @@ def begin(plan: dict[str, Any], node: dict[str, Any], place: int, lower: str, fo
     """Have a node's first process made, up to where it needs its interfaces; raises `OSError`. Without a place (-1) it makes one."""
     waits, go = os.pipe()
     said, tells = socket.socketpair()
-    between = os.fork()
+    try:
+        between = os.fork()
+    except OSError:
+        for descriptor in (waits, go, said.detach(), tells.detach()):
+            os.close(descriptor)
+        raise
     if between == 0:
         os.close(go)
         said.close()

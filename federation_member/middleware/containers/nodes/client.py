@@ -27,8 +27,10 @@ BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from federation_member.midd
 LOCK = "lock"
 LAUNCH_TIMEOUT, NODE_TIMEOUT = 30.0, 1.0  # seconds, for a segment and for each of its nodes, under heavy load
 ASK_TIMEOUT = 60.0  # seconds
+LOOK_AGAIN = 0.2  # seconds until a program that is busy is dialled again
 ANSWER_LIMIT = 16 * 1024 * 1024  # octets
 CREDENTIALS = struct.Struct("3i")  # struct ucred
+TIME = struct.Struct("2l")  # struct timeval
 
 
 class Look(NamedTuple):
@@ -82,7 +84,8 @@ async def launch(plan: dict[str, Any], folder: Path) -> Looks:
 async def ask(folder: Path, **request: Any) -> dict[str, Any]:
     """One request and its answer; raises `MiddlewareError`. Whoever is cancelled wants it no longer."""
     try:
-        reader, writer = await asyncio.open_unix_connection(sock=_dial(folder), limit=ANSWER_LIMIT)
+        connection = await asyncio.to_thread(_dial, folder)  # the program may have many to answer
+        reader, writer = await asyncio.open_unix_connection(sock=connection, limit=ANSWER_LIMIT)
     except OSError as error:
         raise MiddlewareError("The segment ended.") from error
     try:
@@ -146,18 +149,27 @@ class Watch:
     """Calls `news` whenever something changes in a segment, and once when it has ended."""
 
     def __init__(self, folder: Path, news: Callable[[], None]) -> None:
+        self._folder = folder
         self._news = news
+        self._connection: socket.socket | None = None
+        self._again: asyncio.TimerHandle | None = None
         self.alive = True
+        self._begin()
+
+    def _begin(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            self._connection = _dial(folder)
+            self._connection = _dial(self._folder, 0)
             self._connection.sendall(b'{"do": "watch"}\n')
+        except BlockingIOError:  # it has many to answer
+            self._again = loop.call_later(LOOK_AGAIN, self._begin)
         except OSError:
             self.alive = False
-            return
-        self._connection.setblocking(False)
-        asyncio.get_running_loop().add_reader(self._connection, self._heard)
+        else:
+            loop.add_reader(self._connection, self._heard)
 
     def _heard(self) -> None:
+        assert self._connection is not None
         try:
             is_over = not self._connection.recv(4096)
         except BlockingIOError:
@@ -172,21 +184,28 @@ class Watch:
         """Watch no longer."""
         if self.alive:
             self.alive = False
-            asyncio.get_running_loop().remove_reader(self._connection)
-            self._connection.close()
+            if self._connection is not None:
+                asyncio.get_running_loop().remove_reader(self._connection)
+                self._connection.close()
+            elif self._again is not None:
+                self._again.cancel()
 
 
-def _dial(folder: Path) -> socket.socket:
-    """Connect to a program; the way over a descriptor is shorter than a path may be long."""
+def _dial(folder: Path, seconds: float = ASK_TIMEOUT) -> socket.socket:
+    """Connect to a program; the way over a descriptor is shorter than a path may be long.
+
+    One that has many to answer is waited for so long, by the kernel: Python's own timeouts do not wait here. Without `seconds` nobody
+    waits, now or later, and it raises `BlockingIOError`.
+    """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     place = os.open(folder, os.O_PATH)
     try:
-        connection.settimeout(ASK_TIMEOUT)
+        connection.setblocking(bool(seconds))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, TIME.pack(int(seconds), 0))
         connection.connect(f"/proc/self/fd/{place}/{CONTROL}")
     except BaseException:
         connection.close()
         raise
     finally:
         os.close(place)
-    connection.setblocking(True)
     return connection

@@ -74,6 +74,9 @@ class Node:
     way: socket.socket | None = None
 
 
+Births = list[tuple[Node, birth.Birth]]
+
+
 class Host:
     """All nodes of a segment."""
 
@@ -93,42 +96,61 @@ class Host:
     def add(self, plans: list[dict[str, Any]]) -> None:
         """Make nodes; one that is there is made anew, with an empty disk."""
         self.remove([plan["name"] for plan in plans])
-        fresh = []
-        for plan in plans:
-            node = Node(plan)
-            self.nodes[plan["name"]] = node
-            if plan["way"]:
-                node.way = self._listen_at(f"{self._plan['work']}/ways/{plan['way']}")
-                self._selector.register(node.way, selectors.EVENT_READ, node)
-            if plan["watched"]:
-                plan["binds"][self._portals.add(plan["name"], plan["number"])] = plan["watched"]
-            fresh.append(node)
-        self.start(fresh)
+        fresh = [Node(plan) for plan in plans]
+        self.nodes |= {node.plan["name"]: node for node in fresh}
+        for node in fresh:
+            try:
+                self._furnish(node)
+            except OSError as error:
+                self._failed(node, str(error))
+        self.start([node for node in fresh if node.status == STARTING])
+
+    def _furnish(self, node: Node) -> None:
+        """Make what stays while a node is stopped and started."""
+        plan = node.plan
+        if plan["way"]:
+            node.way = self._listen_at(f"{self._plan['work']}/ways/{plan['way']}")
+            self._selector.register(node.way, selectors.EVENT_READ, node)
+        if plan["watched"]:
+            plan["binds"][self._portals.add(plan["name"], plan["number"])] = plan["watched"]
 
     def start(self, nodes: list[Node]) -> None:
         """Start nodes that don't run, together."""
-        births: list[tuple[Node, birth.Birth]] = []
+        births: Births = []
         for node in nodes:
             try:
                 births.append((node, self._begin(node)))
             except OSError as error:
                 self._failed(node, str(error))
-        try:
-            links.plug_in([(node.plan, born.process) for node, born in births], self._outside, self._wires)
-        except OSError as error:
-            for node, born in births:
-                os.kill(born.process, signal.SIGKILL)
-                birth.end(born)
-                self._failed(node, str(error))
-            return
-        for node, _ in births:
-            self._open_door(node)
-        for node, born in births:
+        for node, born in self._plugged_in(births):
             problem = birth.end(born)
             if problem:
                 self._failed(node, problem)
             elif node.status == STARTING:
                 node.status = RUNNING
+
+    def _plugged_in(self, births: Births) -> Births:
+        """Those that have interfaces and doors. Where one cannot have them, because it has ended, say, it is tried one by one."""
+        try:
+            links.plug_in([(node.plan, born.process) for node, born in births], self._outside, self._wires)
+            for node, _ in births:
+                self._open_door(node)
+        except OSError as error:
+            for node, _ in births:
+                self._close_doors(node)
+                links.unplug(node.plan, self._outside)
+            if len(births) > 1:
+                return [found for one in births for found in self._plugged_in([one])]
+            for node, born in births:
+                self._lose(node, born, str(error))
+            return []
+        return births
+
+    def _lose(self, node: Node, born: birth.Birth, reason: str) -> None:
+        """Whatever there is of a node ends."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(node.handle, signal.SIGKILL)
+        self._failed(node, birth.end(born) or reason)
 
     def _begin(self, node: Node) -> birth.Birth:
         node.status, node.reason = STARTING, ""
@@ -178,6 +200,14 @@ class Host:
             door.setblocking(False)  # whoever comes may be gone before we look
             self._selector.register(door, selectors.EVENT_READ, node)
 
+    def _close_doors(self, node: Node) -> None:
+        for door in node.doors:
+            with suppress(KeyError):  # its kind could not be opened altogether
+                self._selector.unregister(door)
+            door.close()
+        node.doors.clear()
+        node.mounter = None
+
     def _listen_at(self, path: str) -> socket.socket:
         way = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         way.bind(path)
@@ -222,11 +252,7 @@ class Host:
 
     def _ended(self, node: Node) -> None:
         """A node's first process has ended, and with it all others."""
-        for door in node.doors:
-            self._selector.unregister(door)
-            door.close()
-        node.doors.clear()
-        node.mounter = None
+        self._close_doors(node)
         if node.handle >= 0:
             os.close(node.handle)
         node.process, node.handle = 0, -1
@@ -299,10 +325,9 @@ class Host:
             if door is node.mounter:
                 mounts.answer(self._plan, node.folders, self._user, node.handle, node.plan["mounts"], visitor)
             elif node.status == RUNNING and node.handle >= 0:
-                nothing = os.open(os.devnull, os.O_WRONLY)
-                streams = (visitor.fileno(), visitor.fileno(), nothing)
-                birth.enter(node.handle, node.folders, self._plan["fence"], SSHD, streams, attended=False)
-                os.close(nothing)
+                with open(os.devnull, "wb") as nothing:
+                    streams = (visitor.fileno(), visitor.fileno(), nothing.fileno())
+                    birth.enter(node.handle, node.folders, self._plan["fence"], SSHD, streams, attended=False)
 
     def look(self) -> dict[str, list[Any]]:
         """How each node is, and how a portal is joined."""

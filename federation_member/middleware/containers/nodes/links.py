@@ -77,7 +77,8 @@ def run(command: list[str], lines: list[str], namespace: int | None = None) -> N
 def unplug(node: dict[str, Any], outside: int) -> None:
     """Remove the pairs of a node that ended, should the kernel not have done so yet, and what stands between."""
     for plug in node["plugs"]:
-        for name in (plug["outside"], *([f"i{plug['outside']}"] if plug["shape"] else [])):
+        between = [f"{kind}{plug['outside']}" for kind in "it"] if plug["shape"] else []
+        for name in (plug["outside"], *between):
             with suppress(OSError):  # it went with its other end
                 run(["ip", BATCH, "-"], [f"link delete {name}"], outside if plug["isolated"] else None)
 
