@@ -4,10 +4,9 @@
         └ portal ┘
             ╚═════ one ssh connection, made by the desktop ═════ desktop, with a free address of lan0
 
-To others it is what a node of that piece is: they are told its name where they would be told a node's, and it is told what such a node
-would be, names and routes. So a party's people attach at their own testbeds, and to their own networks.
-Nothing that runs becomes another: attaching adds a connector, a line of hosts files, and has nodes forward that had nobody to forward
-for. Detaching takes out connector and line. Pure functions.
+It is told what a node of that piece would be, names and routes; so a party's people attach at their own testbeds, and to their own
+networks. Nothing that runs becomes another: nodes are told nothing of it, for then one that does not listen would hold it up. They
+reach it all the same, since their routes lead to its network. Pure functions.
 """
 
 from __future__ import annotations
@@ -75,7 +74,12 @@ class Attachment(BaseModel):
     connector: str
     tag: int
     relay: bool = Field(description="that its portal is reached by a port of our own tunnel server")
-    version: int = Field(description="of the piece, from which on it has the connector")
+    asked: int | None = Field(
+        default=None, description="the version of the piece, with it, that its lender is to promise"
+    )
+    made: bool = Field(
+        default=False, description="that its lender promised, so that the piece is to have its connector"
+    )
     created: datetime
     leaving: bool = Field(default=False, description="that it is to be taken out as soon as that is possible")
     code: str = ""
@@ -83,13 +87,8 @@ class Attachment(BaseModel):
 
     @property
     def is_there(self) -> bool:
-        """Whether the piece has its connector."""
-        return not self.code
-
-    @property
-    def line(self) -> Host:
-        """Of hosts files."""
-        return hosts_of(Topology(elements=(self.computer,)))[0]
+        """Whether the piece is to have its connector."""
+        return self.made and not self.code
 
     @property
     def computer(self) -> Computer:
@@ -123,15 +122,6 @@ class Told(BaseModel):
 
 
 @dataclass(frozen=True)
-class Plan:
-    """An attachment, what its desktop is told, and how pieces are to be from then on, by number."""
-
-    attachment: Attachment
-    told: Told
-    specs: Mapping[int, SegmentSpec]
-
-
-@dataclass(frozen=True)
 class Scene:
     """What a new attachment is planned on; the topology has the nodes of services too."""
 
@@ -150,14 +140,16 @@ class Scene:
         return frozenset(one.fedid for one in self.members if Ability.TUNNELS in one.offer.abilities)
 
 
-def attach(scene: Scene, wanted: NewAttachment, user: str, now: datetime) -> Plan:
+def attach(scene: Scene, wanted: NewAttachment, user: str, now: datetime) -> tuple[Attachment, Told]:
     """Plan an attachment; raises `NotAttachable` or `UnusableAttachment`."""
     if not is_public(wanted.public_key):
         raise UnusableAttachment("The public key is none; it is one line, as `ssh-keygen` writes it.")
-    there = with_desktops(scene.topology, scene.attached)
+    others = [one for one in scene.attached if not one.code]
+    there = _with(scene.topology, others)
     name = _name(there, wanted.name)
     segment, substrate, address = _place(there, scene, wanted.at)
-    specs = {one.number: spec_of(one.order) for one in scene.segments if one.order is not None}
+    connectors = [one for each in scene.segments if each.order is not None for one in spec_of(each.order).connectors]
+    connectors += [one.waits for one in others]
     attachment = Attachment(
         id=wanted.id,
         user=user,
@@ -167,53 +159,27 @@ def attach(scene: Scene, wanted: NewAttachment, user: str, now: datetime) -> Pla
         substrate=substrate,
         ip4=str(address.ip),
         prefix_length=address.network.prefixlen,
-        connector=_connector(there, specs.values(), name),
-        tag=_tag(specs.values()),
+        connector=_connector(there, connectors, name),
+        tag=_tag(connectors),
         relay=segment.order is not None and segment.order.member_fedid not in scene.reachable,
-        version=specs[segment.number].version + 1,
         created=now,
     )
-    larger = with_desktops(there, [attachment])
-    parting = Parting(
-        NewExperiment(name=scene.experiment.name, description="", parties=dict(scene.experiment.parties)), larger
-    )
-    told = Told(hosts=parting.hosts(attachment.testbed), routes=parting.routes_in([name]).get(name, []))
-    own = {
-        spec.testbed: [c.name for c in scene.topology.computers if c.testbed == spec.testbed] for spec in specs.values()
-    }
-    new = {
-        number: _routed(joined(spec, [attachment], scene.experiment), parting, own[spec.testbed])
-        for number, spec in specs.items()
-    }
-    changed = {n: _next(specs[n], spec) for n, spec in new.items() if spec != specs[n]}
-    return Plan(attachment, told, changed)
+    return attachment, _told(scene, attachment, _with(there, [attachment]))
 
 
-def with_desktops(topology: Topology, attached: Iterable[Attachment]) -> Topology:
-    """A topology with those that are attached."""
-    return replace(topology, elements=(*topology.elements, *(one.computer for one in attached if one.is_there)))
-
-
-def joined(spec: SegmentSpec, attached: Iterable[Attachment], experiment: Experiment) -> SegmentSpec:
-    """A piece with the connectors and names of what is attached."""
-    sides = sides_of(experiment.parties)
-    connectors, hosts = list(spec.connectors), list(spec.hosts)
-    for one in attached:
-        if one.is_there:
-            connectors += [one.waits] if one.testbed == spec.testbed else []
-            hosts += [one.line] if sides.of(one.testbed) in {None, sides.of(spec.testbed)} else []
-    return spec.model_copy(update={"connectors": connectors, "hosts": hosts})
+def joined(spec: SegmentSpec, attached: Iterable[Attachment]) -> SegmentSpec:
+    """A piece with the connectors of those that are attached to it."""
+    added = [one.waits for one in attached if one.testbed == spec.testbed]
+    return spec.model_copy(update={"connectors": [*spec.connectors, *added]})
 
 
 def without(spec: SegmentSpec, gone: Collection[Attachment]) -> SegmentSpec | None:
     """A piece without them, as its next version; None if it has nothing of them."""
     connectors = {(one.testbed, one.connector) for one in gone}
-    lines = [one.line for one in gone]
     kept = [one for one in spec.connectors if (spec.testbed, one.name) not in connectors]
-    hosts = [line for line in spec.hosts if line not in lines]
-    if (len(kept), len(hosts)) == (len(spec.connectors), len(spec.hosts)):
+    if len(kept) == len(spec.connectors):
         return None
-    return _next(spec, spec.model_copy(update={"connectors": kept, "hosts": hosts}))
+    return spec.model_copy(update={"connectors": kept, "version": spec.version + 1})
 
 
 def keys_of(attached: Iterable[Attachment]) -> Mapping[tuple[str, str], str]:
@@ -221,13 +187,25 @@ def keys_of(attached: Iterable[Attachment]) -> Mapping[tuple[str, str], str]:
     return {(one.testbed, one.connector): one.public_key for one in attached if one.is_there}
 
 
-def _next(old: SegmentSpec, new: SegmentSpec) -> SegmentSpec:
-    return new.model_copy(update={"version": old.version + 1})
+def _with(topology: Topology, attached: Iterable[Attachment]) -> Topology:
+    return replace(topology, elements=(*topology.elements, *(one.computer for one in attached)))
 
 
-def _routed(spec: SegmentSpec, parting: Parting, own: Sequence[str]) -> SegmentSpec:
-    """A piece with the ways that there are with the desktop: those that there were, and more that forward."""
-    return spec.model_copy(update={"routes": parting.routes_in(own)})
+def _told(scene: Scene, attachment: Attachment, topology: Topology) -> Told:
+    """Names and ways; who is on its own network is called by the address there."""
+    new = NewExperiment(name=scene.experiment.name, description="", parties=dict(scene.experiment.parties))
+    parting = Parting(new, topology)
+    near = {
+        end.name: interface.ip4
+        for end, interface in topology.ends[attachment.substrate]
+        if isinstance(end, Computer) and interface.ip4
+    }
+    hosts = []
+    for line in parting.hosts(attachment.testbed):
+        names = [name for name in line.names if near.get(name) in (None, line.ip4)]
+        names = [*(name for name, address in near.items() if address == line.ip4 and name not in names), *names]
+        hosts += [Host(ip4=line.ip4, names=names)] if names else []
+    return Told(hosts=hosts, routes=parting.routes_in([attachment.name]).get(attachment.name, []))
 
 
 def _name(there: Topology, wanted: str | None) -> str:
@@ -239,15 +217,15 @@ def _name(there: Topology, wanted: str | None) -> str:
     return wanted
 
 
-def _connector(there: Topology, specs: Iterable[SegmentSpec], name: str) -> str:
+def _connector(there: Topology, connectors: Iterable[ConnectorSpec], name: str) -> str:
     """What the portal is called: like nothing else of the experiment, so that no piece has two of one name."""
-    taken = {connector.name for spec in specs for connector in spec.connectors} | {one.name for one in there.computers}
+    taken = {connector.name for connector in connectors} | {one.name for one in there.computers}
     return next(found for number in count() if (found := f"{name[:40]}tunnel{number}") not in taken)
 
 
-def _tag(specs: Iterable[SegmentSpec]) -> int:
+def _tag(connectors: Iterable[ConnectorSpec]) -> int:
     """From the end, which crossings of the description do not reach."""
-    used = {crossing.tag for spec in specs for connector in spec.connectors for crossing in connector.crossings}
+    used = {crossing.tag for connector in connectors for crossing in connector.crossings}
     for tag in range(LAST_TAG, FIRST_TAG - 1, -1):
         if tag not in used:
             return tag

@@ -1,9 +1,10 @@
 """The book of attached desktops, and what a step of the reconciler does about them, in its transaction.
 
-    attached ── its lender refuses the portal, or it fails ──► failed: taken out of the pieces, kept so that its desktop is told why
-       └─ detached, or silent for LIFE ──► taken out, forgotten
+    asked ── its lender promises the piece with a connector more ──► made: the piece is to have it, and its portal comes up
+      ├─ its lender refuses, or the portal fails ──► failed: taken out of the piece, kept so that its desktop is told why
+      └─ detached, or silent for LIFE ──► taken out, forgotten
 
-While an extension is under way, what pieces are to be is the extension's alone: who leaves is taken out once it is over.
+While an extension is under way, what pieces are to be is the extension's alone: who comes or leaves waits until it is over.
 The caller holds the experiment's lock.
 """
 
@@ -15,14 +16,16 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from federation_member.experiments import store
-from federation_member.experiments.attaching import ALL, EACH, LIFE, Attachment, Plan, Told, without
+from federation_member.experiments.attaching import ALL, EACH, LIFE, Attachment, Told, joined, without
 from federation_member.experiments.errors import TooManyAttachments, Why
+from federation_member.experiments.failing import Loss
 from federation_member.experiments.joining import info_of, spec_of
 from federation_member.experiments.model import Experiment, Segment
 from federation_member.experiments.ordering import respecify
 from federation_member.experiments.tables import attachments
 from federation_member.orders.model import OrderState
-from fedkit.protocol.segments import NodeStatus, PortalInfo
+from federation_member.orders.store import load as load_order
+from fedkit.protocol.segments import NodeStatus, PortalInfo, SegmentSpec
 from fedkit.store import Tx
 
 
@@ -49,12 +52,11 @@ def check_room(conn: Connection, experiment_id: str, user: str) -> None:
         )
 
 
-def add(tx: Tx, experiment_id: str, plan: Plan, now: datetime) -> None:
+def add(tx: Tx, experiment_id: str, one: Attachment, told: Told, now: datetime) -> None:
     """Write a new one; raises `TooManyAttachments`."""
-    one = plan.attachment
     check_room(tx.conn, experiment_id, one.user)
     row = {"experiment_id": experiment_id, "id": one.id, "user": one.user, "expires": now + LIFE}
-    texts = {"content": one.model_dump_json(), "told": plan.told.model_dump_json()}
+    texts = {"content": one.model_dump_json(), "told": told.model_dump_json()}
     tx.conn.execute(insert(attachments).values(**row, **texts))
 
 
@@ -84,30 +86,42 @@ def drop_all(tx: Tx, experiment_id: str) -> None:
 
 def go_on(
     tx: Tx, experiment: Experiment, segments: Sequence[Segment], now: datetime
-) -> tuple[Experiment, tuple[Segment, ...], list[Attachment]]:
-    """Do what the attachments need now; returns them with the pieces as they are to be."""
+) -> tuple[Experiment, tuple[Segment, ...]]:
+    """Do what the attachments need now; returns the pieces as they are to be."""
     there = listed(tx.conn, experiment.id)
     if experiment.extension is not None or not there:
-        return experiment, tuple(segments), there
+        return experiment, tuple(segments)
     over = _over(tx.conn, experiment.id, now)
-    gone, failed = [], []
-    for one in there:
-        if one.leaving or one.id in over:
-            gone.append(one)
-        elif one.is_there and (problem := _problem(one, segments)) is not None:
-            failed.append(one.model_copy(update={"code": problem[0], "reason": problem[1]}))
+    gone = [one for one in there if one.leaving or one.id in over]
     for one in gone:
         tx.conn.execute(delete(attachments).where(*_is(experiment.id, one)))
         how = "was detached" if one.leaving else f"was not heard of for {LIFE}, and is detached"
         experiment = store.note(tx, experiment, now, "", f"{one.name} {how}", (one.testbed,))
-    for one in failed:
-        _save(tx, experiment.id, one)
-        reason = f"{one.name} cannot be attached: {one.reason}"
-        experiment = store.note(tx, experiment, now, one.code, reason, (one.testbed,))
-    is_changed = [_take_out(tx, segment, [*gone, *failed]) for segment in segments]
-    if any(is_changed):
-        segments = store.whole(tx.conn, experiment).segments
-    return experiment, tuple(segments), listed(tx.conn, experiment.id)
+    failed = []
+    for one in there:
+        if one not in gone and not one.code and (problem := _problem(one, segments)) is not None:
+            failed.append(one.model_copy(update={"code": problem.code, "reason": problem.reason}))
+            _save(tx, experiment.id, failed[-1])
+            reason = f"{one.name} cannot be attached: {problem.reason}"
+            experiment = store.note(tx, experiment, now, problem.code, reason, (one.testbed,))
+    changed = [_take_out(tx, segment, [*gone, *failed]) for segment in segments]
+    waiting = [one for one in there if _waits(one) and one not in gone and one.id not in {lost.id for lost in failed}]
+    changed += [_ask(tx, experiment.id, one, waiting) for one in segments]
+    return experiment, store.whole(tx.conn, experiment).segments if any(changed) else tuple(segments)
+
+
+def asked(conn: Connection, experiment: Experiment, segments: Sequence[Segment]) -> dict[int, SegmentSpec]:
+    """What lenders are to promise, by the number of the piece."""
+    if experiment.extension is not None:
+        return {}
+    waiting = [one for one in listed(conn, experiment.id) if _waits(one)]
+    found = {}
+    for segment in segments:
+        new = [one for one in waiting if one.testbed == segment.testbed]
+        if new and segment.order is not None:
+            spec = joined(spec_of(segment.order), new)
+            found[segment.number] = spec.model_copy(update={"version": new[0].asked})
+    return found
 
 
 def due(conn: Connection, experiment: Experiment) -> datetime | None:
@@ -132,17 +146,43 @@ def portal_of(attachment: Attachment, segments: Sequence[Segment]) -> PortalInfo
     return next((one for one in info_of(segment.order).portals if one.connector == attachment.connector), None)
 
 
-def _problem(one: Attachment, segments: Sequence[Segment]) -> tuple[str, str] | None:
-    """Why it cannot be, with a code."""
+def _waits(one: Attachment) -> bool:
+    """Whether its lender has not promised it yet."""
+    return not (one.made or one.code or one.leaving)
+
+
+def _ask(tx: Tx, experiment_id: str, segment: Segment, waiting: Sequence[Attachment]) -> bool:
+    """Have a piece promised with those that wait; tells whether it was, so that the piece is to be another now."""
+    new = [one for one in waiting if one.testbed == segment.testbed]
+    record = load_order(tx.conn, segment.order_id) if new else None
+    if record is None:
+        return False
+    spec, info = spec_of(record.order), info_of(segment.order)  # of which a version may have been written just now
+    versions = {one.asked or 0 for one in new}
+    known = max(spec.version, 0 if info.refused is None else info.refused.version)
+    if len(versions) > 1 or max(versions) <= known:
+        version = 1 + max(known, info.promised or 0, *versions)
+        for one in new:
+            _save(tx, experiment_id, one.model_copy(update={"asked": version}))
+        return False
+    if info.promised not in versions:
+        return False
+    respecify(tx, segment, joined(spec, new).model_copy(update={"version": info.promised}))
+    for one in new:
+        _save(tx, experiment_id, one.model_copy(update={"made": True}))
+    return True
+
+
+def _problem(one: Attachment, segments: Sequence[Segment]) -> Loss | None:
+    """Why it cannot be."""
     segment = next((segment for segment in segments if segment.testbed == one.testbed), None)
     if segment is None or segment.order is None or segment.code:
-        return Why.SEGMENT_LOST, f"{one.testbed} was lost"
-    info = info_of(segment.order)
-    if info.refused is not None and info.version < one.version <= info.refused.version:
-        return info.refused.code, info.refused.reason
-    portal = portal_of(one, segments)
-    if portal is not None and portal.status is NodeStatus.FAILED:
-        return Why.PORTAL_FAILED, portal.reason or "its portal failed"
+        return Loss(Why.SEGMENT_LOST, f"{one.testbed} was lost")
+    info, portal = info_of(segment.order), portal_of(one, segments)
+    if info.refused is not None and info.refused.version == one.asked and info.version < info.refused.version:
+        return Loss(info.refused.code, info.refused.reason)
+    if one.made and portal is not None and portal.status is NodeStatus.FAILED:
+        return Loss(Why.PORTAL_FAILED, portal.reason or "its portal failed")
     return None
 
 

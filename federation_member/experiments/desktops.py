@@ -17,10 +17,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from federation_member.experiments import attachments, store
-from federation_member.experiments.attaching import Attachment, NewAttachment, Plan, Scene, Told, attach
+from federation_member.experiments.attaching import Attachment, NewAttachment, Scene, Told, attach
 from federation_member.experiments.errors import NotAttachable, UnknownAttachment, UnusableAttachment
 from federation_member.experiments.model import ALIVE, Experiment, Segment
-from federation_member.experiments.ordering import respecify
 from federation_member.experiments.outlook import SETTLED
 from federation_member.experiments.relays import Relays
 from federation_member.experiments.serving import secret_of, serve
@@ -88,8 +87,8 @@ class Desktops:
             if kept is not None:
                 return kept
             scene, secret = await self._db.read(lambda conn: self._scene(conn, user, wanted, shown))
-            plan = await to_thread(_plan, scene, secret, new, user.name, self._clock())
-            made = await self._db.run(partial(self._add, scene=scene, plan=plan))
+            one, told = await to_thread(_plan, scene, secret, new, user.name, self._clock())
+            made = await self._db.run(partial(self._add, scene=scene, one=one, told=told))
             if made is not None:
                 return made
         raise NotAttachable("The experiment is being changed all the time; ask again.")
@@ -152,7 +151,7 @@ class Desktops:
         scene = Scene(experiment, topology_of(experiment), segments, there, view, members, relay)
         return scene, secret_of(store.key_of(conn, experiment.id))
 
-    def _add(self, tx: Tx, scene: Scene, plan: Plan) -> Attached | None:
+    def _add(self, tx: Tx, scene: Scene, one: Attachment, told: Told) -> Attached | None:
         """Write it, unless what it was planned on is another by now."""
         experiment = store.load(tx.conn, scene.experiment.id, lock=True)
         assert experiment is not None
@@ -161,17 +160,14 @@ class Desktops:
         there = attachments.listed(tx.conn, experiment.id)
         if _ground(experiment, segments, there) != _ground(scene.experiment, scene.segments, scene.attached):
             return None
-        one, now = plan.attachment, self._clock()
-        attachments.add(tx, experiment.id, plan, now)
-        for segment in segments:
-            if segment.number in plan.specs:
-                respecify(tx, segment, plan.specs[segment.number])
+        now = self._clock()
+        attachments.add(tx, experiment.id, one, told, now)
         store.note(tx, experiment, now, "", f"{one.user} attaches {one.name} to {one.substrate}", (one.testbed,))
         tx.after_commit(lambda: self._wake(experiment.id))
         return _shown(tx.conn, experiment, one)
 
 
-def _plan(scene: Scene, secret: str, new: NewAttachment, user: str, now: datetime) -> Plan:
+def _plan(scene: Scene, secret: str, new: NewAttachment, user: str, now: datetime) -> tuple[Attachment, Told]:
     experiment = scene.experiment
     arranged = serve(scene.topology, kit_named(experiment.kit), experiment.owner.name, [], secret)
     return attach(replace(scene, topology=arranged.topology), new, user, now)

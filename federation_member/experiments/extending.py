@@ -90,7 +90,7 @@ async def grow(
     planned = await to_thread(serve_and_plan, new, topology, members, owner, secret, kept, relay=relay)
     pieces = {piece.spec.testbed: piece for piece in planned}
     there = {
-        number: joined(_kept(spec, pieces.pop(spec.testbed).spec), attached, experiment)
+        number: joined(_kept(spec, pieces.pop(spec.testbed).spec), [one for one in attached if one.is_there])
         for number, spec in specs.items()
     }
     _refuse([line for number, spec in there.items() for line in _changes(specs[number], spec)])
@@ -142,9 +142,9 @@ def _services(experiment: Experiment, topology: Topology) -> tuple[Service, ...]
 
 
 def _kept(old: SegmentSpec, new: SegmentSpec) -> SegmentSpec:
-    """A piece as it is to be, with what does not follow from the description as it is; who forwards for a desktop goes on so."""
+    """A piece as it is to be, with what does not follow from the description as it is."""
     same = {name: getattr(old, name) for name in ("name", "version", "ssh_keys", "seal_to", "requirements")}
-    return new.model_copy(update=same | {"routes": {name: [] for name in old.routes} | new.routes})
+    return new.model_copy(update=same)
 
 
 def _in_the_way(attached: Sequence[Attachment], new: Topology) -> Iterator[str]:
@@ -152,7 +152,7 @@ def _in_the_way(attached: Sequence[Attachment], new: Topology) -> Iterator[str]:
     names = {computer.name for computer in new.computers}
     addresses = {interface.ip4 for computer in new.computers for interface in computer.interfaces}
     for one in attached:
-        if one.is_there and (one.name in names or one.ip4 in addresses):
+        if not one.code and (one.name in names or one.ip4 in addresses):
             yield f"{one.name} ({one.ip4}) is a desktop that is attached"
 
 

@@ -83,7 +83,7 @@ class Reconciler:
         if experiment.extension is not None:
             experiment = growth.go_on(tx, self._engine, experiment, segments, now)
             segments = store.whole(tx.conn, experiment).segments
-        experiment, segments, desktops = attachments.go_on(tx, experiment, segments, now)
+        experiment, segments = attachments.go_on(tx, experiment, segments, now)
         goes, segments = growth.told(experiment, segments), growth.established(experiment, segments)
         losses = {one.number: found for one in segments if (found := loss(one, now)) is not None}
         end = fatal(segments, losses)
@@ -95,7 +95,7 @@ class Reconciler:
             return self._become(tx, experiment, asking(asked)), None
         relays_due = self._relays.follow(tx, experiment.id, goes)
         known = {one.number for one in segments}
-        told = [one for one in self._tell(tx, goes, experiment, keys_of(desktops)) if one.number in known]
+        told = [one for one in self._tell(tx, goes, experiment) if one.number in known]
         experiment, due = self._judge(tx, experiment, told, losses)
         return experiment, oldest(
             [due, growth.due(experiment.extension), relays_due, attachments.due(tx.conn, experiment)]
@@ -140,11 +140,10 @@ class Reconciler:
 
     # What lenders are told
 
-    def _tell(
-        self, tx: Tx, segments: Sequence[Segment], experiment: Experiment, desktops: Mapping[tuple[str, str], str]
-    ) -> list[Segment]:
+    def _tell(self, tx: Tx, segments: Sequence[Segment], experiment: Experiment) -> list[Segment]:
         """Tell each lender what it was not told yet; returns the segments with what was told."""
-        goes = wanted(segments, growth.asked(experiment), desktops)
+        asked = {**growth.asked(experiment), **attachments.asked(tx.conn, experiment, segments)}
+        goes = wanted(segments, asked, keys_of(attachments.listed(tx.conn, experiment.id)))
         return [
             segment
             if segment.order is None

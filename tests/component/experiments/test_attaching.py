@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from federation_member.experiments import service
 from federation_member.experiments.attaching import EACH, LIFE, NewAttachment
 from federation_member.experiments.desktops import Attached, Standing
 from federation_member.experiments.errors import (
@@ -21,15 +19,17 @@ from federation_member.experiments.errors import (
     UnusableAttachment,
 )
 from federation_member.experiments.extending import LargerDescription
+from federation_member.experiments.joining import info_of
 from federation_member.experiments.model import NewExperiment, State
-from federation_member.experiments.planning import described
 from federation_member.middleware.contract import NoQuota
+from federation_member.orders.segments import growing
+from federation_member.orders.segments.errors import UnusableSegment
 from federation_member.orders.ssh_keys import new_key, public_half
 from fedkit.clock import now
+from fedkit.protocol.lending import Offer
 from fedkit.protocol.segments import SegmentSpec
-from fedkit.topology.model import Described
 from tests.component.experiments.test_extension import TWO, active, extended, lan, text
-from tests.component.experiments.test_parties import BOB, PLACES, duel
+from tests.component.experiments.test_parties import BOB, duel
 from tests.support.experiments import PASSIVE, books_agree, die_after, nothing_left, sites, until
 from tests.support.federation import USER, Federation, Member, in_virtual_time
 
@@ -99,7 +99,9 @@ async def test_a_desktop_gets_an_address_names_and_a_portal_that_waits(world: Fe
         assert len(portals(h, a)) == 1
         assert str(seat.tag) in portals(h, a)[0]
         whole = await until(h, "exp", State.ACTIVE)  # nobody waits for the desktop to be joined
-        assert all("10.1.1.254" in str(spec.hosts) for spec in await specs(h))
+        assert [c.name for spec in await specs(h) for c in spec.connectors if c.failure == "ignore"] == [
+            "desktoptunnel0"
+        ]
         again = await attached(h, id=seat.id)  # asking again
         assert (again.attachment, again.told) == (seat, one.told)
         await h.experiments.desktops.detach(USER, "exp", seat.id)
@@ -118,19 +120,44 @@ async def test_a_desktop_gets_an_address_names_and_a_portal_that_waits(world: Fe
 
 
 @in_virtual_time
-async def test_nodes_that_run_are_told_its_name_and_that_it_went(world: Federation) -> None:
+async def test_nodes_that_run_are_left_alone(world: Federation) -> None:
     async with sites(world, "h", "a") as (h, a):
         await active(h, **TWO)
+        made = [*h.cloud.made, *a.cloud.made]
         one = await attached(h, name="laptop")
-        await asyncio.sleep(30)
-        told = [script for member in (h, a) for _place, script in member.hands.asked]
-        assert len(told) == 2
-        assert all("10.1.1.254 laptop" in script for script in told)
+        assert len({*h.cloud.made, *a.cloud.made} - {*made}) == 1  # its portal
         await h.experiments.desktops.detach(USER, "exp", one.attachment.id)
         await asyncio.sleep(60)
-        told = [script for member in (h, a) for _place, script in member.hands.asked[1:]]
-        assert len(told) == 2
-        assert not any("laptop" in script for script in told)
+        assert [*h.hands.asked, *a.hands.asked] == []
+        whole = await h.experiments.get(USER, "exp")
+        versions = [(info_of(s.order).version, s.order.spec.version) for s in whole.segments if s.order is not None]  # type: ignore[union-attr]
+        assert all(told == wanted for told, wanted in versions)
+
+
+@in_virtual_time
+async def test_a_lender_that_refuses_the_portal_keeps_what_it_has(
+    world: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(spec: SegmentSpec, offer: Offer) -> None:
+        raise UnusableSegment(f"No portal for {offer.kinds[0]} of {spec.testbed}.")
+
+    async with sites(world, "h", "a") as (h, _a):
+        await active(h, **TWO)
+        before = await specs(h)
+        with monkeypatch.context() as patched:
+            patched.setattr(growing, "check", check)
+            for _ in range(2):
+                new = asking()
+                await h.experiments.desktops.attach(USER, "exp", new)
+                found = await settled(h, new, Standing.FAILED)
+                assert (found.attachment.code, "No portal for" in found.attachment.reason) == (
+                    UnusableSegment.code,
+                    True,
+                )
+                assert await specs(h) == before
+        await attached(h)
+        await asyncio.sleep(2 * 3600)
+        assert (await h.experiments.get(USER, "exp")).experiment.state is State.ACTIVE
 
 
 @in_virtual_time
@@ -233,7 +260,6 @@ async def test_an_experiment_is_extended_with_desktops_and_they_stay(world: Fede
         whole = await extended(h, lan(**TWO, n2="b.test", n3="a.test"))
         assert len(whole.segments) == 3
         assert (await h.experiments.desktops.get(USER, "exp", second.attachment.id)).state is Standing.READY
-        assert all("desktop" in str(spec.hosts) for spec in await specs(h))
         assert len(portals(h, a, b)) == len(before) == 1
         taken = LargerDescription(description=lan(**TWO, n2="b.test", n3="a.test", desktop="a.test"))
         with pytest.raises(NotContained, match="desktop that is attached"):
@@ -245,23 +271,15 @@ async def test_an_experiment_is_extended_with_desktops_and_they_stay(world: Fede
 
 
 @in_virtual_time
-async def test_it_reaches_what_is_beyond_nodes_that_forwarded_for_nobody(
-    world: Federation, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_who_is_on_its_own_network_is_called_by_the_address_there(world: Federation) -> None:
     async with sites(world, "h", "a") as (h, _a):
-
-        async def routed(*arguments: Any) -> Described:  # as an ns2 program asks for, which is no matter of a moment
-            found = await described(*arguments)
-            return replace(found, topology=replace(found.topology, routing="Static"))
-
-        monkeypatch.setattr(service, "described", routed)
         new = NewExperiment(name="exp", description=text(("n0", "n1"), ("n0", "n1"), **TWO))
         await h.experiments.create(USER, new)
         await until(h, "exp", State.ACTIVE)
-        assert [spec.routes for spec in await specs(h)] == [{}, {}]  # each is on both networks
-        one = await attached(h, at="wire2")
-        assert [(route.destination, route.via) for route in one.told.routes] == [("10.1.1.0/24", "10.1.2.2")]
-        assert [spec.routes for spec in await specs(h)] == [{"n0": []}, {"n1": []}]
+        told = (await attached(h, at="wire2")).told
+        known = {name: line.ip4 for line in told.hosts for name in line.names}
+        assert (known["n0"], known["n1"], known["n0-wire1"]) == ("10.1.2.2", "10.1.2.3", "10.1.1.2")
+        assert len([name for line in told.hosts for name in line.names]) == len(known)
 
 
 @in_virtual_time
@@ -292,16 +310,6 @@ async def test_a_partys_people_attach_to_what_is_their_own(world: Federation) ->
         await desks.detach(BOB, wanted, owners.id, shown)  # which they know nothing of
         await asyncio.sleep(60)
         assert len(await desks.page(USER, wanted)) == 2
-        named = {spec.testbed: str(spec.hosts) for spec in await all_specs(h, wanted)}
-        assert {place: found.ip4 in named[place] for place in PLACES} == dict(
-            zip(PLACES, (True, False, False), strict=True)
-        )
-
-
-async def all_specs(h: Member, wanted: str) -> list[SegmentSpec]:
-    """What the pieces are to be."""
-    whole = await h.experiments.get(USER, wanted)
-    return [s.order.spec for s in whole.segments if s.order is not None and isinstance(s.order.spec, SegmentSpec)]
 
 
 @pytest.mark.parametrize("commits", range(1, 9))

@@ -109,8 +109,10 @@ async def attach_and_leave(a: Member, wanted: str, place: Desk) -> None:
     assert (told["name"], told["at"]) == ("laptop", "wire1")
     await pings_all(place)
 
+    address = told["address"].partition("/")[0]
+
     async def pinged() -> bool:
-        done = await a.experiments.operate(USER, wanted, Operation.RUN, [], command="ping -c 1 -w 5 laptop")
+        done = await a.experiments.operate(USER, wanted, Operation.RUN, [], command=f"ping -c 1 -w 5 {address}")
         return set(done.status.values()) == {0}
 
     await eventually(pinged, MAKING)
