@@ -129,7 +129,7 @@ class Segments:
             watch.close()
         folder = self._book.folder(record.key)
         if (folder / client.LOCK).exists():
-            await asyncio.to_thread(client.end, folder)
+            await asyncio.to_thread(client.end, folder, self._ids.of_machine(record.number).first)
         numbers = [part.number for part in record.parts.values()]
         await network.remove_links([uplink_name(record.number, number) for number in numbers])
         if self._runtime.cgroups is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from federation_member.middleware.containers import ContainersMiddleware
-from federation_member.middleware.containers.nodes import mounts
+from federation_member.middleware.containers.nodes import client, mounts
 from federation_member.middleware.contract import NodeRequest, SegmentRequest, WireEnd
 from fedkit.protocol.segments import NodeStatus, Operation
 from tests.component.middleware.contract import eventually, new_key, running
@@ -155,6 +156,38 @@ async def test_a_server_that_never_answers_holds_up_its_own_node_alone(
         await here.operate(key, Operation.REBOOT, "a")
     assert await is_now(here, key, "a", NodeStatus.RUNNING)
     assert not await mounted(here, key)
+
+
+@pytest.mark.parametrize("how", ["reboot", "delete", "kill and delete"])
+async def test_who_waits_for_himself_ends_with_his_node(
+    here: ContainersMiddleware, site: ContainersSite, how: str
+) -> None:
+    key = await segment(here, site)
+    asks_himself = "import threading; threading.Timer(0.1, os.stat, [folder]).start()"
+    await at(here, key, "a", f"sed -i 's/^while True:/{asks_himself}\\n&/' /root/server.py")
+    await served(here, key, "mute")
+    await eventually(_is_stuck, SOON)
+    async with asyncio.timeout(SOON):
+        if how == "reboot":
+            await here.operate(key, Operation.REBOOT, "a")
+            await served(here, key, "mute")
+            await eventually(_is_stuck, SOON)
+        elif how == "kill and delete":
+            handle = client.handle_of(site.state / "instances" / key)
+            assert handle is not None
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            os.close(handle)
+        await here.delete(key)
+
+
+def _is_stuck() -> bool:
+    """Whether a thread waits for an answer from a file system of its own."""
+    for task in Path("/proc").glob("[0-9]*/task/[0-9]*"):
+        with suppress(OSError):
+            is_ours = b"/root/server.py" in (task / "cmdline").read_bytes()
+            if is_ours and (task / "wchan").read_text().startswith("request_wait"):
+                return True
+    return False
 
 
 def _seen_from_outside() -> Path:

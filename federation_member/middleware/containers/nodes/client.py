@@ -14,17 +14,22 @@ import select
 import signal
 import socket
 import struct
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from federation_member.middleware.containers.nodes import mounts
 from federation_member.middleware.containers.nodes.host import CONTROL
 from federation_member.middleware.contract import MiddlewareError
 
 PROJECT = Path(__file__).parents[4]
-BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from federation_member.middleware.containers.nodes.host import run; run()"
+HERE = "import sys; sys.path.insert(0, sys.argv[1]); from federation_member.middleware.containers.nodes."
+BOOT = f"{HERE}host import run; run()"
+ABORT = f"{HERE}mounts import abort_all; abort_all(int(sys.argv[2]))"
 LOCK = "lock"
+GRACE = 1.0  # seconds in which everything ends, unless it waits for its own programs
 LAUNCH_TIMEOUT, NODE_TIMEOUT = 30.0, 1.0  # seconds, for a segment and for each of its nodes, under heavy load
 ASK_TIMEOUT = 60.0  # seconds
 LOOK_AGAIN = 0.2  # seconds until a program that is busy is dialled again
@@ -111,20 +116,30 @@ def _looks(answer: dict[str, Any]) -> Looks:
     return {name: Look(*said) for name, said in answer["nodes"].items()}
 
 
-def end(folder: Path) -> None:
+def end(folder: Path, first_id: int) -> None:
     """End the program and all nodes, or wait until one that is half made has ended; nothing there is success."""
     handle = handle_of(folder)
     if handle is not None:
         try:
             signal.pidfd_send_signal(handle, signal.SIGKILL)
-            select.select([handle], [], [])
+            while not select.select([handle], [], [], GRACE)[0]:
+                _abort_mounts(first_id)
         except ProcessLookupError:
             pass
         finally:
             os.close(handle)
+    else:
+        _abort_mounts(first_id)  # the kernel may not have got beyond them
     with (folder / LOCK).open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
     (folder / CONTROL).unlink(missing_ok=True)
+
+
+def _abort_mounts(first_id: int) -> None:
+    """So that nothing of a segment waits for its own programs when it shall end."""
+    if mounts.are_possible(first_id):
+        words = [sys.executable, "-I", "-S", "-c", ABORT, str(PROJECT), str(first_id)]
+        subprocess.run(words, check=False, stdin=subprocess.DEVNULL, capture_output=True, timeout=LAUNCH_TIMEOUT)
 
 
 def handle_of(folder: Path) -> int | None:

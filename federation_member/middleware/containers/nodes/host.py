@@ -17,6 +17,7 @@ import base64
 import fcntl
 import json
 import os
+import select
 import selectors
 import signal
 import socket
@@ -56,6 +57,7 @@ CONTROL = "control"  # the socket, in the segment's folder
 STARTING, RUNNING, STOPPED, FAILED = "starting", "running", "stopped", "failed"
 REQUEST_LIMIT = 16 * 1024 * 1024  # octets of a line
 PATIENCE = 10.0  # seconds for a request to arrive
+MOMENT = 0.02  # seconds
 
 
 @dataclass
@@ -230,8 +232,15 @@ class Host:
                     signal.pidfd_send_signal(node.handle, signal.SIGKILL)
         for node in nodes:
             while node.process:  # its end waits for that of whoever entered it, who are children of ours
-                if not self._bury(0):
+                if not self._bury(os.WNOHANG if node.plan["mounts"] else 0) and not self._is_held_up(node):
                     self._ended(node)
+
+    def _is_held_up(self, node: Node) -> bool:
+        """Free whoever waits in a node for its own programs, and see whether it still has not ended a moment later."""
+        if node.plan["mounts"]:
+            first = self._plan["first_id"]
+            mounts.abort(f"{self._plan['work']}/{mounts.CONNECTIONS}", first, first + node.plan["number"])
+        return not select.select([node.handle], [], [], MOMENT)[0]
 
     def remove(self, names: list[str]) -> None:
         """End nodes and forget them; unknown ones are none."""
@@ -323,7 +332,7 @@ class Host:
         """Start an ssh server for whoever comes, or answer the node itself."""
         with suppress(OSError), door.accept()[0] as visitor:
             if door is node.mounter:
-                mounts.answer(self._plan, node.folders, self._user, node.handle, node.plan["mounts"], visitor)
+                mounts.answer(self._plan, node.plan, node.folders, self._user, node.handle, visitor)
             elif node.status == RUNNING and node.handle >= 0:
                 with open(os.devnull, "wb") as nothing:
                     streams = (visitor.fileno(), visitor.fileno(), nothing.fileno())
@@ -397,7 +406,7 @@ def prepare(plan: dict[str, Any]) -> Host:
     for name in ("root", "layer", "ways", "images", "common"):
         os.mkdir(f"{plan['work']}/{name}", 0o755)
     make_tun(plan)
-    mounts.make_device(plan)
+    mounts.prepare(plan)
     with process_in_new(0, plan["uids"], plan["gids"]) as namespaces:
         user = os.open(f"{namespaces}/user", os.O_RDONLY)
     kernel.unshare(CLONE_NEWNET)

@@ -6,7 +6,9 @@ The node's root says when, and may be hostile; which folders, and how, was said 
 others rely on in a node, its /proc for example: links are not followed, and the folder is the node's own, on its own disk.
 
 What is mounted belongs to the segment's user namespace. The kernel lets nobody outside of it look inside, so nobody but the
-segment's own ever waits for a program of a node.
+segment's own ever waits for a program of a node. Those do, even when they are killed: a thread that waits for an answer of another
+thread of its own process holds up the end of both. So with a node its connections are aborted (fusectl); they are known by the mounts'
+owner, the segment, and group, the node.
 """
 
 from __future__ import annotations
@@ -22,33 +24,63 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from federation_member.middleware.containers.launch import MS_BIND, MS_NODEV, MS_NOSUID, check, libc, mount
+from federation_member.middleware.containers.launch import MS_NODEV, MS_NOSUID, check, libc, mount
 from federation_member.middleware.containers.nodes import birth, groups, kernel
 from federation_member.middleware.containers.nodes.fusermount import DONE, DOOR, MOST_SAID, MOUNT, UNMOUNT
+from federation_member.middleware.containers.nodes.root import MS_NOEXEC
 
 PROGRAM = Path(__file__).with_name("fusermount.py")  # of nodes
 DEVICE = "/dev/fuse"
+CONNECTIONS = "connections"  # of all the host, in the segment's work folder
+ANY_FOLDER = "/proc"
 NUMBER = os.makedev(10, 229)  # Linux allocated devices
 BACKLOG = 4
 PATIENCE = 10  # seconds for all of a request
 ASKED_LIMIT = 512  # octets
 CREDENTIALS = struct.Struct("3i")  # struct ucred
-OPTIONS = "rootmode=40755,user_id=0,group_id=0,allow_other,default_permissions"
+OPTIONS = "rootmode=40755,user_id=0,group_id={},allow_other,default_permissions"
 SYS_OPENAT2 = 437  # the same number on every architecture
 AT_FDCWD = -100
 RESOLVE_NO_XDEV, RESOLVE_NO_SYMLINKS = 1, 4
 UMOUNT_NOFOLLOW = 8
 
 
-def make_device(plan: dict[str, Any]) -> None:
-    """Put the device beside that for tap interfaces: one for the segment's root, or, if we are no root, the host's."""
+def are_possible(first_id: int) -> bool:
+    """Whether nodes can have any: only the host's root can abort them, and only ids of their own tell whose they are."""
+    return first_id != 0 and os.path.exists(DEVICE)
+
+
+def prepare(plan: dict[str, Any]) -> None:
+    """Put a device for the segment's root beside that for tap interfaces, and show us all connections."""
+    if not are_possible(plan["first_id"]):
+        return
     path = f"{plan['work']}/devices/fuse"
-    if plan["first_id"]:
-        os.mknod(path, 0o600 | stat.S_IFCHR, NUMBER)
-        os.chown(path, plan["first_id"], plan["first_id"])
-    elif os.path.exists(DEVICE):
-        open(path, "x").close()
-        mount(DEVICE, path, "", MS_BIND)
+    os.mknod(path, 0o600 | stat.S_IFCHR, NUMBER)
+    os.chown(path, plan["first_id"], plan["first_id"])
+    os.mkdir(f"{plan['work']}/{CONNECTIONS}")
+    _show_connections(f"{plan['work']}/{CONNECTIONS}")
+
+
+def _show_connections(place: str) -> None:
+    mount("fusectl", place, "fusectl", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+
+
+def abort(place: str, user: int, group: int | None = None) -> None:
+    """Abort all connections of a segment or of one of its nodes; `place` shows them."""
+    for name in os.listdir(place):
+        with suppress(FileNotFoundError):  # it has just ended
+            owner = os.stat(f"{place}/{name}")
+            if owner.st_uid == user and group in (None, owner.st_gid):
+                with open(f"{place}/{name}/abort", "w") as file:
+                    file.write("1")
+
+
+def abort_all(user: int) -> None:
+    """Abort all of a segment whose program has ended or is to end; for a process of its own, which sees nothing else then."""
+    kernel.unshare(kernel.CLONE_NEWNS)
+    kernel.make_private()
+    _show_connections(ANY_FOLDER)
+    abort(ANY_FOLDER, user)
 
 
 def open_door() -> socket.socket:
@@ -60,9 +92,9 @@ def open_door() -> socket.socket:
 
 
 def answer(
-    plan: dict[str, Any], folders: list[str], user: int, node: int, allowed: list[str], caller: socket.socket
+    plan: dict[str, Any], node: dict[str, Any], folders: list[str], user: int, handle: int, caller: socket.socket
 ) -> None:
-    """Begin; another process of ours does it. `user` and `node` are the user namespace and the node's pidfd."""
+    """Begin; another process of ours does it. `user` and `handle` are the user namespace and the node's pidfd."""
     if os.fork():
         return
     try:
@@ -71,7 +103,7 @@ def answer(
             return
         signal.alarm(PATIENCE)
         caller.settimeout(PATIENCE)
-        descriptors = _do(plan, user, node, allowed, caller)
+        descriptors = _do(plan, node, user, handle, caller)
         socket.send_fds(caller, [DONE], descriptors)
     except (OSError, ValueError) as error:
         with suppress(OSError):
@@ -80,24 +112,24 @@ def answer(
         os._exit(0)
 
 
-def _do(plan: dict[str, Any], user: int, node: int, allowed: list[str], caller: socket.socket) -> list[int]:
+def _do(plan: dict[str, Any], node: dict[str, Any], user: int, handle: int, caller: socket.socket) -> list[int]:
     asker = CREDENTIALS.unpack(caller.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))[1]
     what, _, path = caller.recv(ASKED_LIMIT).decode().partition(" ")
-    if asker != plan["first_id"] or what not in (MOUNT, UNMOUNT) or path not in allowed:
-        raise PermissionError(f"root may mount at {', '.join(allowed)}, and nobody anything else")
+    if asker != plan["first_id"] or what not in (MOUNT, UNMOUNT) or path not in node["mounts"]:
+        raise PermissionError(f"root may mount at {', '.join(node['mounts'])}, and nobody anything else")
     birth.let_die_first()
     kernel.setns(user, kernel.CLONE_NEWUSER)
     birth.be_root()
     # The kernel wants it opened in the namespace that mounts.
     device = os.open(f"{plan['work']}/devices/fuse", os.O_RDWR)
-    kernel.setns(node, kernel.CLONE_NEWNS)
+    kernel.setns(handle, kernel.CLONE_NEWNS)
     parent, name = os.path.split(path)
     os.fchdir(_open_strictly(parent))
     _unmount(name)
     if what == UNMOUNT:
         return []
     os.fchdir(_open_strictly(name))
-    mount(plan["name"], ".", "fuse", MS_NOSUID | MS_NODEV, f"fd={device},{OPTIONS}")
+    mount(plan["name"], ".", "fuse", MS_NOSUID | MS_NODEV, f"fd={device},{OPTIONS.format(node['number'])}")
     return [device]
 
 

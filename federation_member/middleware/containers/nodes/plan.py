@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import resource
 import shlex
 from collections.abc import Mapping, Sequence
@@ -138,7 +137,7 @@ class Planner:
         files = self._files(node.name, None) | {"etc/fed/node": (_node_program(node), PROGRAM)}
         if node.script:
             files |= {"etc/fed/node": (SCRIPT_PROGRAM, PROGRAM), "etc/fed/user-script": (node.script.encode(), PROGRAM)}
-        allowed = node.mounts if os.path.exists(mounts.DEVICE) else ()
+        allowed = node.mounts if mounts.are_possible(self._place.ids.first) else ()
         if allowed:
             files |= _mounter(self._image(node.image), allowed)
         return self._part(node.name, node.image, files, node.ends) | {
