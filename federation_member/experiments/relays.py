@@ -34,7 +34,7 @@ from fedkit.store import Database, Tx
 
 log = structlog.get_logger()
 
-LIFE = timedelta(hours=2)
+LIFE = timedelta(minutes=30)  # longer than a lender keeps what a silent borrower has
 RETRY = timedelta(minutes=1)  # until a refused one is asked for again
 SOON = timedelta(seconds=5)  # until a server that did not describe itself is asked again
 REASON_LENGTH = 512

@@ -10,6 +10,7 @@ import pytest
 from federation_member.experiments.model import State
 from tests.support.databases import MISSING, Postgres
 from tests.support.experiments import books_agree, line, nothing_left, sites, until
+from tests.support.fake_tunnel_server import FakeTunnelServer
 from tests.support.federation import USER, Federation
 
 
@@ -32,6 +33,20 @@ async def test_it_comes_up_and_goes_on_both_databases(real_world: Federation) ->
         await h.experiments.terminate(USER, "line")
         await until(h, made.experiment.id, State.TERMINATED)
         await nothing_left(h, a)
+
+
+async def test_relays_on_both_databases(real_world: Federation) -> None:
+    tunnels = FakeTunnelServer(real_world)
+    async with real_world as world, sites(world, "h", "a", "b", tunnels=tunnels, closed=["a", "b"]) as (h, a, b):
+        await h.experiments.create(USER, line("a.test", "b.test"))
+        await until(h, "line", State.ACTIVE)
+        assert len(tunnels.rights) == 1
+        await h.kill()
+        await h.start()
+        await h.experiments.terminate(USER, "line")
+        await until(h, "line", State.TERMINATED)
+        await nothing_left(h, a, b)
+        await world.settle(lambda: tunnels.rights == {})
 
 
 async def test_a_lost_piece_is_had_elsewhere_on_both_databases(real_world: Federation) -> None:

@@ -12,6 +12,7 @@ from federation_member.experiments.errors import NoWay, Why
 from federation_member.experiments.extending import LargerDescription
 from federation_member.experiments.joining import info_of
 from federation_member.experiments.model import State, Whole
+from federation_member.experiments.relays import LIFE
 from federation_member.middleware.contract import ComputeRequest
 from fedkit.errors import FedError
 from fedkit.protocol.segments import PortalInfo
@@ -149,15 +150,15 @@ async def test_a_relay_that_is_away_is_missed_and_found_again(world: Federation)
 async def test_it_is_kept_as_long_as_the_experiment_and_no_longer(world: Federation) -> None:
     tunnels = FakeTunnelServer(world)
     async with sites(world, "h", *CLOSED, tunnels=tunnels, closed=CLOSED) as (h, a, b):
-        until_then = world.clock() + timedelta(hours=4)
+        until_then = world.clock() + timedelta(hours=2)
         await h.experiments.create(USER, line("a.test", "b.test", valid_until=until_then))
         await until(h, "line", State.ACTIVE)
         ((relay, right),) = relays(tunnels, h).items()
-        for _ in range(7):
-            await asyncio.sleep(1800)
-            assert world.clock() + timedelta(minutes=30) < right.expires < world.clock() + timedelta(hours=3)
+        for _ in range(17):
+            await asyncio.sleep(400)
+            assert world.clock() < right.expires <= world.clock() + LIFE
             assert list(relays(tunnels, h)) == [relay]
-        await asyncio.sleep(1800)
+        await asyncio.sleep(400)
         await until(h, "line", State.TERMINATED)
         assert tunnels.rights == {}
         await nothing_left(h, a, b)
