@@ -31,6 +31,7 @@ from federation_member.orders.leases import LIVE, RETENTION, Lease, TunnelLease
 from federation_member.orders.model import NOUNS
 from federation_member.orders.room import NO_ROOM, TurnedAway
 from federation_member.orders.segments.growing import grown
+from federation_member.orders.segments.lines import is_able
 from federation_member.orders.segments.plan import check as check_segment
 from federation_member.orders.segments.state import SegmentState, gone, promised
 from federation_member.orders.segments.ways import ways
@@ -168,9 +169,11 @@ class Lending:
         if not isinstance(body.spec, SegmentSpec):
             return None
         try:
-            check_segment(body.spec, self._lent(tx.conn, body.lease_id))
+            offer = self._lent(tx.conn, body.lease_id)
+            check_segment(body.spec, offer)
             relayed = Ability.TUNNELS not in self._me().offer.abilities
-            return SegmentState.begin(body.spec, hosted=self._hosted, relayed=relayed)
+            delays = is_able(body.spec, offer)
+            return SegmentState.begin(body.spec, hosted=self._hosted, relayed=relayed, delays=delays)
         except FedError as error:
             self._access.release(tx, body.lease_id, error.code, error.message)
             grants.forget(tx.conn, body.lease_id)

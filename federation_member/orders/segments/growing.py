@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from federation_member.orders.segments.errors import UnusableSegment
-from federation_member.orders.segments.lines import asked, lines, portal_lines
+from federation_member.orders.segments.lines import lines, portal_lines
 from federation_member.orders.segments.plan import check, network_part, node_config, node_part
 from federation_member.orders.segments.state import SegmentState
 from federation_member.orders.segments.ways import ways
@@ -36,7 +36,7 @@ def grown(spec: SegmentSpec, state: SegmentState, go: SegmentGo, offer: Offer) -
     try:
         _check_kept(spec, wanted)
         check(wanted, offer)
-        _check_lines(spec, wanted, offer)
+        _check_lines(spec, wanted, state)
         if state.hosted:
             ways(wanted)
     except FedError as error:
@@ -72,9 +72,9 @@ def _check_kept(spec: SegmentSpec, wanted: SegmentSpec) -> None:
         raise UnusableSegment("Whose a segment is, who may enter it, and the kit that it has cannot be changed.")
 
 
-def _check_lines(spec: SegmentSpec, wanted: SegmentSpec, offer: Offer) -> None:
+def _check_lines(spec: SegmentSpec, wanted: SegmentSpec, state: SegmentState) -> None:
     """Raise `UnusableSegment` if a portal would have to see to what a node that stays does now, or the other way round."""
-    before, after = lines(spec, offer), lines(wanted, offer)
+    before, after = lines(spec, state), lines(wanted, state)
     old, new = read(spec.description), read(wanted.description)
     for name in old.computers.keys() & new.computers.keys():
         if any(before.get(plug.substrate) != after.get(plug.substrate) for plug in old.plugs[name]):
@@ -84,7 +84,7 @@ def _check_lines(spec: SegmentSpec, wanted: SegmentSpec, offer: Offer) -> None:
 
 
 def _become(old: SegmentSpec, new: SegmentSpec, state: SegmentState) -> SegmentState:
-    before, after = _carried(old), _carried(new)
+    before, after = _carried(old, state), _carried(new, state)
     rewired = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
     there, wanted = read(old.description).computers.keys(), read(new.description).computers.keys()
     stay = there & wanted
@@ -99,9 +99,9 @@ def _become(old: SegmentSpec, new: SegmentSpec, state: SegmentState) -> SegmentS
     ).turned((parts_of(old) - parts_of(new)) | rewired)
 
 
-def _carried(spec: SegmentSpec) -> dict[str, tuple[object, ...]]:
+def _carried(spec: SegmentSpec, state: SegmentState) -> dict[str, tuple[object, ...]]:
     """What makes each portal the one that it is; of whom it stands for it is told nothing."""
-    late = asked(spec)
+    late = lines(spec, state)
     return {
         connector.name: (
             connector.active,

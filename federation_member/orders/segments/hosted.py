@@ -193,7 +193,7 @@ def wanted(lease: Lease, offer: Offer) -> SegmentRequest:
     spec, state = lease.spec, lease.segment
     assert isinstance(spec, SegmentSpec)
     assert state is not None
-    wiring, kit, seen_to = read(spec.description), kit_named(spec.kit), lines(spec, offer)
+    wiring, kit, seen_to = read(spec.description), kit_named(spec.kit), lines(spec, state)
     return SegmentRequest(
         account=Account(lease.account),
         wires=wiring.networks,

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+from federation_member.orders.segments.state import SegmentState
 from federation_member.orders.segments.wiring import Wiring, read
 from fedkit.kits.installed import kit_named
 from fedkit.portal.config import LONGEST_DELAY
@@ -24,19 +25,16 @@ Lines = Mapping[str, Shape]
 NO_LINES: Lines = {}
 
 
-def lines(spec: SegmentSpec, offer: Offer) -> Lines:
-    """Those of a segment at a lender with this offer; raises `UnknownKit` or `BadDescription`."""
-    return asked(spec) if is_able(spec, offer) else NO_LINES
-
-
 def is_able(spec: SegmentSpec, offer: Offer) -> bool:
-    """Whether portals of this kit, in the image that they get here, delay and lose frames."""
+    """Whether portals of this kit, in the image that they get here, delay and lose frames; raises `UnknownKit`."""
     image = offer.portal_image
     return image is not None and image.delays and kit_named(spec.kit).delays
 
 
-def asked(spec: SegmentSpec) -> Lines:
-    """Those that are asked for, wherever it is."""
+def lines(spec: SegmentSpec, state: SegmentState) -> Lines:
+    """Those of a segment; raises `BadDescription`."""
+    if not state.delays:
+        return NO_LINES
     times = Counter(one.substrate for connector in spec.connectors if _is_far(connector) for one in connector.crossings)
     found: dict[str, list[Shape]] = {substrate: [] for substrate, count in times.items() if count == 1}
     wiring = read(spec.description)

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from federation_member.orders.candidates import smallest
 from federation_member.orders.segments.errors import UnusableSegment
-from federation_member.orders.segments.lines import NO_LINES, Lines, asked, is_able, node_shapes, portal_lines
+from federation_member.orders.segments.lines import Lines, lines, node_shapes, portal_lines
 from federation_member.orders.segments.state import SegmentState
 from federation_member.orders.segments.wiring import Wiring, read
 from fedkit.kits.contract import Kit
@@ -100,13 +100,9 @@ class _Planner:
         return kit_named(self.spec.kit)
 
     @cached_property
-    def asked(self) -> Lines:
+    def lines(self) -> Lines:
         """Likewise."""
-        return asked(self.spec)
-
-    def lines(self, offer: Offer) -> Lines:
-        """What portals see to, with this offer."""
-        return self.asked if is_able(self.spec, offer) else NO_LINES
+        return lines(self.spec, self.state)
 
     def children(self) -> Iterator[Child]:
         for name, prefix in self.wiring.networks.items():
@@ -137,9 +133,7 @@ class _Planner:
             addresses={self.ids[plug.substrate]: plug.address for plug in plugs},
             carries_frames=bool(plugs),  # whoever experiments with a network administers it
             ssh_keys=[*self.spec.ssh_keys, *self.state.entrants],
-            user_data=self.kit.node(
-                started(self.spec, computer, node_shapes(self.wiring, computer.name, self.lines(offer)))
-            ),
+            user_data=self.kit.node(started(self.spec, computer, node_shapes(self.wiring, computer.name, self.lines))),
         )
 
     def _portal(self, connector: ConnectorSpec, config: PortalConfig, offer: Offer) -> ComputeSpec:
@@ -149,7 +143,7 @@ class _Planner:
             flavour=_flavour(offer, None),
             networks=[self.ids[crossing.substrate] for crossing in connector.crossings],
             carries_frames=True,
-            user_data=self.kit.portal(replace(config, lines=portal_lines(connector, self.lines(offer)))),
+            user_data=self.kit.portal(replace(config, lines=portal_lines(connector, self.lines))),
         )
 
 

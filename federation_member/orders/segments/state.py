@@ -72,11 +72,14 @@ class SegmentState:
     relayed: bool = False
     """Whether its lender has no ports for portals that wait, so that those hold ports of its borrower's."""
 
+    delays: bool = False
+    """Whether its portals see to delays and losses of links that cross: decided once, because its nodes are made accordingly."""
+
     @classmethod
-    def begin(cls, spec: SegmentSpec, *, hosted: bool = False, relayed: bool = False) -> Self:
+    def begin(cls, spec: SegmentSpec, *, hosted: bool = False, relayed: bool = False, delays: bool = False) -> Self:
         """Of a segment that is accepted; its portals have keys from the start. Raises `UnusableKey`."""
         keys = {connector.name: new_key() for connector in spec.connectors}
-        begun = cls(str(uuid.uuid4()), keys, control=new_key(), hosted=hosted, relayed=relayed)
+        begun = cls(str(uuid.uuid4()), keys, control=new_key(), hosted=hosted, relayed=relayed, delays=delays)
         if spec.seal_to is None:
             return begun
         login = new_key()

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from federation_member.orders.segments.growing import grown
-from federation_member.orders.segments.lines import NO_LINES, asked, lines, node_shapes, portal_lines
+from federation_member.orders.segments.lines import NO_LINES, Lines, is_able, lines, node_shapes, portal_lines
 from federation_member.orders.segments.plan import node_part, plan, portal_part
 from federation_member.orders.segments.state import SegmentState, gone
 from federation_member.orders.segments.wiring import read
@@ -24,7 +24,18 @@ FLAVOUR = Flavour(name="small", vcpu=1, ram_mb=128, disk_gb=0)
 OURS = Image(name="ours", portal=True, delays=True)
 OFFER = Offer(kinds=["segment"], flavours=[FLAVOUR], images=[OURS])
 LATE = Shape(Way(delay=10.0, loss=0.1), Way(delay=10.0, loss=0.1))
+PLAIN = OFFER.model_copy(update={"images": [Image(name="plain", portal=True)]})
 RATE = Shape(Way(1000.0), Way(1000.0))
+
+
+def begun(spec: SegmentSpec, offer: Offer = OFFER) -> SegmentState:
+    """As a lender with this offer has it."""
+    return SegmentState.begin(spec, delays=is_able(spec, offer))
+
+
+def seen_to(spec: SegmentSpec, offer: Offer = OFFER) -> Lines:
+    """By portals there."""
+    return lines(spec, begun(spec, offer))
 
 
 def slow(spec: SegmentSpec, latency: float = 10.0, loss: str = "0.1", **said: str) -> SegmentSpec:
@@ -49,9 +60,9 @@ def link(**changes: object) -> SegmentSpec:
 
 def test_the_portal_of_a_link_sees_to_its_delay_and_loss() -> None:
     spec = link()
-    assert lines(spec, OFFER) == {"wire1": LATE}
-    assert portal_lines(spec.connectors[0], lines(spec, OFFER)) == {10: LATE}
-    assert node_shapes(read(spec.description), "n1", lines(spec, OFFER)) == {
+    assert seen_to(spec) == {"wire1": LATE}
+    assert portal_lines(spec.connectors[0], seen_to(spec)) == {10: LATE}
+    assert node_shapes(read(spec.description), "n1", seen_to(spec)) == {
         "10.1.1.2": RATE,
         "10.1.2.2": Shape(replace(LATE.to, rate=1000.0), replace(LATE.back, rate=1000.0)),
     }
@@ -70,36 +81,33 @@ def test_the_portal_of_a_link_sees_to_its_delay_and_loss() -> None:
     ids=["two nodes", "two portals", "no portal", "nothing asked", "too late", "more than all lost"],
 )
 def test_what_stays_with_the_nodes(spec: SegmentSpec) -> None:
-    assert lines(spec, OFFER) == NO_LINES
+    assert seen_to(spec) == NO_LINES
 
 
 @pytest.mark.parametrize("images", [[], [Image(name="plain", portal=True), OURS], [Image(name="none", delays=True)]])
 def test_where_the_portals_image_cannot_do_it_nodes_do(images: list[Image]) -> None:
-    assert lines(link(), OFFER.model_copy(update={"images": images})) == NO_LINES
-    assert asked(link()) == {"wire1": LATE}
+    assert seen_to(link(), OFFER.model_copy(update={"images": images})) == NO_LINES
 
 
 def test_where_the_kit_does_not_do_it_nodes_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(kit_named("federation")), "delays", Kit.delays)
-    assert lines(link(), OFFER) == NO_LINES
+    assert seen_to(link()) == NO_LINES
 
 
 def test_a_desktop_is_at_the_near_end() -> None:
     spec = link()
     desktop = connector("wire1", active=False, name="desktop").model_copy(update={"failure": "ignore"})
     joined = spec.model_copy(update={"connectors": [*spec.connectors, desktop], "version": 2})
-    assert lines(joined, OFFER) == lines(spec, OFFER)
-    assert portal_lines(desktop, lines(joined, OFFER)) == {}
-    changed, state = grown(spec, SegmentState.begin(spec), SegmentGo(spec=joined), OFFER)
+    assert seen_to(joined) == seen_to(spec)
+    assert portal_lines(desktop, seen_to(joined)) == {}
+    changed, state = grown(spec, begun(spec), SegmentGo(spec=joined), OFFER)
     assert changed is joined
     assert "fartunnel0" not in state.turns
 
 
 def test_machines_are_told_so() -> None:
     spec = link()
-    state = gone(
-        spec, SegmentState.begin(spec), SegmentGo(connections=[Connection(connector="fartunnel0", peer_key=KEY)])
-    )
+    state = gone(spec, begun(spec), SegmentGo(connections=[Connection(connector="fartunnel0", peer_key=KEY)]))
     made = {child.part: child.make(OFFER) for child in plan(spec, state)}
     portal, node = made[portal_part("fartunnel0")], made[node_part("n1")]
     assert isinstance(portal, ComputeSpec)
@@ -112,24 +120,20 @@ def test_machines_are_told_so() -> None:
 
 def test_a_growth_that_would_have_a_node_delay_what_its_portal_does_is_refused() -> None:
     spec = link()
-    state = SegmentState.begin(spec)
+    state = begun(spec)
     more = slow(piece(("n1", "n3"), ("n1", "n2"), connectors=spec.connectors, version=2))
     same, refused = grown(spec, state, SegmentGo(spec=more), OFFER)
     assert same is spec
     assert refused.refused is not None
     assert "n1 runs" in refused.refused.reason
-    plain = OFFER.model_copy(update={"images": [Image(name="plain", portal=True)]})
-    assert grown(spec, state, SegmentGo(spec=more), plain)[0] is more
+    assert grown(spec, begun(spec, PLAIN), SegmentGo(spec=more), OFFER)[0] is more  # its nodes were made for that
 
 
 def test_a_portal_that_delays_otherwise_is_another_one() -> None:
-    spec = slow(piece(("n1",), connectors=[connector("wire1", active=False)]))
-    more = slow(
-        piece(("n1",), ("n2",), connectors=[connector("wire1", "wire2", active=False)], version=2),
-    )
-    also = more.model_copy(update={"description": slow(more, 5.0).description, "version": 3})
-    state = SegmentState.begin(spec)
-    for number, (old, new) in enumerate([(spec, more), (more, also)], 1):
-        plain = OFFER.model_copy(update={"images": [Image(name="plain", portal=True)]})
-        _, state = grown(old, state, SegmentGo(spec=new), plain)
-        assert state.turns["fartunnel0"] == number
+    carried = [connector("wire1", active=False)]
+    spec = slow(piece(("n1",), connectors=carried))
+    other = slow(piece(("n9",), connectors=carried, version=2), 5.0)
+    _, state = grown(spec, begun(spec), SegmentGo(spec=other), OFFER)
+    assert state.turns["fartunnel0"] == 1
+    _, state = grown(spec, begun(spec, PLAIN), SegmentGo(spec=other), OFFER)
+    assert "fartunnel0" not in state.turns
