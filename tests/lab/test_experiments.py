@@ -87,6 +87,10 @@ def test_the_seeds_experiment_looks_like_a_local_one(lab: Lab, person: Person) -
         assert sorted(told.splitlines()) == ["a: a", "e: e"]
         for name in "abcd":
             assert person.at(nodes[name], "ping -c 1 e >/dev/null; grep -w e /etc/hosts").split()[0] == "10.1.2.4"
+        command = "for name in a b c d e; do ping -c 1 -w 30 $name >/dev/null && echo $name; done"
+        reached = person.fed("experiment", "attach", "seed", "--", "sh", "-c", command, patience=PATIENCE)
+        assert reached.split() == list("abcde")  # from a desk behind the firewall
+        assert person.ask("experiment", "show", "seed")["state"] == "active"
     for site in (HOME, LENDER):
         until(lambda site=site: machines_at(lab, site) == [], f"{site} holds nothing", PATIENCE)  # type: ignore[misc]
 
