@@ -2,8 +2,8 @@
 
 Whoever is root over its own network (every guest of a hypervisor, and a container that carries frames) can put any source into
 its packets. On the intranet's bridge, what comes from such a machine's port must therefore carry its hardware address and IPv4
-address, in ARP as well; IPv6 is not given, so none passes. One table of nftables, one element of its sets for each machine. In
-private networks guests do as they like.
+address, in ARP as well; IPv6 is not given, so none passes. One table of nftables, one element of its sets for each machine; it goes
+with the last one. In private networks guests do as they like.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from federation_member.middleware.contract import MiddlewareError, Unavailable
 
 NFT_TIMEOUT = 10.0  # seconds
 Admitted = tuple[str, str, IPv4Address]  # port, hardware address, address
-TABLE = Template("""\
-add table bridge $table
-delete table bridge $table
+NOTHING = "add table bridge $table\ndelete table bridge $table\n"
+TABLE = """\
 table bridge $table {
 	set hardware { type ifname . ether_addr; $hardware}
 	set addresses { type ifname . ipv4_addr; $addresses}
@@ -35,7 +34,7 @@ table bridge $table {
 		iifname "$port*" jump guests
 	}
 }
-""")
+"""
 """Written in one transaction, so there is no moment without a fence."""
 
 
@@ -76,7 +75,7 @@ class Fence:
     async def _write(self, known: dict[str, tuple[str, IPv4Address]]) -> None:
         hardware = ", ".join(f'"{port}" . {mac}' for port, (mac, _) in known.items())
         addresses = ", ".join(f'"{port}" . {address}' for port, (_, address) in known.items())
-        text = TABLE.substitute(
+        text = Template(NOTHING + TABLE if known else NOTHING).substitute(
             table=self._table,
             port=self._port,
             hardware=f"elements = {{ {hardware} }}" if hardware else "",

@@ -37,3 +37,18 @@ async def test_who_was_admitted_by_a_call_that_was_cancelled_is_forgotten_all_th
     hangs = False
     await fence.forget("fvm1")
     assert "fvm1" not in table
+
+
+async def test_nothing_stays_when_the_last_one_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+
+    async def nft(text: str) -> None:
+        written.append(text)
+
+    monkeypatch.setattr(fence_module, "_nft", nft)
+    fence = Fence("fence", "fvm")
+    await fence.admit(*GUEST)
+    await fence.forget("fvm1")
+    gone = "add table bridge fence\ndelete table bridge fence\n"
+    assert written[0].startswith(f"{gone}table bridge fence {{")
+    assert written[1] == gone
