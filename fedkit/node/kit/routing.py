@@ -23,6 +23,8 @@ DYNAMIC = {"session", "ospf"}
 FRR = "/usr/lib/frr"
 DAEMONS = ("zebra", "ospfd")
 FRR_USER = "frr"
+# Who does not find zebra tries again ten seconds later; so wait for its socket, for ten seconds at most.
+BEHIND = 'tries=100; until [ -S "$0" ] || [ $((tries -= 1)) -eq 0 ]; do sleep 0.1; done; exec "$@"'
 
 
 def changes(conf: Conf, system: System) -> Iterator[Change]:
@@ -77,4 +79,5 @@ def _frr(conf: Conf, system: System, devices: Mapping[str, str]) -> Iterator[Cha
     for name in DAEMONS:
         options = ["-f", f"{folder}/{name}.conf", "-i", f"{folder}/{name}.pid", "-z", f"{folder}/zserv.api"]
         options += ["--vty_socket", folder, "-A", "127.0.0.1", "-P", "0", "--log", "stdout"]
-        yield Daemon(name, [f"{FRR}/{name}", *options], read, shielded)
+        waits = [] if name == "zebra" else ["/bin/sh", "-c", BEHIND, f"{folder}/zserv.api"]
+        yield Daemon(name, [*waits, f"{FRR}/{name}", *options], read, shielded)

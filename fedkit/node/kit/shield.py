@@ -1,8 +1,10 @@
 """Lets a program run that asks for a right which nobody here has, and would end without it, though it makes no use of it.
 
 FRR's daemons begin by giving up all rights but a few, CAP_SYS_ADMIN among those they keep (lib/privs.c); OSPF needs it for nothing. Nodes
-of lenders that run containers do not have it. There a filter for system calls (seccomp(2)) answers "done" to that request and to the change
-of user that comes before it, and does nothing, so the daemon goes on as what it is: root of its node, within the node's bounds.
+of lenders that run containers do not have it. There a filter for system calls (seccomp(2)) answers "done" to that request, and to the
+changes of user and groups that come before it, and does nothing, so the daemon goes on as what it is: root of its node, within the
+node's bounds. Whoever else is root there, and may not look at other users' processes (CAP_SYS_PTRACE), still knows it by its mark
+(system.py).
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2  # linux/pr
 LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
 NUMBER, ARCHITECTURE = 0, 4  # where struct seccomp_data has them
 ALLOWED, DONE = 0x7FFF0000, 0x00050000  # SECCOMP_RET_ALLOW; SECCOMP_RET_ERRNO with no error
-CALLS = {  # by machine: AUDIT_ARCH_…, and the numbers of setreuid and capset
-    "x86_64": (0xC000003E, 113, 126),
-    "aarch64": (0xC00000B7, 145, 91),
+CALLS = {  # by machine: AUDIT_ARCH_…, and the numbers of setreuid, setregid, setgroups and capset
+    "x86_64": (0xC000003E, 113, 114, 116, 126),
+    "aarch64": (0xC00000B7, 145, 143, 159, 91),
 }
 
 

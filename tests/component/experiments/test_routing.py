@@ -34,6 +34,8 @@ set beyond [$ns duplex-link $n1 $n3 100Mb 0ms DropTail]
 $ns rtproto ROUTING
 $ns run
 """
+UNDO = """python3 /usr/local/federation/kit.pyz undo
+grep -qw 20 /proc/net/route || pidof zebra ospfd || echo undone"""
 FOUND = "grep -qw 20 /proc/net/route"  # the metric of what zebra sets
 CUT = """address=$(grep -w n1-near /etc/hosts | cut -d ' ' -f 1)
 ip link set dev "$(ip -o -4 address show | grep -F " $address/" | sed 's/^[0-9]*: *\\([^ ]*\\) .*/\\1/')" down"""
@@ -45,8 +47,9 @@ def site(tmp_path: Path) -> Iterator[ContainersSite]:
     """A site whose image has FRR."""
     if (lacking := lacks_to_carry()) is not None:
         pytest.skip(lacking)
+    image = build(PLACE / "testbed", contents=FOR_EXPERIMENTS)  # which asks for packages, and there are none in there
     with network_namespace():
-        site = ContainersSite(build(PLACE / "testbed", contents=FOR_EXPERIMENTS), tmp_path / "state")
+        site = ContainersSite(image, tmp_path / "state")
         yield site
         site.clear()
 
@@ -86,6 +89,7 @@ async def test_session_goes_another_way_and_static_does_not(site: ContainersSite
             await ran(a, wanted, "n1", CUT)
         await eventually(partial(reaches, a, session), MAKING)
         assert not await reaches(a, static)
+        assert await ran(a, session, "n0", UNDO) == "undone\n"
         for wanted in made:
             await a.experiments.terminate(USER, wanted)
         for wanted in made:
