@@ -12,7 +12,7 @@ nodes of one segment share, the same capabilities, system calls and devices. Wit
     plan.py      what the program is told: a pure function of the request        client.py   how the member talks to it
     host.py      the program's life       birth.py  makes and enters nodes       links.py    their interfaces
     root.py      what a node sees         fence.py  what it may do               kernel.py   system calls
-    groups.py    what it may use
+    groups.py    what it may use          shaping.py, wires.py  rates, delays and losses of interfaces
 
 Everything that the program consists of is of the standard library alone, so it is up in 50 ms.
 """

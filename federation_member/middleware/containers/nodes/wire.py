@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
@@ -78,5 +79,7 @@ async def carry(hand: socket.socket) -> None:
 
 def run() -> None:
     """As a program."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two for each interface
     with socket.socket(fileno=0) as hand, asyncio.Runner(loop_factory=fine_loop) as runner:
         runner.run(carry(hand))

@@ -10,8 +10,8 @@ the nodes that had one have failed, because a link that is not late would be ano
 from __future__ import annotations
 
 import json
+import os
 import socket
-import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -60,9 +60,11 @@ class Wires:
     def _started(self) -> socket.socket:
         if self._hand is None:
             self._hand, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            command, nothing = [sys.executable, "-I", "-S", "-c", BOOT, str(PROJECT)], subprocess.DEVNULL
-            with other:
-                self.process = subprocess.Popen(command, stdin=other.fileno(), stdout=nothing, stderr=nothing).pid
+            command = [sys.executable, "-I", "-S", "-c", BOOT, str(PROJECT)]
+            streams: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [(os.POSIX_SPAWN_DUP2, other.fileno(), 0)]
+            streams += [(os.POSIX_SPAWN_OPEN, stream, os.devnull, os.O_WRONLY, 0) for stream in (1, 2)]
+            with other:  # whose end the host program learns of as of all its children's
+                self.process = os.posix_spawn(sys.executable, command, os.environ, file_actions=streams)
         return self._hand
 
     def ended(self) -> None:
