@@ -104,9 +104,9 @@ def test_the_master_lists_the_nodes_of_both_testbeds_and_runs_a_command_on_each(
     assert {name: one["output"] for name, one in done["output"].items()} == {name: f"{name}\n" for name in "abce"}
 
 
-def test_the_share_comes_back_when_its_server_was_rebooted(seed: Seed) -> None:
+def test_the_share_comes_back_when_its_server_and_a_client_were_rebooted(seed: Seed) -> None:
     seed.by_rosa("a", "echo kept >/proj/tied/kept")
-    seed.operate("reboot", "a")
+    seed.operate("reboot", "a", "e")
 
     def is_read(name: str) -> bool:
         try:
@@ -116,4 +116,6 @@ def test_the_share_comes_back_when_its_server_was_rebooted(seed: Seed) -> None:
 
     for name in "abcde":
         until(lambda name=name: is_read(name), f"{name} reads it again", PATIENCE)  # type: ignore[misc]
-    until(lambda: seed.is_served("a"), "a is served again", PATIENCE)
+    for name in "ae":
+        until(lambda name=name: seed.is_served(name), f"{name} is served again", PATIENCE)  # type: ignore[misc]
+    assert seed.at("e", f"cat {STARTED}") == "1\n/proj/tied/.\n"

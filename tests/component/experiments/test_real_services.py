@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from deploy.image.build import FOR_EXPERIMENTS, PLACE, build
 from federation_member.experiments.model import State
+from federation_member.middleware.containers.ids import IdSpace
 from federation_member.middleware.containers.nodes import mounts
 from fedkit.protocol.segments import Operation
 from tests.component.experiments.test_real_machines import MAKING, is_in, lender
@@ -22,7 +22,7 @@ from tests.support.federation import USER, Federation, Member
 
 __all__ = ["site"]
 
-HAS_FUSE = os.path.exists(mounts.DEVICE)
+HAS_FUSE = mounts.are_possible(IdSpace.of_this_process().of_machine(0).first)
 ASK = "/usr/bin/python3 /usr/local/federation/kit.pyz ask"
 SERVICES = [
     "project_export:left:right:project=TIED",

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from federation_member.middleware.containers import ContainersMiddleware
+from federation_member.middleware.containers.ids import IdSpace
 from federation_member.middleware.containers.nodes import client, mounts
 from federation_member.middleware.contract import NodeRequest, SegmentRequest, WireEnd
 from fedkit.protocol.segments import NodeStatus, Operation
@@ -53,11 +54,11 @@ OWNED = "stat -c %u " + FOLDER
 
 @pytest.fixture(autouse=True)
 def able() -> None:
-    """Where machines cannot carry frames there are no segments, and without the device no such mounts."""
+    """Where machines cannot carry frames there are no segments, and without the device or root no such mounts."""
     if (lacking := lacks_to_carry()) is not None:
         pytest.skip(lacking)
-    if not os.path.exists(mounts.DEVICE):
-        pytest.skip(f"there is no {mounts.DEVICE} here")
+    if not mounts.are_possible(IdSpace.of_this_process().of_machine(0).first):
+        pytest.skip(f"there is no {mounts.DEVICE} here, or we are no root")
 
 
 @pytest.fixture
