@@ -17,7 +17,7 @@ from pathlib import Path
 import asyncssh
 
 from federation_member.middleware.contract import Middleware, Owned, TunnelAccess
-from fedkit.portal.script import TUNNEL, PortalConfig, portal_script
+from fedkit.portal.script import TUNNEL, PortalConfig, Relay, portal_script
 from fedkit.protocol.lending import NetworkSpec
 from tests.component.middleware.contract import compute, made, new_key, plain
 from tests.component.middleware.machines import run
@@ -61,10 +61,11 @@ class Crossing:
 
 @dataclass(frozen=True)
 class Kinds:
-    """What each end is made with."""
+    """What each end is made with; `relayed`: the passive one's machine has no tunnel, and it holds a port by its own key."""
 
     active: str = PROGRAM
     passive: str = PROGRAM
+    relayed: bool = False
 
     def script(self, end: str, config: PortalConfig) -> str:
         """The user data of an end; without our program where that is so."""
@@ -130,19 +131,24 @@ async def join(
     key: MachineKey,
     kinds: Kinds,
 ) -> Portals:
-    """Make the portals of these crossings: the passive one on the right with the machine key `key`, the active one on the left."""
+    """Make the portals of these crossings: the passive one on the right with `key` for the tunnel server, the active one on the left."""
     keys = {side: asyncssh.generate_private_key("ssh-ed25519") for side in SIDES}
+    if kinds.relayed:
+        keys["right"] = asyncssh.read_private_key(key.path)
     private = {side: keys[side].export_private_key().decode() for side in SIDES}
     public = {side: keys[side].export_public_key().decode().strip() for side in SIDES}
     tags = tuple(crossing.tag for crossing in crossings)
+    access = _access(server, key)
+    relay = Relay(access.address, access.port, access.host_key, TUNNEL) if kinds.relayed else None
     order = compute(
         site,
         tuple(crossing.right.network for crossing in crossings),
         name="passive",
         carries_frames=True,
-        user_data=kinds.script("passive", PortalConfig(tags, private["right"], public["left"])),
+        user_data=kinds.script("passive", PortalConfig(tags, private["right"], public["left"], relay=relay)),
     )
-    passive = await made(middleware, new_key(), dataclasses.replace(order, tunnel=_access(server, key)))
+    order = dataclasses.replace(order, tunnel=None if kinds.relayed else access)
+    passive = await made(middleware, new_key(), order)
     told = await server.controller.until(lambda told: any(one.name == TUNNEL and one.up for one in told.tunnels))
     (port,) = [tunnel.port for tunnel in told.tunnels if tunnel.name == TUNNEL]
     config = PortalConfig(tags, private["left"], public["right"], GATEWAY, port, passive.instance.host_keys[0])

@@ -36,6 +36,7 @@ TAGS = (3, 7)
 SOMEBODY = bytes.fromhex("020000000042")
 WITH_OPENSSH = Kinds(OPENSSH, OPENSSH)
 ALIKE = [Kinds(), WITH_OPENSSH]
+RELAYED = Kinds(OPENSSH, OPENSSH, relayed=True)
 MIXED = [Kinds(PROGRAM, OPENSSH), Kinds(OPENSSH, PROGRAM)]
 NO_IP = b"\xff" * 6 + SOMEBODY + b"\x88\xb5" + b"as it is".ljust(50, b"\0")  # the EtherType is IEEE's for experiments
 NEIGHBOURS = (  # IPv6 from fe80::42 to ff02::1 with eight octets of no protocol
@@ -93,10 +94,14 @@ async def joined(site: ContainersSite, tmp_path: Path, request: pytest.FixtureRe
 
 def of_kinds(kinds: list[Kinds]) -> pytest.MarkDecorator:
     """Do it with portals of these kinds."""
-    return pytest.mark.parametrize("joined", kinds, indirect=True, ids=lambda kinds: f"{kinds.active}-{kinds.passive}")
+
+    def name(kinds: Kinds) -> str:
+        return f"{kinds.active}-{kinds.passive}{'-relayed' if kinds.relayed else ''}"
+
+    return pytest.mark.parametrize("joined", kinds, indirect=True, ids=name)
 
 
-@of_kinds([*ALIKE, *MIXED])
+@of_kinds([*ALIKE, *MIXED, RELAYED])
 async def test_two_networks_become_one_and_crossings_stay_apart(joined: Joined) -> None:
     await joined.meet()
     plane = "superframes" if joined.kinds == Kinds() else "classic"
@@ -150,6 +155,7 @@ async def test_the_link_comes_back_and_its_bridge_has_stayed(joined: Joined) -> 
         assert await joined.at_portal(which, bridges) == before[1]
 
 
+@of_kinds([Kinds(), RELAYED])
 async def test_the_link_comes_back_after_the_tunnel_server(joined: Joined) -> None:
     await joined.meet()
     await joined.stack.aclose()
