@@ -155,7 +155,7 @@ def plan(
     tags = _tags(done, kept.tags)
     parting = Parting(new, topology)
     located = _locations(new.members, testbeds, members)
-    waiting = _waiting(done, located, _unreachable(located, members), kept.ways, relay=relay)
+    waiting = _waiting(done, located, _unreachable(located, members), kept.ways, relay=relay and kit.relays)
     specs = [_spec(new, kit, piece, waiting, tags, parting, arranged.settings) for piece in done.pieces]
     return [Planned(spec, located[spec.testbed]) for spec in specs]
 
@@ -191,7 +191,8 @@ def _waiting(
         if one in unreachable and other in unreachable and not relay:
             raise NoWay(
                 f"{one} at {unreachable[one]} and {other} at {unreachable[other]} cannot be joined: neither member has a tunnel "
-                "server, by which the other could reach its portals, and this member has none that could relay. Put one of the two "
+                "server, by which the other could reach its portals, and this member has none that could relay, or their kit does "
+                "not. Put one of the two "
                 "elsewhere, or run the experiment from a member with a tunnel server."
             )
 

@@ -28,6 +28,8 @@ class Kit:
     name: ClassVar[str]
     delays: ClassVar[bool] = False
     """Whether its portals do what `PortalConfig.lines` says, in images that are marked for that; else nodes delay frames themselves."""
+    relays: ClassVar[bool] = False
+    """Whether its portals that wait can do so at `PortalConfig.relay`; else two members without tunnels cannot be joined."""
 
     def services(self) -> Services:
         """The services that an experiment with this kit can have, by name; by default none."""
@@ -44,7 +46,8 @@ class Kit:
         """The user data of a machine that is one end of a way between two pieces.
 
         Its interfaces but the first are on the crossings, in the order of `config.tags`. The end without a `host` waits for the other, and
-        opens `config.tunnel` to where it does.
+        opens `config.tunnel` to where it does. Where there is a folder /run/fed-portal it may write `brief.json` there, again every few
+        seconds: `{"joined": true}`, or false. One that never does so counts as joined while it runs.
         """
         raise NotImplementedError
 

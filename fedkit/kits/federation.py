@@ -14,6 +14,7 @@ class Federation(Kit):
 
     name = "federation"
     delays = True
+    relays = True
 
     def services(self) -> Services:
         """All that entry points of `fedmesh.service` name."""

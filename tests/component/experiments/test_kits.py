@@ -8,19 +8,25 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
+from federation_member.experiments.errors import NoWay
 from federation_member.experiments.extending import LargerDescription
 from federation_member.experiments.model import NewExperiment, State, Whole
+from federation_member.experiments.planning import plan
 from federation_member.experiments.preview import preview
 from federation_member.orders import engine
+from federation_member.orders.candidates import OwnMember
 from federation_member.orders.segments.growing import grown
 from federation_member.orders.segments.state import SegmentState
+from fedkit.clock import now
 from fedkit.kits import installed
 from fedkit.kits.contract import Kit
 from fedkit.kits.errors import UnknownKit
 from fedkit.kits.federation import Federation as FederationKit
 from fedkit.node.script import NodeConfig
 from fedkit.portal.script import PortalConfig
+from fedkit.protocol.lending import Offer
 from fedkit.protocol.segments import FEDERATION_KIT, SegmentGo, SegmentSpec
+from fedkit.services.arrange import Arranged
 from fedkit.topology import topdl
 from tests.support.experiments import PASSIVE, line, nothing_left, sites, until
 from tests.support.federation import USER, Federation, in_virtual_time
@@ -121,6 +127,19 @@ async def test_a_member_without_the_kit_is_not_asked(world: Federation) -> None:
         assert ended.state is State.FAILED
         assert "bare.test has no federation kit strings; it has federation" in ended.reason
         await nothing_left(home)
+
+
+@pytest.mark.parametrize("kit", KITS)
+def test_only_a_kit_that_can_is_given_a_relay(kit: str) -> None:
+    """Where neither of two members has a tunnel server."""
+    at = [OwnMember(name * 40, f"{name}.test", f"fm.{name}.test", Offer(), now()) for name in "xy"]
+    new = strung(members={"one": "x.test", "two": "y.test"}, kit=kit)
+    topology = topdl.read(new.description.encode())
+    if kit == FEDERATION_KIT:
+        assert plan(new, Arranged(topology), at, relay=True)
+    else:
+        with pytest.raises(NoWay, match="or their kit does not"):
+            plan(new, Arranged(topology), at, relay=True)
 
 
 def test_what_runs_keeps_its_kit() -> None:
