@@ -1,4 +1,4 @@
-"""Portals of an experiment on real machines: by what they are joined, what they carry, and what is told of it when they die."""
+"""Portals of an experiment on real machines: by what they are joined, what they carry, and what is told when they die or change."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ __all__ = ["base", "site"]
 SOMEBODY = bytes.fromhex("ffffffffffff020000000042")
 TAGGED = SOMEBODY + bytes.fromhex("8100 0005 88b5") + b"of VLAN 5".ljust(46, b"\0")
 BRIDGES = "ip -o link show | grep -o '^[0-9]*: br[0-9]*'"
+WITHOUT_OURS = """rm -r /usr/local/lib/fedmesh-portal
+kill -9 $(pidof user-script python3 ssh)
+setsid /etc/fed/user-script >/dev/null 2>&1 </dev/null &
+"""
 NO_IP = SOMEBODY + bytes.fromhex("88b6") + b"no IP".ljust(46, b"\0")
 SEND = f"""
 import socket, time
@@ -67,6 +71,11 @@ class Part:
         """Whether another program runs there than before."""
         return await self.does("pidof python3") not in (before, "")
 
+    async def is_joined_by(self, plane: str) -> bool:
+        """What it says of itself; of a plane alone nobody is told before he looks."""
+        brief = (await client.look(self.folder))[self.name].brief
+        return brief is not None and (brief["joined"], brief["plane"]) == (True, plane)
+
 
 def parts(site: ContainersSite, whole: Whole) -> tuple[list[Part], list[Part]]:
     """The nodes of an experiment, one of each piece, and the portals."""
@@ -80,12 +89,12 @@ def parts(site: ContainersSite, whole: Whole) -> tuple[list[Part], list[Part]]:
     return nodes, portals
 
 
-async def are(member: Member, wanted: str, joined: bool) -> bool:
-    """Whether both portals are known to be joined, and by super-frames; or to be apart."""
+async def are(member: Member, wanted: str, plane: str | None) -> bool:
+    """Whether both portals are known to be joined by this plane; or (None) to be apart."""
     whole: Whole = await member.experiments.get(USER, wanted)
     infos = [segment.order.instance.segment for segment in whole.segments if segment.order and segment.order.instance]
     found = [(portal.joined, portal.plane) for info in infos if info is not None for portal in info.portals]
-    return found == [(joined, "superframes" if joined else None)] * 2
+    return found == [(plane is not None, plane)] * 2
 
 
 async def reaches(node: Part, other: Part) -> bool:
@@ -101,7 +110,7 @@ async def test_pieces_are_joined_by_super_frames_whatever_dies(site: ContainersS
         made, _grant, _key = await a.experiments.create(USER, new)
         wanted = made.experiment.id
         await eventually(lambda: is_in(a, wanted, State.ACTIVE), MAKING)
-        assert await are(a, wanted, True)
+        assert await are(a, wanted, "superframes")
 
         nodes, portals = parts(site, await a.experiments.get(USER, wanted))
 
@@ -121,9 +130,14 @@ async def test_pieces_are_joined_by_super_frames_whatever_dies(site: ContainersS
         assert State.JOINING not in log[log.index(State.ACTIVE) :]
 
         await portals[0].does("kill -STOP $(pidof python3)")
-        await eventually(lambda: are(a, wanted, False), MAKING)
+        await eventually(lambda: are(a, wanted, None), MAKING)
         await portals[0].does("kill -CONT $(pidof python3)")
-        await eventually(lambda: are(a, wanted, True), MAKING)
+        await eventually(lambda: are(a, wanted, "superframes"), MAKING)
+
+        await portals[1].does(WITHOUT_OURS)
+        for portal in portals:
+            await eventually(partial(portal.is_joined_by, "classic"), MAKING)
+        await eventually(partial(reaches, *nodes), MAKING)
         await a.experiments.terminate(USER, wanted)
         await eventually(lambda: is_in(a, wanted, State.TERMINATED), MAKING)
     assert await site.leftovers() == []

@@ -61,7 +61,7 @@ def test_what_it_says_is_read(tmp_path: Path) -> None:
 NONSENSE: list[Any] = ["", "x" * LIMIT * 2, "[" * LIMIT, "[]", "{", '"joined"']
 ODD: dict[str, list[Any]] = {
     "joined": ["true", 1, None, {}],
-    "plane": ["a b", "x" * 33, 7, "../..", ""],
+    "plane": ["a b", "x" * 33, 7, "../..", "", "Ⅷ"],
     "delay_ms": [-1, 1e300, True, "1", 10**400],
     "mbps": [[], None],
 }

@@ -6,12 +6,15 @@ many octets and files and no more. Nothing that stands there is trusted, be it a
     says so, and again within PATIENCE    joined        a connection that is made anew, or a portal that is started again, is no news
     says so no longer                     apart
     has never said anything               apart, and after PATIENCE not known: it is of a kind that says nothing
+
+So whatever a portal says, that it is joined turns to and fro at most once in PATIENCE; all else waits until somebody looks.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import time
 from collections.abc import Callable
@@ -27,7 +30,7 @@ EVERY = 0.25  # seconds
 PATIENCE = 10.0  # seconds; ten times what a portal takes to say it again
 SIZE, FILES = 4 << 20, 32
 LIMIT = 4096  # octets of the file
-NAME_LIMIT = 32  # characters of a plane's name
+NAME = re.compile("[a-z0-9]{1,32}")  # of a plane
 MOST = 1e6  # ms, and Mbit/s
 
 Brief = dict[str, Any]
@@ -65,7 +68,7 @@ class Portals:
     def __init__(self, source: str, work: str, owner: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._source, self._work, self._owner, self._clock = source, work, owner, clock
         self._watched: dict[str, tuple[str, Watched]] = {}
-        self._told: dict[str, tuple[Any, ...]] = {}
+        self._told: dict[str, bool | None] = {}  # whether each is joined
         self._due = 0.0
 
     def add(self, name: str, number: int) -> str:
@@ -103,12 +106,11 @@ class Portals:
         before = self._told
         for folder, watched in self._watched.values():
             watched.saw(*read(f"{folder}/{FILE}"), now)
-        self._told = {name: _news(watched.told(now)) for name, (_, watched) in self._watched.items()}
+        self._told = {
+            name: None if (brief := watched.told(now)) is None else brief["joined"]
+            for name, (_, watched) in self._watched.items()
+        }
         return self._told != before
-
-
-def _news(brief: Brief | None) -> tuple[Any, ...]:
-    return () if brief is None else (brief["joined"], brief["plane"])
 
 
 def read(path: str) -> tuple[Any, Brief | None]:
@@ -134,7 +136,7 @@ def _checked(found: dict[str, Any]) -> Brief:
     plane = found.get("plane")
     return {
         "joined": found.get("joined") is True,
-        "plane": plane if isinstance(plane, str) and plane.isalnum() and len(plane) <= NAME_LIMIT else None,
+        "plane": plane if isinstance(plane, str) and NAME.fullmatch(plane) else None,
         "delay_ms": _number(found.get("delay_ms")),
         "mbps": _number(found.get("mbps")),
     }
