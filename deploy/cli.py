@@ -71,6 +71,7 @@ app.add_typer(topology.app, name="topology")
 experiments.app.command("credentials")(experiment_logins.credentials)
 experiments.app.command("attach")(attaching.attach)
 experiments.app.command("detach")(attaching.detach)
+experiments.app.command("attachments")(attaching.attachments)
 app.add_typer(experiments.app, name="experiment")
 app.add_typer(lab.app, name="demo")
 

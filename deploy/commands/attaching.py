@@ -16,8 +16,10 @@ import typer
 from deploy.commands.client import Client
 from deploy.commands.errors import NotLoggedIn, NotReachable, Refused, UnusableOption
 from deploy.commands.experiments import CredentialOption, ExperimentArgument, ask, headers_of
-from deploy.commands.output import Format, OutputOption, say
+from deploy.commands.output import Format, OutputOption, say, show
 from deploy.commands.topology import NONE
+
+COLUMNS = {name: name for name in ("name", "user", "state", "at", "address", "testbed", "expires", "reason")}
 
 
 def attach(
@@ -74,6 +76,16 @@ def detach(
         if name in (None, one.about.get("experiment"), one.about.get("name")):
             end(one)
     _clean_up(headers_of(credential))
+
+
+def attachments(
+    name: ExperimentArgument, credential: CredentialOption = NONE, output: OutputOption = Format.TABLE
+) -> None:
+    """List the machines that are attached to an experiment.
+
+    Example: `fed experiment attachments EXPERIMENT`
+    """
+    show(ask(Client.of_this_user(), name, "/attachments", credential)["items"], output, COLUMNS)
 
 
 def _clean_up(headers: Mapping[str, str]) -> None:

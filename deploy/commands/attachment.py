@@ -59,11 +59,13 @@ class Attachment:
     _said: str = ""
 
     async def run(self) -> int:
-        """Be attached; returns an exit status. SIGINT and SIGTERM end it in order; where there is a command, Ctrl-C is the command's."""
+        """Be attached; returns an exit status. Signals end it in order; where there is a command, Ctrl-C is the command's."""
         logging.getLogger("asyncssh").setLevel(logging.ERROR)
+        logging.getLogger("fedkit.portal").addHandler(_Sayer())
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None
-        loop.add_signal_handler(signal.SIGTERM, task.cancel)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, task.cancel)
         loop.add_signal_handler(signal.SIGINT, _nothing if self.command else task.cancel)
         try:
             return await self._live()
@@ -186,6 +188,13 @@ class Attachment:
         show(known | {"interface": self._interface, "names": names}, self.output, COLUMNS)
         sys.stdout.flush()
         say("It is joined. Ctrl-C ends that.")
+
+
+class _Sayer(logging.Handler):
+    """Says what a portal logs, which may quote its peer."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
 
 
 def _nothing() -> None:

@@ -65,6 +65,7 @@ class Attachment(BaseModel):
 
     id: Uuid
     user: str
+    principal: str | None = Field(description="of that user: whoever is let in no more is taken out")
     public_key: SshKey
     name: Name
     testbed: TestbedName
@@ -133,6 +134,8 @@ class Scene:
     members: Sequence[KnownMember]
     relay: bool
     """Whether our own tunnel server serves where a lender has none."""
+    user: str
+    principal: str | None
 
     @property
     def reachable(self) -> frozenset[str]:
@@ -140,7 +143,7 @@ class Scene:
         return frozenset(one.fedid for one in self.members if Ability.TUNNELS in one.offer.abilities)
 
 
-def attach(scene: Scene, wanted: NewAttachment, user: str, now: datetime) -> tuple[Attachment, Told]:
+def attach(scene: Scene, wanted: NewAttachment, now: datetime) -> tuple[Attachment, Told]:
     """Plan an attachment; raises `NotAttachable` or `UnusableAttachment`."""
     if not is_public(wanted.public_key):
         raise UnusableAttachment("The public key is none; it is one line, as `ssh-keygen` writes it.")
@@ -152,7 +155,8 @@ def attach(scene: Scene, wanted: NewAttachment, user: str, now: datetime) -> tup
     connectors += [one.waits for one in others]
     attachment = Attachment(
         id=wanted.id,
-        user=user,
+        user=scene.user,
+        principal=scene.principal,
         public_key=wanted.public_key,
         name=name,
         testbed=segment.testbed,

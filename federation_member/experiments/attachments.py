@@ -79,6 +79,13 @@ def leave(tx: Tx, experiment_id: str, attachment: Attachment) -> None:
     _save(tx, experiment_id, attachment.model_copy(update={"leaving": True}))
 
 
+def leave_all_of(tx: Tx, experiment_id: str, principal: str) -> None:
+    """Those of somebody who is let in no more are to be taken out."""
+    for one in listed(tx.conn, experiment_id):
+        if one.principal == principal:
+            leave(tx, experiment_id, one)
+
+
 def drop_all(tx: Tx, experiment_id: str) -> None:
     """Forget them: their experiment ends."""
     tx.conn.execute(delete(attachments).where(attachments.c.experiment_id == experiment_id))

@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from federation_member.accounts import store as accounts
 from federation_member.experiments import attachments, store
 from federation_member.experiments.attaching import Attachment, NewAttachment, Scene, Told, attach
 from federation_member.experiments.errors import NotAttachable, UnknownAttachment, UnusableAttachment
@@ -87,7 +88,7 @@ class Desktops:
             if kept is not None:
                 return kept
             scene, secret = await self._db.read(lambda conn: self._scene(conn, user, wanted, shown))
-            one, told = await to_thread(_plan, scene, secret, new, user.name, self._clock())
+            one, told = await to_thread(_plan, scene, secret, new, self._clock())
             made = await self._db.run(partial(self._add, scene=scene, one=one, told=told))
             if made is not None:
                 return made
@@ -148,7 +149,9 @@ class Desktops:
         segments = store.whole(conn, experiment).segments
         there = attachments.listed(conn, experiment.id)
         members, relay = self._engine.members(), self._relays.possible
-        scene = Scene(experiment, topology_of(experiment), segments, there, view, members, relay)
+        account = accounts.load_account(conn, user.name)
+        who = (user.name, None if account is None else account.principal)
+        scene = Scene(experiment, topology_of(experiment), segments, there, view, members, relay, *who)
         return scene, secret_of(store.key_of(conn, experiment.id))
 
     def _add(self, tx: Tx, scene: Scene, one: Attachment, told: Told) -> Attached | None:
@@ -167,10 +170,10 @@ class Desktops:
         return _shown(tx.conn, experiment, one)
 
 
-def _plan(scene: Scene, secret: str, new: NewAttachment, user: str, now: datetime) -> tuple[Attachment, Told]:
+def _plan(scene: Scene, secret: str, new: NewAttachment, now: datetime) -> tuple[Attachment, Told]:
     experiment = scene.experiment
     arranged = serve(scene.topology, kit_named(experiment.kit), experiment.owner.name, [], secret)
-    return attach(replace(scene, topology=arranged.topology), new, user, now)
+    return attach(replace(scene, topology=arranged.topology), new, now)
 
 
 def _check(experiment: Experiment) -> None:

@@ -328,6 +328,7 @@ class Experiments:
         def write(tx: Tx) -> list[Granted]:
             experiment = self._locked(tx, self._own(tx.conn, user, wanted))
             granting.revoke(tx, experiment.id, principal, self._clock())
+            attachments.leave_all_of(tx, experiment.id, principal)
             self._note(tx, experiment, f"{principal} may operate it no more")
             return granting.listed(tx.conn, experiment.id, self._clock())
 

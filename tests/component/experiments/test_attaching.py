@@ -310,6 +310,25 @@ async def test_a_partys_people_attach_to_what_is_their_own(world: Federation) ->
         await desks.detach(BOB, wanted, owners.id, shown)  # which they know nothing of
         await asyncio.sleep(60)
         assert len(await desks.page(USER, wanted)) == 2
+        await h.experiments.revoke(USER, wanted, account.principal)
+        await asyncio.sleep(60)
+        assert [one.attachment.id for one in await desks.page(USER, wanted)] == [owners.id]
+
+
+@pytest.mark.parametrize("hosts", [False, True])
+@in_virtual_time
+async def test_where_the_lender_has_no_tunnel_server_that_of_home_serves(world: Federation, hosts: bool) -> None:
+    async with sites(world, "h", "a", hosts=hosts, closed=["a"]) as (h, a):
+        await active(h, n0="a.test", n1="a.test")
+        one = await attached(h)
+        assert one.attachment.relay
+        assert one.portal is not None
+        assert one.portal.host
+        await h.experiments.desktops.detach(USER, "exp", one.attachment.id)
+        await gone(h, one)
+        await h.experiments.terminate(USER, "exp")
+        await until(h, "exp", State.TERMINATED)
+        await nothing_left(h, a)
 
 
 @pytest.mark.parametrize("commits", range(1, 9))
