@@ -104,7 +104,7 @@ class Node:
         """Its routes, mounts, name, settings, and processes."""
         mounts = sorted(line.split()[4] for line in Path(f"/proc/{self.pid}/mountinfo").read_text().splitlines())
         return [
-            self.run("ip", "route"),
+            self.run("ip", "route").replace(" linkdown", ""),  # of a wire that has not noticed its other end yet
             self.run("ip", "-br", "link"),
             self.run("hostname"),
             self.run("cat", "/proc/sys/net/ipv4/ip_forward"),

@@ -10,12 +10,13 @@ from __future__ import annotations
 import grp
 import pwd
 from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Address, IPv4Network
 
 from fedkit.node.kit import shield
 from fedkit.node.kit.conf import Conf
 from fedkit.node.kit.doing import Change
 from fedkit.node.kit.files import Folder, Text
-from fedkit.node.kit.network import Kernel, Learned, Route, addresses, routes
+from fedkit.node.kit.network import Kernel, Learned, Route, addresses
 from fedkit.node.kit.processes import Daemon, digest
 from fedkit.node.kit.system import System
 
@@ -45,9 +46,10 @@ def changes(conf: Conf, system: System) -> Iterator[Change]:
 
 
 def _devices(conf: Conf) -> dict[str, str]:
-    """The interfaces on the experiment's networks, and the address of each."""
-    on = {hop.device for hop in routes() if not hop.via and hop.destination in conf.networks}
-    return {device: address for device, address in sorted(addresses()) if device in on}
+    """The interfaces on the experiment's networks, also if they are down now, and the address of each."""
+    networks = [IPv4Network(network) for network in conf.networks]
+    found = sorted(addresses())
+    return {device: own for device, own in found if any(IPv4Address(own) in network for network in networks)}
 
 
 def _lacking(system: System, devices: Mapping[str, str]) -> str | None:

@@ -184,6 +184,11 @@ def test_session_routing_finds_ways_and_forgets_them() -> None:
         until(lambda: "10.1.3.0/24 nhid" in a.sh("ip route") or "10.1.3.0/24 via" in a.sh("ip route"), "a learns")
         until(lambda: "10.1.2.0/24" in e.sh("ip route"), "e learns")
         assert "10.1.8.0" not in a.sh("ip route")  # what is found is not set
+        daemons = a.sh("pidof zebra ospfd")
+        a.sh("ip link set eth1 down")
+        a.kit("apply", conf=write(confs[0]))  # a link that is down now belongs to the experiment all the same
+        assert a.sh("pidof zebra ospfd") == daemons
+        a.sh("ip link set eth1 up")
         a.sh("kill -9 $(pidof zebra)")  # so it cannot take its routes back
         for each in (a, e):
             each.kit("undo")
