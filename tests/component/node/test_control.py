@@ -327,6 +327,21 @@ def test_a_node_that_answers_nonsense_hinders_nobody(tmp_path: Path, nonsense: A
     net.close()
 
 
+def test_a_node_that_takes_no_event_is_not_sent_it_without_end(tmp_path: Path) -> None:
+    sent: list[str] = []
+
+    def take_nothing(_method: str, path: str, _said: Any) -> Any:
+        sent.append(path)
+        return {"last": 0, "time": 0.0}
+
+    net = Rogue(tmp_path, take_nothing)
+    for node in "ra":
+        net.control.client().ask("POST", "/event", {"node": node, "target": "p", "action": "start"})
+    until(lambda: net.done == [("a", "p", "start")], "the event")
+    until(lambda: sent.count("/events") > 2, "the other was sent its event")
+    net.close()  # which waits for who sends
+
+
 def test_a_node_that_does_not_answer_keeps_no_event_from_others(tmp_path: Path) -> None:
     goes_on = Signal()
     net = Rogue(tmp_path, lambda *_: goes_on.wait(300) and {})

@@ -200,13 +200,16 @@ class Station:
         try:
             if child.last is None:
                 child.last = int(child.client.ask("POST", "/events", {"events": []})["last"])
-            while new := self._new(child):
+            while (new := self._new(child)) and not self._ends:
                 told = [asdict(event) for event in new]
                 offset = self._offset(child)
                 for event in told:
                     event["at"] += offset.seconds
                     event["error"] += offset.bound
-                child.last = max(int(child.client.ask("POST", "/events", {"events": told})["last"]), child.last)
+                last = int(child.client.ask("POST", "/events", {"events": told})["last"])
+                if last <= child.last:  # it takes none of them, and is asked again in a while
+                    break
+                child.last = last
         except (KitError, *answers.NONSENSE):
             child.last = None  # it may come back with less, or not be what it was
         finally:
