@@ -188,13 +188,16 @@ def show_(name: ExperimentArgument, credential: CredentialOption = NONE, output:
 @experiment.command()
 def topology(
     name: ExperimentArgument,
+    services: Annotated[
+        bool, typer.Option("--services", help="With the nodes and LANs that its services brought.")
+    ] = False,
     credential: CredentialOption = NONE,
 ) -> None:
-    """Write the topology of an experiment as JSON, addresses and testbeds included.
+    """Write the topology of an experiment as JSON, addresses and testbeds included: as it was described, to be extended, say.
 
     Example: `fed experiment topology EXPERIMENT`
     """
-    found = ask(Client.of_this_user(), name, "/topology", credential)
+    found = ask(Client.of_this_user(), name, f"/topology?services={str(services).lower()}", credential)
     print(json.dumps(found, indent=2, ensure_ascii=False))
 
 

@@ -195,10 +195,10 @@ class Experiments:
         whole, view = await self._seen_by(user, wanted, shown)
         return whole if view.is_all else await to_thread(view.whole, whole)
 
-    async def topology(self, user: User, wanted: str, shown: Sequence[str] = ()) -> Topology:
-        """Its description as it was split, addresses and testbeds included; raises as `get` does."""
+    async def topology(self, user: User, wanted: str, shown: Sequence[str] = (), *, services: bool = False) -> Topology:
+        """Its description as it was split, addresses and testbeds included, or with what its services brought; raises as `get` does."""
         experiment, view = await self._db.read(lambda conn: self._may(conn, user, wanted, shown))
-        return await to_thread(view.topology, experiment)
+        return await to_thread(view.topology, experiment, services=services)
 
     async def log(self, user: User, wanted: str, shown: Sequence[str] = (), after: int = 0) -> list[Event]:
         """What happened to it, oldest first, after the event of that number; raises as `get` does."""

@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from federation_member.experiments.model import Event, Experiment, Party, Segment, Whole
+from federation_member.experiments.serving import NOBODYS, serve
 from federation_member.orders.model import Order
 from federation_member.orders.wishes import NOTHING
+from fedkit.kits.installed import kit_named
 from fedkit.protocol.lending import Instance
 from fedkit.protocol.segments import ConnectorSpec, CrossingSpec, NodeInfo, PortalInfo, SegmentInfo, SegmentSpec
 from fedkit.topology import topdl
@@ -47,9 +49,11 @@ class View:
         """Whether nothing is left out."""
         return self.parties is None
 
-    def topology(self, experiment: Experiment) -> Topology:
-        """An experiment's topology."""
+    def topology(self, experiment: Experiment, *, services: bool = False) -> Topology:
+        """An experiment's topology, as it was described, or with what its services brought."""
         whole = topology_of(experiment)
+        if services:
+            whole = serve(whole, kit_named(experiment.kit), experiment.owner.name, [], NOBODYS).topology
         return whole if self.parties is None else seen_by(whole, sides_of(experiment.parties), self.parties)
 
     def whole(self, whole: Whole) -> Whole:

@@ -88,6 +88,14 @@ class ExperimentPath(BaseModel):
     experiment: Name = Field(description="its id, or the name that the caller gave it")
 
 
+class TopologyQuery(BaseModel):
+    """Which topology."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    services: bool = Field(default=False, description="with the nodes and LANs that its services brought")
+
+
 class GrantPath(ExperimentPath):
     """Whose grants."""
 
@@ -182,10 +190,11 @@ async def get_experiment(call: Call[Services], path: ExperimentPath, headers: Cr
 
 @routes.add("GET", "/experiments/{experiment}/topology", errors=SEEING)
 async def get_experiment_topology(
-    call: Call[Services], path: ExperimentPath, headers: CredentialHeader
+    call: Call[Services], path: ExperimentPath, headers: CredentialHeader, query: TopologyQuery
 ) -> TopologyView:
     """Show the experiment's topology, addresses and testbeds included."""
-    topology = await call.services.experiments.topology(call.user, path.experiment, headers.shown)
+    experiments = call.services.experiments
+    topology = await experiments.topology(call.user, path.experiment, headers.shown, services=query.services)
     return TopologyView.model_validate(topology_as_json(topology))
 
 

@@ -14,6 +14,7 @@ from fedkit.node.kit.conf import Conf, read
 from fedkit.protocol.segments import NodeInfo, Route, SegmentSpec
 from fedkit.services.errors import UnknownService, UnusableService
 from fedkit.topology import topdl
+from fedkit.topology.model import Topology
 from fedkit.topology.views import PartiesMeet
 from tests.support.experiments import line, sites, until
 from tests.support.federation import USER, Federation, in_virtual_time
@@ -64,6 +65,15 @@ async def test_services_reach_nodes(world: Federation) -> None:
         assert [name for name in ("n1", "n2", "control1") if node_config(routed, name).forwards] == ["n1"]
         assert node_config(two, "n2").settings == two.settings["n2"]
         assert "n1" not in {name for host in one.hosts for name in host.names}
+        topology = await home.experiments.topology(USER, whole.experiment.id, services=True)
+        pieces = [topdl.read(spec.description.encode()) for spec in (one, two)]
+        assert _addresses(topology) == {name: found for piece in pieces for name, found in _addresses(piece).items()}
+        described = await home.experiments.topology(USER, whole.experiment.id)
+        assert list(_addresses(described)) == ["n0", "n1", "n2"]
+
+
+def _addresses(topology: Topology) -> dict[str, list[str | None]]:
+    return {computer.name: [interface.ip4 for interface in computer.interfaces] for computer in topology.computers}
 
 
 def _nodes(segment: Segment) -> list[NodeInfo]:

@@ -41,6 +41,19 @@ async def test_one_is_made_shown_and_terminated(site: Site) -> None:
     assert status == 202
 
 
+async def test_a_topology_is_as_it_was_described_or_has_what_services_brought(site: Site) -> None:
+    wish = {"name": "mine", "description": PROGRAM, "services": ["local_seer_control:ucb"]}
+    await site.call("POST", "/experiments", wish)
+    found = {}
+    for query in ("", "?services=false", "?services=true"):
+        _, topology = await site.call("GET", f"/experiments/mine/topology{query}")
+        found[query] = {c["name"]: [i["ip4"] for i in c["interfaces"]] for c in topology["computers"]}
+    assert found[""] == found["?services=false"] == {"a": ["10.1.1.2"], "b": ["10.1.1.3"]}
+    assert found["?services=true"] == {"a": ["10.1.1.2"], "b": ["10.1.1.3", "10.1.2.2"], "control": ["10.1.2.3"]}
+    status, problem = await site.call("GET", "/experiments/mine/topology?all=true")
+    assert (status, problem["code"]) == (400, "web.invalid")
+
+
 async def test_errors_of_a_description_say_where(site: Site) -> None:
     broken = PROGRAM.replace("$ns rtproto Static", "$nobody rtproto Static")
     status, problem = await site.call("POST", "/experiments", {"name": "x", "file": "exp.ns", "description": broken})
