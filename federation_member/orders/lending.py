@@ -233,11 +233,17 @@ class Lending:
             return lease.view()
         here = borrower.fedid == self._mesh.me.fedid
         changed = self.change(tx, lease, tell=here, spec=spec, segment=segment, due=self._clock())
-        if spec is not lease.spec and lease.tunnel is not None:  # one right is the whole segment's
-            for name in sorted({*ways(lease.spec)} - {*ways(spec)}):
-                self._tunnels.free(tx, lease, lease.tunnel, name)
-            self._tunnels.grant(tx, changed)
+        if spec is not lease.spec:
+            self.change_ways(tx, changed, lease.spec)
         return changed.view()
+
+    def change_ways(self, tx: Tx, lease: Lease, before: SegmentSpec) -> None:
+        """Have the tunnel server keep the ports of a segment as it is now, and those alone: one right is the whole segment's."""
+        assert isinstance(lease.spec, SegmentSpec)
+        if lease.tunnel is not None:
+            for name in sorted({*ways(before)} - {*ways(lease.spec)}):
+                self._tunnels.free(tx, lease, lease.tunnel, name)
+            self._tunnels.grant(tx, lease)
 
     def open_tunnel(self, tx: Tx, borrower: Peer, body: TunnelOpen) -> LeaseView:
         """Reserve a port for a machine under a name; its number comes with a later change of the lease."""

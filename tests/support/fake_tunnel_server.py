@@ -28,6 +28,13 @@ class NoPortLeft(FedError):
     http = 409
 
 
+class PortLimit(FedError):
+    """As the real one says it."""
+
+    code = "tunnel.port_limit"
+    http = 409
+
+
 @dataclass
 class Right:
     """One machine's right to hold ports."""
@@ -109,9 +116,12 @@ class FakeTunnelServer:
             if not self._free:
                 raise NoPortLeft("Every port of this server is in use.")
             self.rights[body.lease_id] = Right(body.public_key, body.ports, body.expires, request.sender)
-            for name in body.reserve:
-                self.rights[body.lease_id].ports[name] = self._free.pop()
-        self.rights[body.lease_id].expires = body.expires
+        right = self.rights[body.lease_id]
+        new = [name for name in body.reserve if name not in right.ports]
+        if len(right.ports) + len(new) > body.ports:
+            raise PortLimit(f"The lease allows {body.ports} ports.")
+        right.ports |= {name: self._free.pop() for name in new}
+        right.limit, right.expires = body.ports, body.expires
         return self._granted(body.lease_id)
 
     def _revoke(self, _tx: Tx, request: Request[Revoke]) -> Empty:

@@ -181,7 +181,9 @@ class Hosted:
             return self._failing(tx, lease, code, reason).due
         log.warning("segment_not_changed", lease=lease.id, code=code, reason=reason)
         spec, segment = undone(lease.spec, lease.segment, code, reason)
-        return self._lending.change(tx, lease, tell=False, spec=spec, segment=segment, due=self._clock()).due
+        changed = self._lending.change(tx, lease, tell=False, spec=spec, segment=segment, due=self._clock())
+        self._lending.change_ways(tx, changed, lease.spec)
+        return changed.due
 
     def _failing(self, tx: Tx, lease: Lease, code: str, reason: str) -> Lease:
         log.warning("segment_failed", lease=lease.id, code=code, reason=reason)
