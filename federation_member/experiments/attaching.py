@@ -105,7 +105,7 @@ class Attachment(BaseModel):
         crossing = CrossingSpec(substrate=self.substrate, tag=self.tag, stands_for=[self.name], ip4=[self.ip4])
         return ConnectorSpec(
             name=self.connector,
-            peer=self.name,
+            peer=f"desktop:{self.name}",  # no testbed
             active=False,
             relay=self.relay,
             failure="ignore",
@@ -184,6 +184,11 @@ def without(spec: SegmentSpec, gone: Collection[Attachment]) -> SegmentSpec | No
     if len(kept) == len(spec.connectors):
         return None
     return spec.model_copy(update={"connectors": kept, "version": spec.version + 1})
+
+
+def next_version(experiment: Experiment, spec: SegmentSpec, attached: Iterable[Attachment]) -> int:
+    """A version that was never asked for: each attempt makes an event, so what lenders said of an earlier one is not taken for it."""
+    return 1 + max(spec.version, experiment.events, *(one.asked or 0 for one in attached))
 
 
 def keys_of(attached: Iterable[Attachment]) -> Mapping[tuple[str, str], str]:

@@ -16,7 +16,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from federation_member.experiments import store
-from federation_member.experiments.attaching import ALL, EACH, LIFE, Attachment, Told, joined, without
+from federation_member.experiments.attaching import ALL, EACH, LIFE, Attachment, Told, joined, next_version, without
 from federation_member.experiments.errors import TooManyAttachments, Why
 from federation_member.experiments.failing import Loss
 from federation_member.experiments.joining import info_of, spec_of
@@ -113,7 +113,7 @@ def go_on(
             experiment = store.note(tx, experiment, now, problem.code, reason, (one.testbed,))
     changed = [_take_out(tx, segment, [*gone, *failed]) for segment in segments]
     waiting = [one for one in there if _waits(one) and one not in gone and one.id not in {lost.id for lost in failed}]
-    changed += [_ask(tx, experiment.id, one, waiting) for one in segments]
+    changed += [_ask(tx, experiment, one, waiting) for one in segments]
     return experiment, store.whole(tx.conn, experiment).segments if any(changed) else tuple(segments)
 
 
@@ -158,25 +158,24 @@ def _waits(one: Attachment) -> bool:
     return not (one.made or one.code or one.leaving)
 
 
-def _ask(tx: Tx, experiment_id: str, segment: Segment, waiting: Sequence[Attachment]) -> bool:
+def _ask(tx: Tx, experiment: Experiment, segment: Segment, waiting: Sequence[Attachment]) -> bool:
     """Have a piece promised with those that wait; tells whether it was, so that the piece is to be another now."""
     new = [one for one in waiting if one.testbed == segment.testbed]
     record = load_order(tx.conn, segment.order_id) if new else None
     if record is None:
         return False
-    spec, info = spec_of(record.order), info_of(segment.order)  # of which a version may have been written just now
+    spec, promised = spec_of(record.order), info_of(segment.order).promised  # a version may have been written just now
     versions = {one.asked or 0 for one in new}
-    known = max(spec.version, 0 if info.refused is None else info.refused.version)
-    if len(versions) > 1 or max(versions) <= known:
-        version = 1 + max(known, info.promised or 0, *versions)
+    if len(versions) > 1 or max(versions) <= spec.version:
+        version = next_version(experiment, spec, new)
         for one in new:
-            _save(tx, experiment_id, one.model_copy(update={"asked": version}))
+            _save(tx, experiment.id, one.model_copy(update={"asked": version}))
         return False
-    if info.promised not in versions:
+    if promised not in versions:
         return False
-    respecify(tx, segment, joined(spec, new).model_copy(update={"version": info.promised}))
+    respecify(tx, segment, joined(spec, new).model_copy(update={"version": promised}))
     for one in new:
-        _save(tx, experiment_id, one.model_copy(update={"made": True}))
+        _save(tx, experiment.id, one.model_copy(update={"made": True}))
     return True
 
 

@@ -16,7 +16,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from federation_member.experiments.attaching import Attachment, joined
+from federation_member.experiments.attaching import Attachment, joined, next_version
 from federation_member.experiments.errors import NotContained
 from federation_member.experiments.model import (
     FILES_LIMIT,
@@ -100,7 +100,10 @@ async def grow(
         description=topdl.write(topology).decode(),
         routing=topology.routing,
         services=tuple(map(write_service, topology.services)),
-        specs={n: spec.model_copy(update={"version": specs[n].version + 1}) for n, spec in changed.items()},
+        specs={
+            n: spec.model_copy(update={"version": next_version(experiment, specs[n], attached)})
+            for n, spec in changed.items()
+        },
         before={number: specs[number] for number in changed},
         added=(),
         since=now,

@@ -28,7 +28,7 @@ from federation_member.orders.ssh_keys import new_key, public_half
 from fedkit.clock import now
 from fedkit.protocol.lending import Offer
 from fedkit.protocol.segments import SegmentSpec
-from tests.component.experiments.test_extension import TWO, active, extended, lan, text
+from tests.component.experiments.test_extension import TWO, active, extended, lan, nodes, text
 from tests.component.experiments.test_parties import BOB, duel
 from tests.support.experiments import PASSIVE, books_agree, die_after, nothing_left, sites, until
 from tests.support.federation import USER, Federation, Member, in_virtual_time
@@ -155,6 +155,12 @@ async def test_a_lender_that_refuses_the_portal_keeps_what_it_has(
                     True,
                 )
                 assert await specs(h) == before
+            larger = LargerDescription(description=lan(**TWO, n2="h.test"))
+            await h.experiments.extend(USER, "exp", larger)  # which is refused, too
+            await until(h, "exp", State.ACTIVE, where=lambda it: it.extension is None)
+            assert await specs(h) == before
+        whole = await extended(h, lan(**TWO, n3="h.test"))
+        assert len(nodes(whole)) == 3
         await attached(h)
         await asyncio.sleep(2 * 3600)
         assert (await h.experiments.get(USER, "exp")).experiment.state is State.ACTIVE
