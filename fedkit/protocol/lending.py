@@ -21,7 +21,6 @@ is harmless. Operations (borrower → lender unless said otherwise):
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
@@ -76,7 +75,7 @@ class Image(Body):
     portal: bool = Field(default=False, description="portals of experiments run in it: OpenSSH, taps and bridges")
     delays: bool = Field(
         default=False,
-        exclude_if=operator.not_,  # it is its lender's own affair
+        exclude=True,  # nobody is told: it is its lender's own affair
         description="the federation's portal program is in it, so its portals can delay frames and lose them",
     )
 

@@ -94,6 +94,11 @@ def test_where_the_kit_does_not_do_it_nodes_do(monkeypatch: pytest.MonkeyPatch) 
     assert seen_to(link()) == NO_LINES
 
 
+def test_nobody_is_told_which_images_do_it() -> None:
+    """Members of older versions would not understand."""
+    assert "delays" not in OFFER.model_dump_json()
+
+
 def test_a_desktop_is_at_the_near_end() -> None:
     spec = link()
     desktop = connector("wire1", active=False, name="desktop").model_copy(update={"failure": "ignore"})
