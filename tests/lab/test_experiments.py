@@ -76,6 +76,9 @@ def test_the_seeds_experiment_looks_like_a_local_one(lab: Lab, person: Person) -
             "ucb": f"{LENDER}.test",
         }
         assert sorted(nodes) == ["a", "b", "c", "d", "e"]
+        planes = [portal["plane"] for segment in shown["segments"] for portal in segment["portals"]]
+        assert planes == ["superframes"] * 2
+        assert person.fed("experiment", "show", "seed").count("by superframes") == 2
         until(lambda: pinged(person, nodes["a"], "e"), "a pings e", PATIENCE)
         way = person.at(nodes["a"], "traceroute -n -w 3 -q 1 -m 5 e").splitlines()[1:]
         assert [line.split()[1] for line in way] == WAY

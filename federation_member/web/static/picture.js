@@ -62,7 +62,7 @@ export function drawPicture(place, layout, select = () => {}) {
   place.replaceChildren(zoomed(root, layout), root);
   return {
     names: new Set(nodes.keys()),
-    // `conditions`: by node { status, reason }; `portals`: by testbed and name { status, reason, joined }.
+    // `conditions`: by node { status, reason }; `portals`: by testbed and name { status, reason, joined, plane, delay_ms, mbps }.
     update(conditions, portals) {
       for (const [name, { group, sign, title }] of nodes) {
         const { status = "", reason = "" } = conditions.get(name) ?? {};
@@ -74,7 +74,7 @@ export function drawPicture(place, layout, select = () => {}) {
       for (const [key, { gate, group, title }] of gates) {
         const portal = portals.get(key);
         group.classList.toggle("joined", Boolean(portal?.joined));
-        title.textContent = [`portal ${gate.name} to ${gate.peer}`, portal && (portal.joined ? "joined" : portal.status), portal?.reason].filter(Boolean).join(": ");
+        title.textContent = [`portal ${gate.name} to ${gate.peer}`, portal && (portal.joined ? joinedBy(portal) : portal.status), portal?.reason].filter(Boolean).join(": ");
       }
       for (const { way, drawn } of ways) {
         const ends = [...gates.values()].filter(({ gate }) => way.testbeds.includes(gate.testbed) && way.testbeds.includes(gate.peer));
@@ -84,6 +84,8 @@ export function drawPicture(place, layout, select = () => {}) {
     choose,
   };
 }
+
+const joinedBy = ({ plane, delay_ms, mbps }) => ["joined", plane && `by ${plane}`, delay_ms && `${delay_ms} ms`, mbps && `${mbps} Mbit/s`].filter(Boolean).join(", ");
 
 export const keyOf = (testbed, portal) => `${testbed}\n${portal}`;
 
