@@ -86,7 +86,8 @@ class Relays:
         is_retried = relay.retry is not None and relay.retry <= now
         if not is_retried and relay.expires - LIFE / 2 > now:
             return [relay.retry, relay.expires - LIFE / 2]
-        relay_book.change(tx, relay.id, expires=now + LIFE, retry=None)
+        # A server that has forgotten it meanwhile makes it anew, and counts what it says of it from the beginning.
+        relay_book.change(tx, relay.id, expires=now + LIFE, retry=None, revision=0)
         self._grant(tx, relay, now + LIFE)
         return [now + LIFE / 2]
 

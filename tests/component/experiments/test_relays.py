@@ -105,6 +105,25 @@ async def test_who_has_ports_of_its_own_is_reached_by_those(world: Federation) -
 
 
 @in_virtual_time
+async def test_a_server_that_forgot_it_has_another_port(world: Federation) -> None:
+    tunnels = FakeTunnelServer(world)
+    async with sites(world, "h", *CLOSED, tunnels=tunnels, closed=CLOSED) as (h, a, b):
+        await h.experiments.create(USER, line("a.test", "b.test"))
+        await until(h, "line", State.ACTIVE)
+        ((forgotten, right),) = relays(tunnels, h).items()
+        for _ in range(3):  # the server has said more of it than it will say of the next
+            await tunnels.come_up(forgotten, "portal")
+        await asyncio.sleep(1)
+        del tunnels.rights[forgotten]  # its time was over before it heard of its renewal
+        await asyncio.sleep(LIFE.total_seconds() / 2 + 60)
+        (new,) = relays(tunnels, h).values()
+        assert new.ports["portal"] != right.ports["portal"]
+        (portal,) = waiting(await h.experiments.get(USER, "line"))
+        assert portal.port == new.ports["portal"]
+        await ended(h, a, b)
+
+
+@in_virtual_time
 async def test_a_refusal_is_told_and_asked_again(world: Federation) -> None:
     tunnels = FakeTunnelServer(world, ports=0)
     async with sites(world, "h", *CLOSED, tunnels=tunnels, closed=CLOSED) as (h, a, b):
