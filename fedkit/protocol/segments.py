@@ -36,6 +36,8 @@ TestbedName = Annotated[str, StringConstraints(min_length=1, max_length=257)]
 Address = Annotated[str, StringConstraints(pattern=r"^\d{1,3}(\.\d{1,3}){3}$")]
 PublicKey = Annotated[str, StringConstraints(max_length=4096, pattern=r"^(ssh-|ecdsa-|sk-)[^\n\r]+$")]
 
+Measure = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] | None
+
 
 class CrossingSpec(Body):
     """One cut substrate at a connector; both ends of a way use the same tag for it."""
@@ -213,14 +215,12 @@ class PortalInfo(Body):
     joined: bool = False
     plane: str | None = Field(
         default=None,
-        max_length=32,
+        pattern="^[a-z0-9]{1,32}$",
         exclude_if=operator.not_,
         description="by which it is joined, as it says itself; so are the next two",
     )
-    delay_ms: float | None = Field(
-        default=None, ge=0, exclude_if=operator.not_, description="there and back, the least"
-    )
-    mbps: float | None = Field(default=None, ge=0, exclude_if=operator.not_, description="both ways together, of late")
+    delay_ms: Measure = Field(default=None, exclude_if=operator.not_, description="there and back, the least")
+    mbps: Measure = Field(default=None, exclude_if=operator.not_, description="both ways together, of late")
 
 
 class Refused(Body):

@@ -50,11 +50,16 @@ def test_who_never_says_anything_is_apart_and_then_not_known() -> None:
     assert seen(*[None] * 20, APART)[-1] == APART
 
 
+def test_measures_are_told_anew_when_they_are_others() -> None:
+    said: list[Brief | None] = [JOINED | {"mbps": rate} for rate in (3.0, 3.5, 2.5, 3.8, 3.5, 0.0, 0.1)]
+    assert [told["mbps"] for told in seen(*said) if told] == [3.0, 3.0, 3.0, 3.8, 3.8, 0.0, 0.1]
+
+
 def test_what_it_says_is_read(tmp_path: Path) -> None:
     file = tmp_path / "brief.json"
-    file.write_text(json.dumps(JOINED | {"delay_ms": 0.12345, "mbps": 1234.5}))
+    file.write_text(json.dumps(JOINED | {"delay_ms": 1.2345, "mbps": 0.01}))
     stamp, brief = read(str(file))
-    assert brief == JOINED | {"delay_ms": 0.12, "mbps": 1200.0}
+    assert brief == JOINED | {"delay_ms": 1.2, "mbps": 0.0}
     assert read(str(file))[0] == stamp
 
 

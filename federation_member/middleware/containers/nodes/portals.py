@@ -31,7 +31,8 @@ PATIENCE = 10.0  # seconds; ten times what a portal takes to say it again
 SIZE, FILES = 4 << 20, 32
 LIMIT = 4096  # octets of the file
 NAME = re.compile("[a-z0-9]{1,32}")  # of a plane
-MOST = 1e6  # ms, and Mbit/s
+MEASURES = ("delay_ms", "mbps")
+LEAST, MOST = 0.1, 1e6  # ms, and Mbit/s; what is less is nothing, what is more nonsense
 
 Brief = dict[str, Any]
 APART: Brief = {"joined": False, "plane": None, "delay_ms": None, "mbps": None}
@@ -53,7 +54,7 @@ class Watched:
             return
         self.stamp, self.has_spoken = stamp, True
         if brief["joined"]:
-            self.brief, self.heard = brief, now
+            self.brief, self.heard = brief | _steady(self.brief or APART, brief), now
 
     def told(self, now: float) -> Brief | None:
         """How it is; None if that is not known."""
@@ -143,7 +144,12 @@ def _checked(found: dict[str, Any]) -> Brief:
 
 
 def _number(value: Any) -> float | None:
-    """With two digits: nobody is to be told of every wink."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST:
         return None
-    return float(f"{value:.2g}")
+    return float(f"{value:.2g}") if value >= LEAST else 0.0
+
+
+def _steady(before: Brief, now: Brief) -> Brief:
+    """Measures are as they were until they are others by a quarter: nobody is to be told of every wink."""
+    pairs = {name: (before[name], now[name]) for name in MEASURES}
+    return {name: old for name, (old, new) in pairs.items() if old and new and old * 0.75 < new < old * 1.25}
