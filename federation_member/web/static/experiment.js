@@ -109,7 +109,7 @@ const nodesOf = (whole) => whole.segments.flatMap((segment) => segment.nodes);
 async function draw(mine) {
   mine.sought = new Set(nodesOf(mine.whole).map((node) => node.name));
   await attempt(async () => {
-    const [layout, topology] = await Promise.all([ask("GET", "/layout"), ask("GET", "/topology")]);
+    const [layout, topology] = await Promise.all([ask("GET", "/layout"), ask("GET", "/topology?services=true")]);
     if (open !== mine) return;
     mine.computers = new Map(topology.computers.map((computer) => [computer.name, computer]));
     const same = JSON.stringify(layout) === mine.layout;
