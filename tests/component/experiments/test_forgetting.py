@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,11 +15,13 @@ from federation_member.experiments import store
 from federation_member.experiments.errors import HasEnded
 from federation_member.experiments.extending import LargerDescription
 from federation_member.experiments.model import NewExperiment, State
+from fedkit.errors import FedError
 from fedkit.node.kit.conf import read
 from tests.component.experiments.test_extension import extended, lan
 from tests.component.experiments.test_services import ALL, served
-from tests.support.experiments import nothing_left, sites, until
+from tests.support.experiments import die_after, nothing_left, sites, until
 from tests.support.federation import USER, Federation, Member, in_virtual_time
+from tests.support.virtual_time import Crash
 
 WORDS = re.compile(r"[A-Za-z0-9+/=]{16,}")
 
@@ -95,3 +98,27 @@ async def test_nothing_secret_stays_in_the_books(world: Federation, hosts: bool,
             await home.db.read(lambda conn: store.key_of(conn, made.experiment.id))
         _, grant = await home.experiments.credentials(USER, made.experiment.id)
         assert grant is None
+
+
+@pytest.mark.parametrize("commits", [0, 4, 9])
+@pytest.mark.parametrize("victim", [0, 1])
+@in_virtual_time
+async def test_nor_after_one_of_them_died_in_the_middle(world: Federation, commits: int, victim: int) -> None:
+    async with sites(world, "home", "away") as members:
+        home, _ = members
+        await home.experiments.create(USER, served(*ALL, name="exp"))
+        await until(home, "exp", State.ACTIVE)
+        secrets = await secrets_of(*members)
+        die_after(members[victim], commits)
+        with suppress(Crash, FedError):
+            await home.experiments.terminate(USER, "exp")
+            await asyncio.sleep(20)
+        await members[victim].kill()
+        await members[victim].start()
+        await home.experiments.terminate(USER, "exp")
+        for _ in range(1200):
+            if (await home.experiments.get(USER, "exp")).experiment.state is State.TERMINATED:
+                break
+            await asyncio.sleep(1)
+        await nothing_left(*members)
+        assert left(secrets, await dump(*members)) == set()
