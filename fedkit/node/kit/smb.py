@@ -216,15 +216,15 @@ class Mount:
         point = system.path(self.point)
         if not system.running(self._mark):
             home = system.path(self.place)
-            system.start(self._mark, ["smbnetfs", "-f", "-o", self._options, str(point)], {"HOME": str(home)})
+            system.start(self._mark, ["smbnetfs", "-f", "-o", self._options(system), str(point)], {"HOME": str(home)})
         if not is_mounted(point) or not _answers(point):
             raise NotYet(f"//{self.server}/{self.share} does not answer")
 
-    @property
-    def _options(self) -> str:
+    def _options(self, system: System) -> str:
         """libfuse's; smbnetfs alone would show all servers, of which one share is wanted."""
         owner = f"allow_other,default_permissions,uid={self.uid},gid={self.gid},umask=0002"
-        return f"auto_unmount,nonempty,{owner},modules=subdir,subdir=/{self.server}/{self.share}"
+        said = f"nonempty,{owner},modules=subdir,subdir=/{self.server}/{self.share}"
+        return f"auto_unmount,{said}" if self._is_lent(system) else said  # by which libfuse asks `fusermount` at once
 
 
 def is_mounted(path: Path) -> bool:

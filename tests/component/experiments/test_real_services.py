@@ -23,7 +23,9 @@ from tests.support.federation import USER, Federation, Member
 __all__ = ["site"]
 
 HAS_FUSE = mounts.are_possible(IdSpace.of_this_process().of_machine(0).first)
-ASK = "/usr/bin/python3 /usr/local/federation/kit.pyz ask"
+KIT = "/usr/bin/python3 /usr/local/federation/kit.pyz"
+ASK = f"{KIT} ask"
+LEFT = f"{KIT} undo; grep -c /proj/ /proc/mounts; ls -d /proj /home/alice 2>/dev/null; pidof smbd smbnetfs python3"
 SERVICES = [
     "project_export:left:right:project=TIED",
     "local_seer_control:left,right",
@@ -44,10 +46,20 @@ async def asked(a: Member, wanted: str, words: str) -> Any:
     return json.loads(done.output["master"]) if done.status.get("master") == 0 else None
 
 
-async def printed(a: Member, wanted: str, node: str, command: str) -> str:
+async def printed(a: Member, wanted: str, node: str, command: str, by: str = "alice") -> str:
     """What somebody's command prints there."""
-    done = await a.experiments.operate(USER, wanted, Operation.RUN, [node], command=f"su alice -c '{command}'")
+    done = await a.experiments.operate(USER, wanted, Operation.RUN, [node], command=f"su {by} -c '{command}'")
     return done.output.get(node, "")
+
+
+async def check_files(a: Member, wanted: str) -> None:
+    """What is written at one testbed is read at the other, as soon as both are set up."""
+    await printed(a, wanted, "n0", "echo hello >/proj/tied/file")
+
+    async def is_read() -> bool:
+        return await printed(a, wanted, "n1", "cat /proj/tied/file") == "hello\n"
+
+    await eventually(is_read, MAKING)
 
 
 async def test_the_master_sees_the_nodes_of_both_testbeds_and_one_reads_the_files_of_the_other(
@@ -72,12 +84,12 @@ async def test_the_master_sees_the_nodes_of_both_testbeds_and_one_reads_the_file
         assert said["n0"][1:] == said["n1"][1:]
         assert said["n0"][1].endswith("(alice)")
         if HAS_FUSE:
-            await printed(a, wanted, "n0", "echo hello >/proj/tied/file")
-
-            async def is_read() -> bool:
-                return await printed(a, wanted, "n1", "cat /proj/tied/file") == "hello\n"
-
-            await eventually(is_read, MAKING)
+            await check_files(a, wanted)
+            for name in ("n0", "n1"):
+                assert await printed(a, wanted, name, LEFT, by="root") == "0\n"
+            for name in ("n0", "n1"):
+                assert await printed(a, wanted, name, f"{KIT} apply", by="root") == ""
+            await check_files(a, wanted)
         await a.experiments.terminate(USER, wanted)
         await eventually(lambda: is_in(a, wanted, State.TERMINATED), MAKING)
     assert await site.leftovers() == []
