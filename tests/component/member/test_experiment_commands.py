@@ -118,6 +118,17 @@ async def test_a_larger_description_extends_it_and_another_one_does_not(site: Si
     assert "what was added runs" in done.err
 
 
+async def test_a_kit_is_chosen_by_name(site: Site, tmp_path: Path) -> None:
+    _member, url, token = site
+    shell = Shell(url, token, tmp_path)
+    (program := tmp_path / "exp.ns").write_text(PROGRAM)
+    wrong = await shell("experiment", "create", str(program), "--kit", "federatoin")
+    assert (wrong.status, "kits.unknown" in wrong.err, "did you mean federation?" in wrong.err) == (2, True, True)
+    made = await shell("experiment", "create", str(program), "--kit", "federation", "-o", "json")
+    assert (made.status, made.data["kit"]) == (0, "federation"), made.err
+    assert (await shell("members", "-o", "json")).data[0]["kits"] == ["federation"]
+
+
 async def test_errors_are_told_with_file_and_line(site: Site, tmp_path: Path) -> None:
     _member, url, token = site
     shell = Shell(url, token, tmp_path)
