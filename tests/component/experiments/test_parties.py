@@ -85,10 +85,10 @@ async def shown_to(member: Member, user: User, wanted: str, credential: str) -> 
 
 
 @asynccontextmanager
-async def granted(world: Federation, party: str) -> AsyncIterator[tuple[Member, Member, str, str]]:
+async def granted(world: Federation, party: str, **changes: Any) -> AsyncIterator[tuple[Member, Member, str, str]]:
     """A running duel: home, the other member, the experiment's id, and Bob's credential as one of a party."""
     async with sites(world, "h", "a") as (h, a):
-        made, _grant, _key = await h.experiments.create(USER, duel("h.test", "h.test", "a.test"))
+        made, _grant, _key = await h.experiments.create(USER, duel("h.test", "h.test", "a.test", **changes))
         wanted = made.experiment.id
         await until(h, wanted, State.ACTIVE)
         principal = (await h.accounts.get("bob")).principal
@@ -106,6 +106,13 @@ async def test_nothing_of_the_other_is_in_anything_that_one_can_ask(world: Feder
         whole = await h.experiments.get(BOB, wanted, [credential])
         assert [segment.testbed for segment in whole.segments if segment.testbed == "hall"] == ["hall"]
         assert "n1" in text
+
+
+@in_virtual_time
+async def test_a_hidden_host_is_in_nothing_that_a_party_can_ask(world: Federation) -> None:
+    async with granted(world, "attacker", services=["hide_hosts:hall::hosts=n1"]) as (h, _a, wanted, credential):
+        assert told(await shown_to(h, BOB, wanted, credential), ["n1", "n0"]) == ["n0"]
+        assert [one.name for one in (await h.experiments.topology(USER, wanted)).computers] == ["n0", "n1", "n2"]
 
 
 @in_virtual_time
