@@ -1,5 +1,6 @@
 """The law of experiments: whatever dies, is cut off or lost, in the end each is active, with all that is fatal to it running and joined,
-or it has ended; what the clouds hold, what lenders' books hold and what borrowers' books hold is the same; and what ends leaves nothing.
+or it has ended; what the clouds hold, what lenders' books hold and what borrowers' books hold is the same; and what ends leaves nothing,
+at the tunnel server neither, by which members that have none are joined.
 
 Hypothesis plays the users, the network, the clouds and the reaper, in virtual time. Then the world is left in peace.
 """
@@ -21,6 +22,7 @@ from federation_member.experiments.joining import apart
 from federation_member.experiments.model import FINAL, State, Whole
 from federation_member.orders.model import OrderState
 from tests.support.experiments import books_agree, line, nothing_left, sites, until
+from tests.support.fake_tunnel_server import FakeTunnelServer
 from tests.support.federation import USER, Federation, Member
 from tests.support.memory_network import Deliveries, Packet
 from tests.support.virtual_time import Crash, InlineDatabase, run
@@ -158,21 +160,25 @@ def assert_runs(whole: Whole) -> None:
     assert any(one.order is not None and one.order.state is OrderState.FULFILLED for one in whole.segments), whole
 
 
-async def tell(folder: Path, chosen: list[str], happenings: list[tuple[object, ...]]) -> None:
+async def tell(folder: Path, chosen: list[str], happenings: list[tuple[object, ...]], closed: list[str]) -> None:
     """One whole story."""
-    async with Federation(folder, virtual=True) as world, sites(world, *NAMES) as members:
-        story = Story(world, members, chosen)
-        for step in happenings:
-            await story.tell(step)
-        await story.end()
-        await story.check()
+    async with Federation(folder, virtual=True) as world:
+        tunnels = FakeTunnelServer(world)
+        async with sites(world, *NAMES, tunnels=tunnels, closed=closed) as members:
+            story = Story(world, members, chosen)
+            for step in happenings:
+                await story.tell(step)
+            await story.end()
+            await story.check()
+            await asyncio.sleep(PEACE)
+            assert tunnels.rights == {}
 
 
 @pytest.mark.timeout(1500)  # half a minute of computing; hypothesis would take a timeout for a failure of the law
 @settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
-@given(chosen=fates, happenings=steps)
+@given(chosen=fates, happenings=steps, closed=st.sampled_from([[], ["a"], ["a", "b"]]))
 def test_each_is_whole_or_gone_and_the_books_agree(
-    no_threads: None, chosen: list[str], happenings: list[tuple[object, ...]]
+    no_threads: None, chosen: list[str], happenings: list[tuple[object, ...]], closed: list[str]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        run(tell(Path(folder), chosen, happenings))
+        run(tell(Path(folder), chosen, happenings, closed))
