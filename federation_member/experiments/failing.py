@@ -24,9 +24,7 @@ from fedkit.topology import topdl
 from fedkit.topology.model import FailureAction
 
 START_LIMIT = timedelta(hours=1)  # until a segment that was told to start runs; its lender gives up single nodes before
-CHANGE_LIMIT = START_LIMIT + timedelta(
-    minutes=5
-)  # until one says that it is as it was told to become; extensions end before
+CHANGE_LIMIT = START_LIMIT + timedelta(minutes=5)  # that being changed excuses anything; extensions end before
 GOING = frozenset({OrderState.DELETING, OrderState.DELETED})
 KEPT = 64  # descriptions whose failure actions are remembered
 
@@ -92,26 +90,29 @@ def start_by(started: datetime) -> datetime:
     return started + START_LIMIT
 
 
-def look_by(segment: Segment) -> datetime | None:
+def look_by(segment: Segment, now: datetime) -> datetime | None:
     """When it is to be looked at, though nothing is heard of it: it does not run yet, or is not yet as it is to become."""
     order = segment.order
     if order is None or segment.started is None:
         return None
     if order.state is OrderState.PENDING:
         return start_by(segment.started)
-    lags = order.state is OrderState.FULFILLED and info_of(order).version < spec_of(order).version
-    return segment.started + CHANGE_LIMIT if lags else None
+    excused_until = segment.started + CHANGE_LIMIT
+    is_excused = info_of(order).version < spec_of(order).version and excused_until > now
+    return excused_until if order.state is OrderState.FULFILLED and is_excused else None
 
 
 def _lie(order: Order, started: datetime | None, now: datetime) -> Loss | None:
-    """What the lender says of a segment and cannot be."""
+    """What the lender says of a segment and cannot be.
+
+    One that is being changed may be as it was, for a while. Then it has all that it is to have, though it may never say so: a
+    node that its user has stopped cannot be told what the change means for it.
+    """
     info, spec = info_of(order), spec_of(order)
     if not 1 <= info.version <= spec.version:
         return Loss(Why.SEGMENT_NONSENSE, f"tells of a version {info.version} that nobody asked for")
-    if info.version < spec.version:  # it is being changed, and said to be as it was
-        is_late = started is not None and started + CHANGE_LIMIT <= now
-        late = f"says for longer than {CHANGE_LIMIT} that it is as it was before it was changed" if is_late else None
-        wrong = _bad_key(info.portals) or late
+    if info.version < spec.version and (started is None or started + CHANGE_LIMIT > now):
+        wrong = _bad_key(info.portals)
         return None if wrong is None else Loss(Why.SEGMENT_NONSENSE, wrong)
     runs = order.state is OrderState.FULFILLED
     wrong = (

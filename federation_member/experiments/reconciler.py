@@ -178,7 +178,12 @@ class Reconciler:
         if new.hopeless and not was_active:
             reason = f"not joined within {JOIN_LIMIT}: {new.reason}"
             return self.end(tx, experiment, Why.NOT_JOINED, reason, new.about), None
-        due = oldest([*map(look_by, segments), join_by if new.state is State.JOINING and join_by > now else None])
+        due = oldest(
+            [
+                *(look_by(one, now) for one in segments),
+                join_by if new.state is State.JOINING and join_by > now else None,
+            ]
+        )
         settled = experiment.changed + SETTLE
         is_same = (new.state, new.code, new.reason) == (was, experiment.code, experiment.reason)
         if was_active and new.state in SETTLED and not is_same and now < settled:

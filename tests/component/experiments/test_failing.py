@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from federation_member.experiments.errors import Why
+from federation_member.experiments.extending import LargerDescription
 from federation_member.experiments.failing import START_LIMIT
+from federation_member.experiments.joining import info_of
 from federation_member.experiments.model import Event, State
 from federation_member.orders.leases import Lease
 from federation_member.orders.segments import embedder
@@ -159,6 +161,21 @@ async def test_a_lender_that_goes_back_to_what_was_is_done_without(
         whole = await until(h, "exp", State.FAILED)
         assert whole.experiment.code == Why.SEGMENT_NONSENSE
         await nothing_left(h, a)
+
+
+@in_virtual_time
+async def test_a_node_that_is_never_told_of_a_change_costs_nothing_but_the_change(world: Federation) -> None:
+    async with sites(world, "h", "a") as (h, a):
+        await active(h, n0="h.test", n1="a.test")
+        whole = await h.experiments.get(USER, "exp")
+        a.hands.silent = {str(node.host) for segment in whole.segments for node in info_of(segment.order).nodes}
+        larger = LargerDescription(description=lan(n0="h.test", n1="a.test", n2="a.test"))
+        await h.experiments.extend(USER, "exp", larger)
+        await asyncio.sleep(5 * START_LIMIT.total_seconds())
+        whole = await h.experiments.get(USER, "exp")
+        assert (whole.experiment.state, whole.experiment.extension) == (State.ACTIVE, None)
+        assert any("not extended" in event.reason for event in await h.experiments.log(USER, "exp"))
+        assert [node.name for segment in whole.segments for node in info_of(segment.order).nodes] == ["n0", "n1"]
 
 
 @in_virtual_time

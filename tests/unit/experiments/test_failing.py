@@ -99,19 +99,25 @@ def test_a_version_that_nobody_asked_for_excuses_nothing(version: int) -> None:
     assert found.code == Why.SEGMENT_NONSENSE
 
 
-def test_who_says_for_ever_that_it_is_as_it_was_is_not_believed() -> None:
-    changing = segment(*WELL, portals=(portal(),))
-    assert changing.order is not None
-    assert isinstance(changing.order.spec, SegmentSpec)
-    spec = changing.order.spec.model_copy(update={"version": 2})
-    changing = replace(changing, order=replace(changing.order, spec=spec))
-    due = look_by(changing)
+def changing(*nodes: NodeInfo) -> Segment:
+    """One whose lender tells that it is as it was before it was changed."""
+    found = segment(*nodes, portals=(portal(),))
+    assert found.order is not None
+    assert isinstance(found.order.spec, SegmentSpec)
+    spec = found.order.spec.model_copy(update={"version": 2})
+    return replace(found, order=replace(found.order, spec=spec))
+
+
+def test_being_changed_excuses_nothing_for_ever() -> None:
+    due = look_by(changing(), NOW)
     assert due is not None
-    assert breakage(changing, due - timedelta(seconds=1)) is None
-    found = breakage(changing, due)
+    assert breakage(changing(), due - timedelta(seconds=1)) is None
+    found = breakage(changing(), due)
     assert found is not None
-    assert found.code == Why.SEGMENT_NONSENSE
-    assert look_by(segment(*WELL, portals=(portal(),))) is None
+    assert (found.code, "nothing of its node a" in found.reason) == (Why.SEGMENT_NONSENSE, True)
+    assert breakage(changing(*WELL), due) is None  # a node cannot be told of the change; all is there
+    assert look_by(changing(*WELL), due) is None
+    assert look_by(segment(*WELL, portals=(portal(),)), NOW) is None
 
 
 def test_what_is_well_is_not_lost() -> None:
