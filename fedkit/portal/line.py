@@ -49,7 +49,7 @@ def share(lines: int) -> int:
 
 
 class Line:
-    """One direction; `let_out` takes what is due, `chance` is from 0 to below 1."""
+    """One direction; `let_out` takes what is due, `chance` is from 0 to below 1. Its `room` may become another at any time."""
 
     def __init__(
         self,
@@ -59,6 +59,7 @@ class Line:
         let_out: LetOut,
         chance: Callable[[], float],
     ) -> None:
+        self.room = shape.room
         self._loop = loop
         self._shape = shape
         self._counts = counts
@@ -73,7 +74,7 @@ class Line:
         due = self._loop.time() + self._shape.delay
         for frame in self._left_of(bytes(record)):
             size = len(frame) + APIECE
-            if self._size + size > self._shape.room:
+            if self._size + size > self.room:
                 self._counts.dropped += 1
                 continue
             self._size += size

@@ -1,4 +1,7 @@
-"""The program that carries the frames of late links: see `wires.py`, which starts it and hands it taps, two of each interface."""
+"""The program that carries the frames of late links: see `wires.py`, which starts it and hands it taps, two of each interface.
+
+What waits in it is in no node's share of memory, so all interfaces together have a bound, of which each direction has its part.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import json
 import os
 import resource
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from random import random
@@ -17,7 +20,8 @@ from fedkit.portal.counts import Counts
 from fedkit.portal.frames import LARGEST
 from fedkit.portal.line import Line, LineShape
 
-ROOM = 4 << 20  # octets that one direction holds: 100 Mbit/s for 300 ms
+ALL = 128 << 20  # octets that may wait
+MOST, LEAST = 4 << 20, 128 << 10  # of one direction: 100 Mbit/s for 300 ms; two super-frames
 FRAMES_PER_TURN = 64  # of one direction, before others have a turn
 MESSAGE = 4096  # octets
 
@@ -25,8 +29,15 @@ MESSAGE = 4096  # octets
 class Wire:
     """One interface, between its end in the node and that in the bridge, until one of them is gone. Delays in seconds."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, ends: Sequence[int], delays: dict[str, float]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        ends: Sequence[int],
+        delays: dict[str, float],
+        gone: Callable[[Wire], None],
+    ) -> None:
         self._loop = loop
+        self._gone = gone
         self._ends = tuple(ends)
         self._buffer = memoryview(bytearray(LARGEST))
         inside, outside = ends
@@ -35,7 +46,12 @@ class Wire:
             loop.add_reader(end, self._read, end, line)
 
     def _line(self, delay: float, end: int) -> Line:
-        return Line(self._loop, LineShape(delay, room=ROOM), Counts(), partial(self._write, end), random)
+        return Line(self._loop, LineShape(delay), Counts(), partial(self._write, end), random)
+
+    def have(self, room: int) -> None:
+        """So many octets may wait in each direction from now on."""
+        for line in self._lines:
+            line.room = room
 
     def _read(self, end: int, line: Line) -> None:
         for _ in range(FRAMES_PER_TURN):
@@ -58,17 +74,41 @@ class Wire:
             self._loop.remove_reader(end)
             line.clear()
             os.close(end)
+        self._gone(self)
+
+
+class Wires:
+    """All of them."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._there: set[Wire] = set()
+
+    def add(self, ends: Sequence[int], delays: dict[str, float]) -> None:
+        """One more interface."""
+        self._there.add(Wire(self._loop, ends, delays, self._lose))
+        self._share()
+
+    def _lose(self, wire: Wire) -> None:
+        self._there.discard(wire)
+        self._share()
+
+    def _share(self) -> None:
+        room = ALL // max(2 * len(self._there), 1)
+        for wire in self._there:
+            wire.have(min(MOST, max(LEAST, room)))
 
 
 async def carry(hand: socket.socket) -> None:
     """Be every interface that comes, until nobody hands over any more."""
     loop = asyncio.get_running_loop()
     over: asyncio.Future[None] = loop.create_future()
+    wires = Wires(loop)
 
     def take() -> None:
         said, ends, _, _ = socket.recv_fds(hand, MESSAGE, 2)
         if said:
-            Wire(loop, ends, json.loads(said))
+            wires.add(ends, json.loads(said))
         else:
             loop.remove_reader(hand)
             over.set_result(None)
