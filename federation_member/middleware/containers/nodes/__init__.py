@@ -13,6 +13,7 @@ nodes of one segment share, the same capabilities, system calls and devices. Wit
     host.py      the program's life       birth.py  makes and enters nodes       links.py    their interfaces
     root.py      what a node sees         fence.py  what it may do               kernel.py   system calls
     groups.py    what it may use          shaping.py, wires.py  rates, delays and losses of interfaces
+    mounts.py    file systems that a node's own programs serve; fusermount.py, by which they ask for that
 
 Everything that the program consists of is of the standard library alone, so it is up in 50 ms.
 """
