@@ -129,6 +129,8 @@ END_OF_SHAPES
 metric=
 if [ -z "$NETWORKS" ]; then
     :
+elif [ -z "$ROUTING" ]; then
+    echo "the experiment is too large for FRR's settings to come along, so its ways are as computed"
 elif [ -x /usr/lib/frr/zebra ] && [ -x /usr/lib/frr/ospfd ]; then
     metric=$((120 << 24))
     SETTINGS="$SETTINGS$ROUTING"

@@ -29,6 +29,7 @@ from fedkit.topology.shaping import Shape
 
 LOG = "/tmp/federate"  # noqa: S108  where experimenters look for it since DETER's first federation
 PLAIN_LIMIT = 16 * 1024  # octets above which a script is packed
+ROOM = 48 * 1024  # octets that every cloud takes
 PROGRAM = files("fedkit.node") / "node.sh"
 
 
@@ -55,7 +56,16 @@ class NodeConfig:
 
 
 def node_script(config: NodeConfig) -> str:
-    """Return the script; raises `ValueError` for a name or address that has white space in it."""
+    """Return the script; raises `ValueError` for a name or address that has white space in it.
+
+    Where it would become too long by what only daemons of routing need, they are left out.
+    """
+    script = _script(config, has_daemons=bool(config.networks))
+    is_too_long = len(script.encode()) > ROOM and config.networks and not config.settings
+    return _script(config, has_daemons=False) if is_too_long else script
+
+
+def _script(config: NodeConfig, *, has_daemons: bool) -> str:
     said = {
         "NAME": _word(config.name),
         "HOSTS": "\n".join(f"{_word(ip)} {' '.join(map(_word, names))}" for ip, names in config.hosts.items()),
@@ -65,8 +75,8 @@ def node_script(config: NodeConfig) -> str:
         "FORWARDS": "yes" if config.forwards else "",
         "SETTINGS": config.settings,
         "NETWORKS": " ".join(map(_word, config.networks)),
-        "ROUTING": _routing(config) if config.networks else "",
-        "KIT": _kit() if config.settings or config.networks else "",
+        "ROUTING": _routing(config) if has_daemons else "",
+        "KIT": _kit() if config.settings or has_daemons else "",
         "STARTUP": config.startup,
         "LOG": config.log,
     }

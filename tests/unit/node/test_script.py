@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fedkit.node.kit.conf import write
-from fedkit.node.script import PLAIN_LIMIT, NodeConfig, node_script
+from fedkit.node.script import PLAIN_LIMIT, ROOM, NodeConfig, node_script
 from fedkit.topology.shaping import Shape, Way
 
 NASTY = """echo 'it'"'"'s' "$(echo inside)"; printf '%s\\n' `echo x` >&2; echo 'END
@@ -214,3 +214,12 @@ def test_a_device_may_have_a_long_name(tmp_path: Path) -> None:
     assert "not as described" not in log
     assert "rate 2Mbit" in shown
     assert "rate 96bit" in shown  # 12 octets a second
+
+
+def test_what_only_daemons_need_stays_behind_where_there_is_no_room(tmp_path: Path) -> None:
+    hosts = {f"10.{n // 250 + 1}.{n % 250 + 1}.2": [f"node-{n}", f"node-{n}-link0"] for n in range(2000)}
+    config = NodeConfig("a", hosts, [("10.99.2.0/24", "10.1.1.3")], networks=["10.1.1.0/24"])
+    assert len(node_script(config)) < ROOM
+    log, shown = run(tmp_path, config, after="ip route")
+    assert "too large for FRR" in log
+    assert "10.99.2.0/24 via 10.1.1.3 dev d0" in shown
