@@ -98,7 +98,8 @@ async def test_the_master_sees_the_nodes_of_both_testbeds_and_one_reads_the_file
 async def test_where_nothing_can_be_mounted_nodes_say_so_and_all_else_is_served(
     site: ContainersSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mounts, "DEVICE", str(tmp_path / "fuse"))
+    (nothing := tmp_path / "filesystems").touch()
+    monkeypatch.setattr(mounts, "FILE_SYSTEMS", nothing)
     (folder := tmp_path / "tunnel").mkdir()
     async with Federation(tmp_path) as world, lender(world, site, folder) as a:
         members = {"left": "a.test", "right": "a.test"}

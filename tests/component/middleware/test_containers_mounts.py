@@ -54,11 +54,11 @@ OWNED = "stat -c %u " + FOLDER
 
 @pytest.fixture(autouse=True)
 def able() -> None:
-    """Where machines cannot carry frames there are no segments, and without the device or root no such mounts."""
+    """Where machines cannot carry frames there are no segments, and without FUSE or root no such mounts."""
     if (lacking := lacks_to_carry()) is not None:
         pytest.skip(lacking)
     if not mounts.are_possible(IdSpace.of_this_process().of_machine(0).first):
-        pytest.skip(f"there is no {mounts.DEVICE} here, or we are no root")
+        pytest.skip("there is no FUSE here, or we are no root")
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from federation_member.middleware.containers.nodes.fusermount import DONE, DOOR,
 from federation_member.middleware.containers.nodes.root import MS_NOEXEC
 
 PROGRAM = Path(__file__).with_name("fusermount.py")  # of nodes
-DEVICE = "/dev/fuse"
+FILE_SYSTEMS = Path("/proc/filesystems")  # that the kernel has now, and not those that it could load
 CONNECTIONS = "connections"  # of all the host, in the segment's work folder
 ANY_FOLDER = "/proc"
 NUMBER = os.makedev(10, 229)  # Linux allocated devices
@@ -47,7 +47,7 @@ UMOUNT_NOFOLLOW = 8
 
 def are_possible(first_id: int) -> bool:
     """Whether nodes can have any: only the host's root can abort them, and only ids of their own tell whose they are."""
-    return first_id != 0 and os.path.exists(DEVICE)
+    return first_id != 0 and {"fuse", "fusectl"} <= set(FILE_SYSTEMS.read_text().split())
 
 
 def prepare(plan: dict[str, Any]) -> None:
