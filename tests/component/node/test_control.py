@@ -314,7 +314,23 @@ def test_a_node_answers_for_nobody_else(tmp_path: Path) -> None:
     net.close()
 
 
-@pytest.mark.parametrize("nonsense", [None, [], 5, {"nodes": 5}, {"nodes": {"r": 5}}, {"last": None, "events": [{}]}])
+DEEP: list[Any] = []
+for _ in range(100):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        None,
+        [],
+        5,
+        {"nodes": 5},
+        {"nodes": {"r": 5}},
+        {"last": None, "events": [{}]},
+        {"nodes": {"r": {"x": DEEP}}, "unreachable": {}},
+    ],
+)
 def test_a_node_that_answers_nonsense_hinders_nobody(tmp_path: Path, nonsense: Any) -> None:
     net = Rogue(tmp_path, lambda *_: nonsense)
     ask = net.control.client().ask

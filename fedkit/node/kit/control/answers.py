@@ -11,8 +11,22 @@ from typing import Any, TypeVar
 
 NONSENSE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
+DEPTH = (
+    16  # to which an answer may be nested: what Python can just read it could not write again, to whoever asked for all
+)
+
 T = TypeVar("T")
 Reader = Callable[[Any, str | None], T]  # what was answered, and the only node that it may be about
+
+
+def shallow(said: Any, depth: int = DEPTH) -> Any:
+    """What was answered; raises `ValueError` where it is nested deeper than that."""
+    inner = said.values() if isinstance(said, dict) else said if isinstance(said, list) else ()
+    if not depth and inner:
+        raise ValueError("it is nested too deep")
+    for one in inner:
+        shallow(one, depth - 1)
+    return said
 
 
 def nodes(answer: Any, only: str | None) -> tuple[dict[str, Any], dict[str, str]]:

@@ -247,7 +247,8 @@ class Station:
 
         def ask(child: Child) -> T | KitError:
             try:
-                return read(child.client.ask(method, path, said, timeout), None if self._is_master else child.name)
+                answer = answers.shallow(child.client.ask(method, path, said, timeout))
+                return read(answer, None if self._is_master else child.name)
             except KitError as error:
                 return error
             except answers.NONSENSE:
