@@ -29,17 +29,17 @@ SERVED = "\nthis node is as it shall be\n"
 class Seed:
     """The experiment, and who ordered it."""
 
-    rosa: Person
+    nora: Person
     id: str
     nodes: dict[str, dict[str, Any]]
 
     def at(self, node: str, command: str) -> str:
         """Run a command on a node as root."""
-        return self.rosa.at(self.nodes[node], command)
+        return self.nora.at(self.nodes[node], command)
 
-    def by_rosa(self, node: str, command: str) -> str:
+    def by_nora(self, node: str, command: str) -> str:
         """The same under the account of whom the experiment is, who enters with a key of hers."""
-        return self.rosa.at(self.nodes[node], command, "rosa")
+        return self.nora.at(self.nodes[node], command, "nora")
 
     def asks(self, words: str) -> Any:
         """What the control network answers at the master, asked through the member."""
@@ -48,7 +48,7 @@ class Seed:
 
     def operate(self, *words: str) -> str:
         """`fed experiment operate`."""
-        return self.rosa.fed("experiment", "operate", self.id, *words)
+        return self.nora.fed("experiment", "operate", self.id, *words)
 
     def is_served(self, node: str) -> bool:
         """Whether its kit has done all that it is to do."""
@@ -58,26 +58,26 @@ class Seed:
 @pytest.fixture(scope="module")
 def seed(lab: Lab) -> Iterator[Seed]:
     """It is active, and every node is as it shall be."""
-    rosa = Person(lab, HOME, "rosa")
-    offered = {(image["member"], image["name"]) for image in rosa.ask("images")}
+    nora = Person(lab, HOME, "nora")
+    offered = {(image["member"], image["name"]) for image in nora.ask("images")}
     if not offered >= {(f"{site}.test", IMAGE) for site in (HOME, LENDER)}:
         pytest.skip(f"there is no image {IMAGE}: run `deploy/setup --dev`")
     text = SEED.replace('"FC6-STD"', f'"{IMAGE}"').replace('"FC6-SMB"', f'"{IMAGE}"')
     text = text.replace("$ns rtproto", f'tb-set-node-startcmd $e "{START}"\n{SIX}$ns rtproto')
-    with experiment(rosa, text) as shown:
-        found = Seed(rosa, shown["id"], nodes_of(shown))
+    with experiment(nora, text) as shown:
+        found = Seed(nora, shown["id"], nodes_of(shown))
         for name in found.nodes:
             until(lambda name=name: found.is_served(name), f"{name} is served", PATIENCE)  # type: ignore[misc]
         yield found
 
 
 def test_a_file_written_at_a_is_read_at_e_under_the_same_account(seed: Seed) -> None:
-    seed.by_rosa("a", "echo from a >/proj/tied/file")
-    assert seed.by_rosa("e", "cat /proj/tied/file; stat -c %U /proj/tied/file") == "from a\nrosa\n"
-    seed.by_rosa("e", "echo from e >/proj/tied/back")
+    seed.by_nora("a", "echo from a >/proj/tied/file")
+    assert seed.by_nora("e", "cat /proj/tied/file; stat -c %U /proj/tied/file") == "from a\nnora\n"
+    seed.by_nora("e", "echo from e >/proj/tied/back")
     for name in "abcde":
-        assert seed.by_rosa(name, "cat /proj/tied/back") == "from e\n"
-    assert len({seed.by_rosa(name, "id") for name in "abcde"}) == 1
+        assert seed.by_nora(name, "cat /proj/tied/back") == "from e\n"
+    assert len({seed.by_nora(name, "id") for name in "abcde"}) == 1
 
 
 def test_the_start_command_finds_the_share(seed: Seed) -> None:
@@ -105,12 +105,12 @@ def test_the_master_lists_the_nodes_of_both_testbeds_and_runs_a_command_on_each(
 
 
 def test_the_share_comes_back_when_its_server_and_a_client_were_rebooted(seed: Seed) -> None:
-    seed.by_rosa("a", "echo kept >/proj/tied/kept")
+    seed.by_nora("a", "echo kept >/proj/tied/kept")
     seed.operate("reboot", "a", "e")
 
     def is_read(name: str) -> bool:
         try:
-            return seed.by_rosa(name, "cat /proj/tied/kept; true") == "kept\n"
+            return seed.by_nora(name, "cat /proj/tied/kept; true") == "kept\n"
         except LabFailed:  # its ssh server comes up with it
             return False
 
