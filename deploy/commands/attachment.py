@@ -30,9 +30,11 @@ from fedkit.desktop.seat import Portal, Seat, check_apart, names_for, portal_of,
 from fedkit.desktop.traces import HOSTS, Trace
 from fedkit.desktop.way import Ground, is_joined, way
 from fedkit.errors import FedError
+from fedkit.portal import service
 
 RENEW = 300.0  # seconds; whoever is not heard of for half an hour is taken out
-LOOK, LOOK_ANXIOUSLY = 15.0, 1.0  # seconds between two looks at the attachment: joined, or not
+LOOK = 1.0  # seconds between two looks at the attachment while it is not joined
+SELDOM = 15  # times as long while it is
 NAMED = 10  # names that are said
 COLUMNS = {name: name for name in ("name", "address", "at", "interface", "names")}
 
@@ -132,17 +134,17 @@ class Attachment:
                 while not is_joined(portal):
                     if time.monotonic() > until:
                         raise TimedOut(f"After {self.timeout:g} s it is not joined: {portal.why}.")
-                    if await self._is_elsewhere(place, LOOK_ANXIOUSLY):
+                    await asyncio.sleep(LOOK)
+                    if await self._is_elsewhere(place):
                         break
                 else:
                     joined()
                     joined, until = _nothing, math.inf
-                    while not await self._is_elsewhere(place, LOOK if is_joined(portal) else LOOK_ANXIOUSLY):
-                        pass
+                    while not await self._is_elsewhere(place):
+                        await _while_joined(portal)
 
-    async def _is_elsewhere(self, place: Portal, pause: float) -> bool:
-        """Look at the attachment after a while: whether another portal waits for it by now."""
-        await asyncio.sleep(pause)
+    async def _is_elsewhere(self, place: Portal) -> bool:
+        """Look at the attachment: whether another portal waits for it by now."""
         await self._look()
         return portal_of(self._told) not in (None, place)
 
@@ -153,7 +155,7 @@ class Attachment:
         self._renewed = time.monotonic()
         say(f"{self._told['name']} gets {self._told['address']} on {self._told['at']}, and waits for a portal there.")
         while portal_of(self._told) is None:
-            await asyncio.sleep(LOOK_ANXIOUSLY)
+            await asyncio.sleep(LOOK)
             await self._look()
 
     async def _look(self) -> None:
@@ -188,6 +190,14 @@ class Attachment:
         show(known | {"interface": self._interface, "names": names}, self.output, COLUMNS)
         sys.stdout.flush()
         say("It is joined. Ctrl-C ends that.")
+
+
+async def _while_joined(portal: service.Portal) -> None:
+    """Until it is time to look, which is soon where the way broke."""
+    for _ in range(SELDOM):
+        await asyncio.sleep(LOOK)
+        if not is_joined(portal):
+            return
 
 
 class _Sayer(logging.Handler):

@@ -78,6 +78,7 @@ def desk(bridge: str, hosts: Path, environment: Mapping[str, str]) -> Iterator[D
             lines = [
                 f"link add {outer} type veth peer name eth0 netns {process.pid}",
                 f"link set {outer} master {bridge} up",
+                f"link set {bridge} address 02:00:00:00:00:01",  # else it is another one when machines come and go
             ]
             subprocess.run(["ip", "-batch", "-"], input="\n".join(lines), text=True, check=True)
             inner = f"link set eth0 addrgenmode none\naddress add {ADDRESS} dev eth0\nlink set eth0 up\nroute add default via 10.77.0.1\n"

@@ -96,8 +96,13 @@ async def test_a_desktop_pings_every_node_by_name_and_is_clean_afterwards(site: 
             assert await place.looks() == before
             await join_a_command_without_root(place)
             assert await place.looks() == before
-        assert await a.experiments.desktops.page(USER, wanted) == []
-        await a.experiments.terminate(USER, wanted)
+            assert await a.experiments.desktops.page(USER, wanted) == []
+            process = await place.start(place.fed("experiment", "attach", "exp", "-o", "json"))
+            await joined(process)
+            await a.experiments.terminate(USER, wanted)
+            _out, err = await process.communicate()  # it ends by itself
+            assert (process.returncode, b"experiments.unknown_attachment" in err) == (1, True), err.decode()
+            assert await place.looks() == before
         await eventually(lambda: is_in(a, wanted, State.TERMINATED), MAKING)
     assert await site.leftovers() == []
 
@@ -116,6 +121,9 @@ async def attach_and_leave(a: Member, wanted: str, place: Desk) -> None:
         return set(done.status.values()) == {0}
 
     await eventually(pinged, MAKING)
+    status, said = await place.does(place.fed("experiment", "attach", "exp"))  # the same network once more
+    assert (status, "desktop.in_the_way" in said) == (1, True), said
+    assert len(await a.experiments.desktops.page(USER, wanted)) == 1
     process.send_signal(signal.SIGINT)
     _out, err = await process.communicate()
     assert process.returncode == 0, err.decode()
