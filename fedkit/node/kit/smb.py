@@ -234,11 +234,15 @@ def is_mounted(path: Path) -> bool:
 
 
 def _answers(path: Path) -> bool:
-    """Whether a folder can be listed; asked by another process, because one that hangs cannot be ended otherwise."""
+    """Whether a folder can be listed; asked by another process, because one that hangs cannot be ended otherwise.
+
+    Nobody waits for its end then: a server that has read the question and never answers can keep it even when it is killed.
+    """
+    look = subprocess.Popen(["ls", str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        look = ["ls", str(path)]  # busybox's has few options
-        return not subprocess.run(look, capture_output=True, check=False, timeout=PATIENCE).returncode
+        return look.wait(PATIENCE) == 0
     except subprocess.TimeoutExpired:
+        look.kill()
         return False
 
 
