@@ -30,6 +30,7 @@ from federation_member.orders.model import OrderState
 from federation_member.orders.ssh_keys import is_public
 from fedkit.protocol.lending import Ability, Name, SshKey, Uuid
 from fedkit.protocol.segments import (
+    CONNECTORS_LIMIT,
     Address,
     ConnectorSpec,
     CrossingSpec,
@@ -177,6 +178,12 @@ def joined(spec: SegmentSpec, attached: Iterable[Attachment]) -> SegmentSpec:
     return spec.model_copy(update={"connectors": [*spec.connectors, *added]})
 
 
+def has_room(spec: SegmentSpec, attached: Iterable[Attachment], more: int = 0) -> bool:
+    """Whether a piece may have the connectors of all that is attached, or is to be, and so many more."""
+    names = {one.connector for one in attached if one.testbed == spec.testbed and not one.code}
+    return len(names | {one.name for one in spec.connectors}) + more <= CONNECTORS_LIMIT
+
+
 def without(spec: SegmentSpec, gone: Collection[Attachment]) -> SegmentSpec | None:
     """A piece without them, as its next version; None if it has nothing of them."""
     connectors = {(one.testbed, one.connector) for one in gone}
@@ -281,6 +288,8 @@ def _segment(there: Topology, scene: Scene, substrate: str) -> tuple[Segment | N
             why = f"{substrate} is a party's, and {testbed} is not"
         elif not scene.relay and segment.order.member_fedid not in scene.reachable:
             why = f"neither {segment.order.member} nor this member has a tunnel server, by which {testbed} could be reached"
+        elif not has_room(spec_of(segment.order), scene.attached, 1):
+            why = f"{testbed} has {CONNECTORS_LIMIT} portals, and can have no more"
         else:
             return segment, ""
     return None, why

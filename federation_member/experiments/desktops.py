@@ -7,7 +7,9 @@ secret: its address, names and routes, and, once the portal that waits for it is
 from __future__ import annotations
 
 from asyncio import to_thread
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -19,7 +21,12 @@ from sqlalchemy import Connection
 from federation_member.accounts import store as accounts
 from federation_member.experiments import attachments, store
 from federation_member.experiments.attaching import Attachment, NewAttachment, Scene, Told, attach
-from federation_member.experiments.errors import NotAttachable, UnknownAttachment, UnusableAttachment
+from federation_member.experiments.errors import (
+    NotAttachable,
+    TooManyAttachments,
+    UnknownAttachment,
+    UnusableAttachment,
+)
 from federation_member.experiments.model import ALIVE, Experiment, Segment
 from federation_member.experiments.outlook import SETTLED
 from federation_member.experiments.relays import Relays
@@ -32,6 +39,7 @@ from fedkit.kits.installed import kit_named
 from fedkit.protocol.segments import FEDERATION_KIT, NodeStatus, PortalInfo
 from fedkit.store import Database, Tx
 
+AT_ONCE = 2  # attachments of one user that are planned, which takes a processor for a while
 ATTEMPTS = 5  # at an experiment that somebody else changes at the same time
 
 May = Callable[[Connection, User, str, Sequence[str]], tuple[Experiment, View]]
@@ -77,6 +85,7 @@ class Desktops:
         self._clock = clock
         self._may = may
         self._wake = wake
+        self._planned: Counter[str] = Counter()  # just now, by user
 
     async def attach(self, user: User, wanted: str, new: NewAttachment, shown: Sequence[str] = ()) -> Attached:
         """Attach a desktop, or have it stay attached; one that failed stays so.
@@ -87,12 +96,25 @@ class Desktops:
             kept = await self._db.run(lambda tx: self._renew(tx, user, wanted, new, shown))
             if kept is not None:
                 return kept
-            scene, secret = await self._db.read(lambda conn: self._scene(conn, user, wanted, shown))
-            one, told = await to_thread(_plan, scene, secret, new, self._clock())
+            with self._one_of_few(user):
+                scene, secret = await self._db.read(lambda conn: self._scene(conn, user, wanted, shown))
+                one, told = await to_thread(_plan, scene, secret, new, self._clock())
             made = await self._db.run(partial(self._add, scene=scene, one=one, told=told))
             if made is not None:
                 return made
         raise NotAttachable("The experiment is being changed all the time; ask again.")
+
+    @contextmanager
+    def _one_of_few(self, user: User) -> Iterator[None]:
+        if self._planned[user.name] >= AT_ONCE:
+            raise TooManyAttachments(f"{AT_ONCE} attachments of yours are being planned; ask again in a moment.")
+        self._planned[user.name] += 1
+        try:
+            yield
+        finally:
+            self._planned[user.name] -= 1
+            if not self._planned[user.name]:
+                del self._planned[user.name]
 
     async def get(self, user: User, wanted: str, attachment: str, shown: Sequence[str] = ()) -> Attached:
         """One by its id; raises `UnknownAttachment` and what `Experiments.get` does."""

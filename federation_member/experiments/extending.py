@@ -16,8 +16,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from federation_member.experiments.attaching import Attachment, joined, next_version
-from federation_member.experiments.errors import NotContained
+from federation_member.experiments.attaching import Attachment, has_room, joined, next_version
+from federation_member.experiments.errors import NotContained, TooLarge
 from federation_member.experiments.model import (
     FILES_LIMIT,
     TEXT_LIMIT,
@@ -31,7 +31,7 @@ from federation_member.experiments.model import (
 )
 from federation_member.experiments.planning import described, kept_of, serve_and_plan
 from federation_member.orders.candidates import KnownMember
-from fedkit.protocol.segments import SegmentSpec, TestbedName
+from fedkit.protocol.segments import CONNECTORS_LIMIT, SegmentSpec, TestbedName
 from fedkit.topology import topdl
 from fedkit.topology.formats import Form
 from fedkit.topology.model import Computer, Service, Substrate, Topology
@@ -93,6 +93,8 @@ async def grow(
         number: joined(_kept(spec, pieces.pop(spec.testbed).spec), [one for one in attached if one.is_there])
         for number, spec in specs.items()
     }
+    if full := next((spec for spec in there.values() if not has_room(spec, attached)), None):
+        raise TooLarge(f"{full.testbed} would have more than {CONNECTORS_LIMIT} portals, those of desktops included.")
     _refuse([line for number, spec in there.items() for line in _changes(specs[number], spec)])
     changed = {number: spec for number, spec in there.items() if spec != specs[number]}
     first = next(iter(specs.values()))

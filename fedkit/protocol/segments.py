@@ -23,6 +23,7 @@ from fedkit.protocol import Body
 DESCRIPTION_LIMIT = 8 * 1024 * 1024  # characters of topdl; 10,000 computers take about that
 NODES_LIMIT = 20_000
 ROUTES_LIMIT = 4096  # of one node
+CONNECTORS_LIMIT = 256  # of one piece
 SETTINGS_LIMIT = 64 * 1024  # characters; a machine's user data have to hold them
 SSH_KEYS_LIMIT = 30  # a machine has two more: its lender's, and the one that the lender gives away
 COMMAND_LIMIT = 16 * 1024  # characters
@@ -101,7 +102,7 @@ class SegmentSpec(Body):
     version: int = Field(default=1, ge=1, description="one that was changed has a greater one")
     description: str = Field(max_length=DESCRIPTION_LIMIT, description="topdl 1.0 of the piece, addresses included")
     routing: str | None = Field(default=None, max_length=32, description="Static, Session, Manual, …")
-    connectors: list[ConnectorSpec] = Field(default_factory=list, max_length=256)
+    connectors: list[ConnectorSpec] = Field(default_factory=list, max_length=CONNECTORS_LIMIT)
     hosts: list[Host] = Field(
         default_factory=list, max_length=NODES_LIMIT, description="of the whole, as this piece may see it"
     )
@@ -168,7 +169,7 @@ class SegmentGo(Body):
     """
 
     start: bool = True
-    connections: list[Connection] = Field(default_factory=list, max_length=256)
+    connections: list[Connection] = Field(default_factory=list, max_length=CONNECTORS_LIMIT)
     spec: SegmentSpec | None = None
     promise: bool = False
 
@@ -238,7 +239,7 @@ class SegmentInfo(Body):
     promised: int | None = Field(default=None, description="the version that it can be changed to")
     refused: Refused | None = Field(default=None, description="the last one")
     nodes: list[NodeInfo] = Field(default_factory=list, max_length=NODES_LIMIT)
-    portals: list[PortalInfo] = Field(default_factory=list, max_length=256)
+    portals: list[PortalInfo] = Field(default_factory=list, max_length=CONNECTORS_LIMIT)
     credentials: str | None = Field(
         default=None,
         max_length=4096,
