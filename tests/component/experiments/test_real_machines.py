@@ -13,6 +13,7 @@ from pathlib import Path
 
 from deploy.commands.experiment_logins import write
 from federation_member.experiments.failing import nodes_told
+from federation_member.experiments.joining import info_of
 from federation_member.experiments.keys import ExperimentKey
 from federation_member.experiments.model import FINAL, State, Whole
 from federation_member.web.experiment_views import credentials_view
@@ -143,6 +144,8 @@ async def test_two_testbeds_that_nobody_reaches_are_one_network(site: Containers
         wanted = made.experiment.id
         await eventually(lambda: is_in(h, wanted, State.ACTIVE), MAKING)
         await eventually(lambda: keeps(h, True), MAKING)
+        segments = (await h.experiments.get(USER, wanted)).segments
+        assert [portal.plane for one in segments for portal in info_of(one.order).portals] == ["superframes"] * 2
         done = await h.experiments.operate(USER, wanted, Operation.RUN, ["n0"], command="ping -c 1 -w 20 n1")
         assert done.status == {"n0": 0}, done
         await h.experiments.terminate(USER, wanted)
