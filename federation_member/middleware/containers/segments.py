@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from ipaddress import IPv4Address
+from typing import Any
 
 import structlog
+from pydantic import BaseModel
 
 from federation_member.middleware.containers import network
 from federation_member.middleware.containers.book import Book, Part, Record
@@ -258,8 +260,24 @@ def _digest(part: NodeRequest | PortalRequest) -> str:
     """What a part is made anew for. A node's way to others may change while it runs: whoever changes it tells the node."""
     if isinstance(part, NodeRequest):
         part = replace(part, routes=(), forwards=False, startup="", script="", mounts=())
-    said = hashlib.sha256(f"{part!r} {part.script}".encode()).hexdigest()
+    said = hashlib.sha256(repr(_unusual(part)).encode()).hexdigest()
     return said if isinstance(part, NodeRequest) else PORTAL + said
+
+
+def _unusual(value: Any) -> Any:
+    """What is not as it is by default: so a field that a newer program adds makes no part anew that has no use for it."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(exclude_defaults=True)
+    if isinstance(value, tuple):
+        return [_unusual(one) for one in value]
+    if not is_dataclass(value):
+        return value
+    said = ((one, getattr(value, one.name)) for one in fields(value))
+    return {one.name: _unusual(found) for one, found in said if found != _default(one)}
+
+
+def _default(one: Field[Any]) -> Any:
+    return one.default if one.default_factory is MISSING else one.default_factory()
 
 
 def _is_lost(name: str, part: Part, there: client.Looks) -> bool:
