@@ -231,7 +231,11 @@ def _tags(done: Split, kept: Tags) -> Tags:
         for connector in piece.connectors
         for crossing in connector.crossings
     )
-    used = set(kept.values())
+    used, new = set(kept.values()), crossings.keys() - kept.keys()
+    if len(used) + len(new) > LAST_TAG + 1 - FIRST_TAG:
+        raise TooLarge(
+            f"An experiment has at most {LAST_TAG} crossings, those of desktops included; {len(used)} are there."
+        )
     free = (number for number in range(FIRST_TAG, LAST_TAG + 1) if number not in used)
     return {crossing: kept[crossing] if crossing in kept else next(free) for crossing in crossings}
 

@@ -215,6 +215,12 @@ def test_more_crossings_than_there_are_tags_are_refused_before_anything_is_cut(m
         planned(lans)
 
 
+def test_crossings_for_which_those_of_desktops_leave_no_tag_are_refused() -> None:
+    desktops = {(f"lan{tag}", frozenset(("x", f"desktop:{tag}"))): tag for tag in range(1, 4095)}
+    with pytest.raises(TooLarge, match="at most 4094 crossings"):
+        planned(LINK, kept=Kept(desktops, {}))
+
+
 @pytest.mark.parametrize(
     ("routing", "parties", "told"),
     [
