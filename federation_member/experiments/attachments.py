@@ -36,11 +36,11 @@ def listed(conn: Connection, experiment_id: str) -> list[Attachment]:
     return sorted(found, key=lambda one: (one.created, one.id))
 
 
-def told(conn: Connection, experiment_id: str, attachment: Attachment) -> tuple[Told, datetime]:
-    """What its desktop is told, and until when it stays without being asked for again."""
+def told(conn: Connection, experiment_id: str, attachment: Attachment) -> tuple[Told, datetime] | None:
+    """What its desktop is told, and until when it stays without being asked for again; None if it has just gone."""
     query = select(attachments.c.told, attachments.c.expires).where(*_is(experiment_id, attachment))
-    row = conn.execute(query).one()
-    return Told.model_validate_json(row.told), row.expires
+    row = conn.execute(query).one_or_none()
+    return None if row is None else (Told.model_validate_json(row.told), row.expires)
 
 
 def check_room(conn: Connection, experiment_id: str, user: str) -> None:

@@ -122,9 +122,10 @@ class Desktops:
         def read(conn: Connection) -> Attached:
             experiment, view = self._may(conn, user, wanted, shown)
             one = next((one for one in _seen(conn, experiment, view) if one.id == attachment), None)
-            if one is None:
+            found = None if one is None else _shown(conn, experiment, one)
+            if found is None:
                 raise UnknownAttachment("Nothing is attached by that id; it was detached, or its time was over.")
-            return _shown(conn, experiment, one)
+            return found
 
         return await self._db.read(read)
 
@@ -133,7 +134,8 @@ class Desktops:
 
         def read(conn: Connection) -> list[Attached]:
             experiment, view = self._may(conn, user, wanted, shown)
-            return [_shown(conn, experiment, one) for one in _seen(conn, experiment, view)]
+            found = (_shown(conn, experiment, one) for one in _seen(conn, experiment, view))
+            return [one for one in found if one is not None]
 
         return await self._db.read(read)
 
@@ -221,9 +223,10 @@ def _seen(conn: Connection, experiment: Experiment, view: View) -> list[Attachme
     return [one for one in there if view.parties is None or sides.of(one.testbed) in view.parties]
 
 
-def _shown(conn: Connection, experiment: Experiment, attachment: Attachment) -> Attached:
+def _shown(conn: Connection, experiment: Experiment, attachment: Attachment) -> Attached | None:
+    """One with all that there is of it; None if it has just gone."""
     portal = attachments.portal_of(attachment, store.whole(conn, experiment).segments)
     is_ready = portal is not None and portal.status is NodeStatus.RUNNING
     known = is_ready and portal is not None and None not in (portal.host, portal.port, portal.host_key)
-    told, expires = attachments.told(conn, experiment.id, attachment)
-    return Attached(attachment, told, expires, portal if known else None)
+    told = attachments.told(conn, experiment.id, attachment)
+    return None if told is None else Attached(attachment, *told, portal if known else None)

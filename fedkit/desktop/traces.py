@@ -79,20 +79,22 @@ class Trace:
 
 @contextmanager
 def trace(attachment: str, about: Mapping[str, Any], base: Path | None = None) -> Iterator[Trace]:
-    """A new one, whose process this is; everything is put back when its context is left."""
+    """A new one, whose process this is; everything is put back when its context is left. Raises `DesktopError`."""
     folder = (base or folder_of_this_user()) / attachment
     try:
         folder.mkdir(mode=0o700, parents=True)
-        with _locked(folder) as held:
-            assert held
-            (folder / "about.json").write_text(json.dumps({**about, "process": os.getpid()}))
-            found = Trace(folder, about)
-            try:
-                yield found
-            finally:
-                found.clean()
+        descriptor = _lock(folder)
+        (folder / "about.json").write_text(json.dumps({**about, "process": os.getpid()}))
     except OSError as error:
         raise DesktopError(f"{folder} cannot be used: {error.strerror}.") from error
+    if descriptor is None:
+        raise DesktopError(f"{folder} is another process's, which cleans up; try again.")
+    found = Trace(folder, about)
+    try:
+        yield found
+    finally:
+        found.clean()
+        os.close(descriptor)
 
 
 @contextmanager
@@ -131,9 +133,10 @@ def end(one: Trace) -> None:
         return
     process = one.about.get("process")
     if isinstance(process, int) and _has_open(process, one.folder):
-        os.kill(process, signal.SIGTERM)
-    with _locked(one.folder, wait=True):
-        return
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(process, signal.SIGTERM)
+    if (descriptor := _lock(one.folder, wait=True)) is not None:
+        os.close(descriptor)
 
 
 def _has_open(process: int, folder: Path) -> bool:
@@ -142,16 +145,6 @@ def _has_open(process: int, folder: Path) -> bool:
         return any(path.readlink() == folder for path in Path(f"/proc/{process}/fd").iterdir())
     except OSError:
         return False
-
-
-@contextmanager
-def _locked(folder: Path, *, wait: bool = False) -> Iterator[bool]:
-    descriptor = _lock(folder, wait=wait)
-    try:
-        yield descriptor is not None
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
 
 
 def _lock(folder: Path, *, wait: bool = False) -> int | None:
