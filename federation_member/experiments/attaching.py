@@ -195,7 +195,7 @@ def without(spec: SegmentSpec, gone: Collection[Attachment]) -> SegmentSpec | No
 
 def next_version(experiment: Experiment, spec: SegmentSpec, attached: Iterable[Attachment]) -> int:
     """A version that was never asked for: each attempt makes an event, so what lenders said of an earlier one is not taken for it."""
-    return 1 + max(spec.version, experiment.events, *(one.asked or 0 for one in attached))
+    return 1 + max([spec.version + experiment.events, *(one.asked or 0 for one in attached)])
 
 
 def keys_of(attached: Iterable[Attachment]) -> Mapping[tuple[str, str], str]:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from federation_member.experiments import store
 from federation_member.experiments.errors import Why
 from federation_member.experiments.failing import Loss, loss
-from federation_member.experiments.joining import info_of
+from federation_member.experiments.joining import info_of, spec_of
 from federation_member.experiments.model import Experiment, Extension, Segment
 from federation_member.experiments.ordering import give_back, is_held, respecify
 from federation_member.orders.engine import Engine
@@ -24,6 +24,7 @@ from fedkit.store import Tx
 
 ASK_LIMIT = timedelta(minutes=5)  # until every lender has promised
 MAKE_LIMIT = timedelta(hours=1)  # until all of it runs
+INSIST = timedelta(minutes=1)  # until a lender that could not make a change is asked for it again
 
 
 def go_on(tx: Tx, engine: Engine, experiment: Experiment, segments: Sequence[Segment], now: datetime) -> Experiment:
@@ -51,6 +52,31 @@ def go_on(tx: Tx, engine: Engine, experiment: Experiment, segments: Sequence[Seg
 def due(extension: Extension | None) -> datetime | None:
     """When an extension is given up."""
     return None if extension is None else extension.since + (MAKE_LIMIT if extension.is_made else ASK_LIMIT)
+
+
+def insist(
+    tx: Tx, experiment: Experiment, segments: Sequence[Segment], now: datetime
+) -> tuple[tuple[Segment, ...], datetime | None]:
+    """Ask again for changes that lenders made and had to undo, under another version; returns the pieces, and when to look again.
+
+    So a piece that loses something (a desktop, or what was not added after all) does so in the end, whatever failed meanwhile.
+    """
+    undone = [] if experiment.extension is not None else [(one, spec) for one in segments if (spec := _undone(one))]
+    later = [one.started + INSIST for one, _ in undone if one.started is not None and one.started + INSIST > now]
+    if not undone or later:
+        return tuple(segments), min(later, default=None)
+    for segment, spec in undone:
+        respecify(tx, segment, spec.model_copy(update={"version": spec.version + 1}))
+    return store.whole(tx.conn, experiment).segments, None
+
+
+def _undone(segment: Segment) -> SegmentSpec | None:
+    """What a piece is to be and, as its lender says, cannot be; None if there is nothing like that."""
+    order, info = segment.order, info_of(segment.order)
+    if order is None or not is_held(order) or info.refused is None:
+        return None
+    spec = spec_of(order)
+    return spec if info.version < spec.version == info.refused.version else None
 
 
 def established(experiment: Experiment, segments: Sequence[Segment]) -> tuple[Segment, ...]:

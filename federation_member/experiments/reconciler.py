@@ -84,6 +84,7 @@ class Reconciler:
             experiment = growth.go_on(tx, self._engine, experiment, segments, now)
             segments = store.whole(tx.conn, experiment).segments
         experiment, segments = attachments.go_on(tx, experiment, segments, now)
+        segments, insist_due = growth.insist(tx, experiment, segments, now)
         goes, segments = growth.told(experiment, segments), growth.established(experiment, segments)
         losses = {one.number: found for one in segments if (found := loss(one, now)) is not None}
         end = fatal(segments, losses)
@@ -98,7 +99,7 @@ class Reconciler:
         told = [one for one in self._tell(tx, goes, experiment) if one.number in known]
         experiment, due = self._judge(tx, experiment, told, losses)
         return experiment, oldest(
-            [due, growth.due(experiment.extension), relays_due, attachments.due(tx.conn, experiment)]
+            [due, growth.due(experiment.extension), relays_due, attachments.due(tx.conn, experiment), insist_due]
         )
 
     def _become(self, tx: Tx, experiment: Experiment, new: Outlook) -> Experiment:
