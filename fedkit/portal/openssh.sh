@@ -15,7 +15,8 @@ for crossing in $crossings; do
     for setting in multicast_snooping=0 group_fwd_mask=0xfff8; do # all frames that the kernel lets a bridge pass
         (echo "${setting#*=}" >"/sys/class/net/br$tag/bridge/${setting%=*}") 2>/dev/null
     done
-    ip link show dev "tap$tag" >/dev/null 2>&1 || make_tap "tap$tag"
+    ip link delete "tap$tag" >/dev/null 2>&1 # one that our program left would hand super-frames to whoever cannot tell them
+    make_tap "tap$tag"
     ip address flush dev "$inside"
     for port in "$inside" "tap$tag"; do
         ip link set "$port" master "br$tag"

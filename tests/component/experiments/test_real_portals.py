@@ -102,6 +102,16 @@ async def reaches(node: Part, other: Part) -> bool:
     return "1 packets received" in await node.does(f"ping -c 1 -w 2 {other.name}")
 
 
+async def carries(node: Part, other: Part) -> bool:
+    """Whether a megabyte gets from one to the other by TCP."""
+    send = f"import socket\nsocket.create_connection(('{other.name}', 7000), 9).sendall(bytes(1000000))"
+    hear = "import socket\nfile = socket.create_server(('', 7000)).accept()[0].makefile('rb')\nprint(len(file.read()))"
+    told, _ = await asyncio.gather(
+        other.does(f'timeout 20 python3 -c "{hear}"'), node.does(f'sleep 1; python3 -c "{send}"')
+    )
+    return told.strip() == "1000000"
+
+
 async def test_pieces_are_joined_by_super_frames_whatever_dies(site: ContainersSite, tmp_path: Path) -> None:
     folder = tmp_path / "tunnel"
     folder.mkdir()
@@ -137,7 +147,7 @@ async def test_pieces_are_joined_by_super_frames_whatever_dies(site: ContainersS
         await portals[1].does(WITHOUT_OURS)
         for portal in portals:
             await eventually(partial(portal.is_joined_by, "classic"), MAKING)
-        await eventually(partial(reaches, *nodes), MAKING)
+        await eventually(partial(carries, *nodes), MAKING)
         await a.experiments.terminate(USER, wanted)
         await eventually(lambda: is_in(a, wanted, State.TERMINATED), MAKING)
     assert await site.leftovers() == []
