@@ -6,7 +6,7 @@ import json
 import secrets
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ ALICE = "alice"  # whoever a demo is shown by
 ACCOUNT = "fed"  # at every machine
 PATIENCE = 60.0  # seconds; everything here takes one or two
 FOR_THE_NEXT = ("security group", "image fetched")  # what stays in a cloud's project when nothing is lent
-LOOK_AGAIN = 0.1  # seconds
+LOOK_AGAIN, LONGEST = 0.1, 2.0  # seconds between two looks; each costs a start of `fed`, so they become fewer
 
 
 def home(site: str, name: str = ALICE) -> Path:
@@ -164,8 +164,16 @@ def machines_at(lab: Lab, site: str) -> list[str]:
 def until(find: Callable[[], T | None], what: str, patience: float = PATIENCE) -> T:
     """Ask again and again until there is an answer; raise `TimedOut` after `patience` seconds."""
     deadline = time.monotonic() + patience
+    pause = pauses()
     while not (found := find()):
         if time.monotonic() > deadline:
             raise TimedOut(f"After {patience:.0f} s it was not seen that {what}.")
-        time.sleep(LOOK_AGAIN)
+        time.sleep(next(pause))
     return found
+
+
+def pauses() -> Iterator[float]:
+    """Seconds until the next look: the longer it has taken, the longer."""
+    begin = time.monotonic()
+    while True:
+        yield min(LOOK_AGAIN + (time.monotonic() - begin) / 8, LONGEST)

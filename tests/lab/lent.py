@@ -32,7 +32,7 @@ OTHERS = [
     f"{HOME}/rendezvous",
     f"{LENDER}/tunnel",
 ]  # test_crashes.py has these with containers
-TRY_AGAIN = 1.0  # seconds in which the member mends what a crash left
+TRY_AGAIN = 3.0  # seconds in which the member mends what a crash left
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from functools import partial
 from typing import Any
 
 from deploy.lab.client import Lab
-from deploy.lab.person import LOOK_AGAIN, PATIENCE, Person, until
+from deploy.lab.person import PATIENCE, Person, pauses, until
 from deploy.lab.topology import USER
 from tests.lab.books import Books
 
@@ -106,8 +106,9 @@ class Life:
         """Wait until a site holds exactly the machines of these leases, by all of its witnesses."""
         expected = Books.with_machines(*lease_ids)
         deadline = time.monotonic() + self.patience
+        pause = pauses()
         while (found := Books.of(self.lab, site)) != expected and time.monotonic() < deadline:
-            time.sleep(LOOK_AGAIN)
+            time.sleep(next(pause))
         assert found == expected, f"{site} holds {found}, not {expected}"
 
     def settles_fulfilled(self, *order_ids: str) -> list[dict[str, Any]]:
