@@ -7,7 +7,7 @@ from tests.support.checkout import open_checkout
 from tests.support.databases import database_url, postgres
 from tests.support.lanes import pytest_xdist_make_scheduler
 from tests.support.long import pytest_addoption, pytest_runtest_setup
-from tests.support.openstack import pytest_collection_modifyitems
+from tests.support.openstack import pytest_collection_modifyitems, real_openstack
 
 __all__ = [
     "database_url",
@@ -17,6 +17,7 @@ __all__ = [
     "pytest_collection_modifyitems",
     "pytest_runtest_setup",
     "pytest_xdist_make_scheduler",
+    "real_openstack",
 ]
 
 # How long an example takes says how busy the machine is.

@@ -1,6 +1,6 @@
 """A real OpenStack for component tests, started by the test run that wants one.
 
-    def test_x(real_openstack: OpenStack): …        import the fixture in a conftest; one for the whole run of this process
+    def test_x(real_openstack: OpenStack): …        one for the whole run of this process
     account = real_openstack.project(instances=1)   a project of its own, with a user, for each test that counts or deletes
 
 It is the profile `small` (guests and discs are pretended, everything before them is real) on a loopback address that no other process

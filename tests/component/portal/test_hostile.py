@@ -16,7 +16,7 @@ import pytest
 
 from fedkit.portal import messages, ssh
 from fedkit.portal.channel import FRAMES, FrameChannel
-from fedkit.portal.frames import CONTROL, GSO_TCP4, NEEDS_CHECKSUM, RECORD, VNET, join
+from fedkit.portal.frames import CONTROL, GSO_TCP4, NEEDS_CHECKSUM, RECORD, VNET, join, split
 from fedkit.portal.gate import AT_ONCE, SPARE
 from fedkit.portal.messages import Hello
 from tests.component.portal.world import PORT, WAN, World, eventually, inside, lacks
@@ -55,7 +55,9 @@ def memory(process: subprocess.Popen[bytes]) -> int:
 
 
 class Owner:
-    """Keeps what a channel tells."""
+    """Keeps what a channel tells, and answers pings if it is `polite`: who never does is taken for dead."""
+
+    polite = False
 
     def __init__(self) -> None:
         self.channel: FrameChannel | None = None
@@ -68,6 +70,10 @@ class Owner:
 
     def received(self, data: memoryview) -> None:
         self.heard += data
+        for tag, record in split(data) if self.polite else ():
+            if tag == CONTROL and isinstance(told := messages.decode(bytes(record)), messages.Ping):
+                assert self.channel is not None
+                self.channel.send(join([(CONTROL, messages.encode(messages.Pong(told.number)))]))
 
     def writable(self) -> None:
         """Nothing waits."""
@@ -191,6 +197,7 @@ async def test_ssh_changes_its_keys_in_the_middle(world: World) -> None:
     async with partner(world) as owner:
         channel = owner.channel
         assert channel is not None
+        owner.polite = True
         channel.send(HELLO)
         for turn in range(200):
             channel.send(join([(9, bytes(VNET.size) + NO_IP)] * 10))

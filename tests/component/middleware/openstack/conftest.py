@@ -9,9 +9,7 @@ import pytest
 
 from deploy.openstack.layout import Cloud
 from tests.component.middleware.openstack.place import OpenStackSite, prepare
-from tests.support.openstack import OpenStack, pytest_collection_modifyitems, real_openstack
-
-__all__ = ["pytest_collection_modifyitems", "real_openstack"]
+from tests.support.openstack import OpenStack
 
 PREFIX = "contract"
 
