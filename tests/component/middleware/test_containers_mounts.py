@@ -159,6 +159,18 @@ async def test_a_server_that_never_answers_holds_up_its_own_node_alone(
     assert not await mounted(here, key)
 
 
+async def test_the_end_of_another_members_segment_with_the_same_ids_leaves_it_alone(
+    here: ContainersMiddleware, site: ContainersSite, tmp_path: Path
+) -> None:
+    key = await segment(here, site)
+    await served(here, key)
+    (another := tmp_path / "another").mkdir()
+    ids = IdSpace.of_this_process()
+    for number in range(8):  # one of them is this segment's, too
+        await asyncio.to_thread(client.end, another, ids.of_machine(number).first)
+    assert await at(here, key, "a", OWNED) == "1000"
+
+
 @pytest.mark.parametrize("how", ["reboot", "delete", "kill and delete"])
 async def test_who_waits_for_himself_ends_with_his_node(
     here: ContainersMiddleware, site: ContainersSite, how: str

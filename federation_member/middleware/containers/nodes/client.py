@@ -123,22 +123,22 @@ def end(folder: Path, first_id: int) -> None:
         try:
             signal.pidfd_send_signal(handle, signal.SIGKILL)
             while not select.select([handle], [], [], GRACE)[0]:
-                _abort_mounts(first_id)
+                _abort_mounts(folder, first_id)
         except ProcessLookupError:
             pass
         finally:
             os.close(handle)
     else:
-        _abort_mounts(first_id)  # the kernel may not have got beyond them
+        _abort_mounts(folder, first_id)  # the kernel may not have got beyond them
     with (folder / LOCK).open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
     (folder / CONTROL).unlink(missing_ok=True)
 
 
-def _abort_mounts(first_id: int) -> None:
+def _abort_mounts(folder: Path, first_id: int) -> None:
     """So that nothing of a segment waits for its own programs when it shall end."""
     if mounts.are_possible(first_id):
-        words = [sys.executable, "-I", "-S", "-c", ABORT, str(PROJECT), str(first_id)]
+        words = [sys.executable, "-I", "-S", "-c", ABORT, str(PROJECT), str(first_id + mounts.owner(str(folder)))]
         subprocess.run(words, check=False, stdin=subprocess.DEVNULL, capture_output=True, timeout=LAUNCH_TIMEOUT)
 
 

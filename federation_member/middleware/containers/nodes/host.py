@@ -239,7 +239,8 @@ class Host:
         """Free whoever waits in a node for its own programs, and see whether it still has not ended a moment later."""
         if node.plan["mounts"]:
             first = self._plan["first_id"]
-            mounts.abort(f"{self._plan['work']}/{mounts.CONNECTIONS}", first, first + node.plan["number"])
+            owner = first + mounts.owner(self._plan["folder"])
+            mounts.abort(f"{self._plan['work']}/{mounts.CONNECTIONS}", owner, first + node.plan["number"])
         return not select.select([node.handle], [], [], MOMENT)[0]
 
     def remove(self, names: list[str]) -> None:

@@ -8,7 +8,8 @@ others rely on in a node, its /proc for example: links are not followed, and the
 What is mounted belongs to the segment's user namespace. The kernel lets nobody outside of it look inside, so nobody but the
 segment's own ever waits for a program of a node. Those do, even when they are killed: a thread that waits for an answer of another
 thread of its own process holds up the end of both. So with a node its connections are aborted (fusectl); they are known by the mounts'
-owner, the segment, and group, the node.
+owner, the segment, and group, the node. fusectl shows all of the kernel's, and members on one host give the same ids to their machines,
+so the owner is an id that follows from the segment's folder, and not its root's.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import signal
 import socket
 import stat
 import struct
+import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,8 @@ BACKLOG = 4
 PATIENCE = 10  # seconds for all of a request
 ASKED_LIMIT = 512  # octets
 CREDENTIALS = struct.Struct("3i")  # struct ucred
-OPTIONS = "rootmode=40755,user_id=0,group_id={},allow_other,default_permissions"
+OPTIONS = "rootmode=40755,user_id={},group_id={},allow_other,default_permissions"
+IDS = 1 << 16  # of a segment
 SYS_OPENAT2 = 437  # the same number on every architecture
 AT_FDCWD = -100
 RESOLVE_NO_XDEV, RESOLVE_NO_SYMLINKS = 1, 4
@@ -48,6 +51,11 @@ UMOUNT_NOFOLLOW = 8
 def are_possible(first_id: int) -> bool:
     """Whether nodes can have any: only the host's root can abort them, and only ids of their own tell whose they are."""
     return first_id != 0 and {"fuse", "fusectl"} <= set(FILE_SYSTEMS.read_text().split())
+
+
+def owner(folder: str) -> int:
+    """Whose a segment's mounts are, as the segment counts ids."""
+    return 1 + zlib.crc32(folder.encode()) % (IDS - 1)
 
 
 def prepare(plan: dict[str, Any]) -> None:
@@ -129,7 +137,13 @@ def _do(plan: dict[str, Any], node: dict[str, Any], user: int, handle: int, call
     if what == UNMOUNT:
         return []
     os.fchdir(_open_strictly(name))
-    mount(plan["name"], ".", "fuse", MS_NOSUID | MS_NODEV, f"fd={device},{OPTIONS.format(node['number'])}")
+    mount(
+        plan["name"],
+        ".",
+        "fuse",
+        MS_NOSUID | MS_NODEV,
+        f"fd={device},{OPTIONS.format(owner(plan['folder']), node['number'])}",
+    )
     return [device]
 
 
