@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, settings
 from tests.support.checkout import open_checkout
 from tests.support.databases import database_url, postgres
 from tests.support.lanes import pytest_xdist_make_scheduler
-from tests.support.long import pytest_addoption, pytest_runtest_setup
+from tests.support.long import pytest_addoption, pytest_itemcollected, pytest_runtest_setup
 from tests.support.openstack import pytest_collection_modifyitems, real_openstack
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "postgres",
     "pytest_addoption",
     "pytest_collection_modifyitems",
+    "pytest_itemcollected",
     "pytest_runtest_setup",
     "pytest_xdist_make_scheduler",
     "real_openstack",

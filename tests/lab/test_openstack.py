@@ -156,7 +156,9 @@ class PretendedLife(LentLife):
         return all(line.endswith(" ACTIVE") for line in servers(self.lab))
 
 
-@pytest.mark.parametrize("victim", [*VICTIMS, *(pytest.param(one, marks=pytest.mark.long) for one in OTHERS)])
+@pytest.mark.parametrize(
+    "victim", [VICTIMS[0], *(pytest.param(one, marks=pytest.mark.long) for one in [*VICTIMS[1:], *OTHERS])]
+)
 def test_after_each_crash_the_cloud_holds_what_the_book_says(lab: Lab, person: Person, victim: str) -> None:
     PretendedLife(lab, person, patience=PATIENCE).survives(victim)
 

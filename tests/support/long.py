@@ -13,6 +13,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also run what takes minutes each (marker `long`)")
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """The crash at any step is the contract's, and quick with containers: slow kinds (`repeats_steps` is false) have it in long runs."""
+    cls = item.getparent(pytest.Class)
+    if cls is not None and not getattr(cls.obj, "repeats_steps", True) and "killed_at_any_step" in item.name:
+        item.add_marker(pytest.mark.long)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Leave long ones out, and say so."""
     if item.get_closest_marker("long") is not None and not item.config.getoption("--long"):

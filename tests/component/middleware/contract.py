@@ -13,7 +13,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import asyncssh
 import pytest
@@ -194,6 +194,10 @@ def dump(site: Site, operation: str, request: object = None) -> bytes:
 
 class MiddlewareContract:
     """The tests. `site` comes from the deriving class."""
+
+    repeats_steps: ClassVar = (
+        True  # whether it is killed at any step in every run, or in long ones (tests/support/long.py)
+    )
 
     async def test_says_what_it_offers(self, site: Site) -> None:
         async with running(site) as middleware:

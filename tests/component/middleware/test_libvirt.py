@@ -42,3 +42,5 @@ def site(tiny: GuestImage) -> Iterator[LibvirtSite]:
 
 class TestLibvirt(MiddlewareContract, MachineContract):
     """With emulated processors, which every machine has."""
+
+    repeats_steps = False

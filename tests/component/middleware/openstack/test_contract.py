@@ -14,6 +14,8 @@ STRIDE = 1.7  # from one step to the next that is tried: a step more is a proces
 class TestOpenStack(MiddlewareContract):
     """With a real OpenStack."""
 
+    repeats_steps = False
+
     @pytest.mark.timeout(1200)
     @pytest.mark.parametrize("operation", ["ensure_account", "remove_account"])
     async def test_killed_at_any_step_of_an_account(self, site: Site, operation: str) -> None:
