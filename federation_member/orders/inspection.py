@@ -30,7 +30,7 @@ from federation_member.middleware.contract import (
 )
 from federation_member.orders import leases
 from federation_member.orders.leases import Lease
-from federation_member.orders.lending import running
+from federation_member.orders.ownership import running
 from federation_member.orders.wishes import check_console
 from fedkit.identity.names import Name
 from fedkit.mesh.api import Mesh, Peer, Request

@@ -29,11 +29,12 @@ from federation_member.orders import lease_uses, leases, wishes
 from federation_member.orders.candidates import KnownMember, choose_flavour, misfit
 from federation_member.orders.leases import LIVE, RETENTION, Lease, TunnelLease
 from federation_member.orders.model import NOUNS
+from federation_member.orders.ownership import borrowed, is_borrowed, running
 from federation_member.orders.room import NO_ROOM, TurnedAway
 from federation_member.orders.segments.growing import grown
 from federation_member.orders.segments.lines import is_able
 from federation_member.orders.segments.plan import check as check_segment
-from federation_member.orders.segments.state import SegmentState, gone, promised
+from federation_member.orders.segments.state import SegmentState, gone, promised, within
 from federation_member.orders.segments.ways import ways
 from federation_member.orders.store import REASON_LENGTH
 from federation_member.orders.tables import lease_tombstones
@@ -228,7 +229,7 @@ class Lending:
         if lease.state not in LIVE:
             raise NotRunning(f"The segment is {lease.state.value}; there is nothing to start.")
         spec, segment = grown(lease.spec, lease.segment, go, self._lent(tx.conn, lease.id))
-        segment = gone(spec, segment, go if spec is go.spec else _within(spec, go))
+        segment = gone(spec, segment, go if spec is go.spec else within(spec, go))
         if segment == lease.segment:
             return lease.view()
         here = borrower.fedid == self._mesh.me.fedid
@@ -479,34 +480,6 @@ class Lending:
             tx.conn.execute(insert(t).values(id=lease_id, borrower=borrower.fedid, until=now + RETENTION))
         reason = "it was never made here"
         return LeaseView(lease_id=lease_id, state=LeaseState.RELEASED, revision=1, reason=reason, expires=now)
-
-
-def _within(spec: SegmentSpec, go: SegmentGo) -> SegmentGo:
-    """What is said of connectors that there are: one who wants others besides is told that they were refused."""
-    if go.spec is None:
-        return go
-    there = {connector.name for connector in spec.connectors}
-    return go.model_copy(update={"connections": [one for one in go.connections if one.connector in there]})
-
-
-def is_borrowed(lease: Lease, borrower: Peer) -> bool:
-    """Tell whether a borrower may name a lease; a part of its segment it may not."""
-    return lease.borrower.fedid == borrower.fedid and lease.parent is None
-
-
-def borrowed(lease: Lease | None, borrower: Peer) -> Lease:
-    """The borrower's own lease; raises `UnknownLease`."""
-    if lease is None or not is_borrowed(lease, borrower):
-        raise UnknownLease("No such lease of yours.")
-    return lease
-
-
-def running(lease: Lease | None, borrower: Peer) -> Lease:
-    """The borrower's own lease, if it runs; raises `UnknownLease` or `NotRunning`."""
-    lease = borrowed(lease, borrower)
-    if lease.state is not LeaseState.RUNNING:
-        raise NotRunning(f"The lease is {lease.state.value}; only what runs can be changed or looked at.")
-    return lease
 
 
 def _read(credentials: Sequence[str]) -> tuple[Credential, ...]:

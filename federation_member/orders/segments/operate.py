@@ -20,7 +20,8 @@ from federation_member.middleware.console import OCTETS, last_of
 from federation_member.middleware.contract import HostsSegments
 from federation_member.orders import leases, wishes
 from federation_member.orders.leases import LIVE, Lease
-from federation_member.orders.lending import Lending, borrowed
+from federation_member.orders.lending import Lending
+from federation_member.orders.ownership import borrowed
 from federation_member.orders.segments.plan import NODE
 from federation_member.orders.segments.remote import Hands, Place, Said
 from federation_member.orders.segments.summary import control_way

@@ -122,6 +122,14 @@ def gone(spec: SegmentSpec, state: SegmentState, go: SegmentGo) -> SegmentState:
     return replace(state, started=state.started or go.start, connections=wanted).turned(changed)
 
 
+def within(spec: SegmentSpec, go: SegmentGo) -> SegmentGo:
+    """What is said of connectors that there are: one who wants others besides is told that they were refused."""
+    if go.spec is None:
+        return go
+    there = {connector.name for connector in spec.connectors}
+    return go.model_copy(update={"connections": [one for one in go.connections if one.connector in there]})
+
+
 def first_info(spec: SegmentSpec, state: SegmentState) -> SegmentInfo:
     """What is told at once: the portals' public keys, and the credentials."""
     portals = [yet_to_come(connector.name, state) for connector in spec.connectors]
