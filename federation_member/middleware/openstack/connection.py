@@ -113,6 +113,19 @@ class Cloud:
             await self._call(service, "DELETE", path, Empty)
         except NotThere:
             return False
+        except (
+            NotAuthorised
+        ):  # Neutron says that, too, of what is going at this very moment: it cannot tell whose it is
+            if await self._is_there(service, path):
+                raise
+            return False
+        return True
+
+    async def _is_there(self, service: Service, path: str) -> bool:
+        try:
+            await self._call(service, "GET", path, Empty)
+        except NotThere:
+            return False
         return True
 
     async def has(self, service: Service) -> bool:
