@@ -53,6 +53,7 @@ from fedkit.protocol.lending import (
 )
 
 USED_KEYS: set[str] = set()
+ACCOUNT_STRIDE = 3  # of an account's steps, at which a process is killed, one in so many
 PATIENCE = 20.0  # seconds to wait for what happens by itself
 MAKING = 300.0  # seconds that making one thing may take
 
@@ -66,7 +67,6 @@ class Site(Protocol):
     account: Account  # one that exists
     crowd: int  # so many machines at once
     stride: int  # of the steps at which a process is killed, one in so many; the slower a kind, the more
-    account_stride: int  # the same of an account's steps, which are fewer
     moments: tuple[float, ...]  # seconds after which a process is killed
 
     @property
@@ -502,7 +502,7 @@ class MiddlewareContract:
                 assert await keeper.list_accounts() == [MADE]
                 await keeper.remove_account(MADE.name)
             assert await site.leftovers() == []
-            step += site.account_stride
+            step += ACCOUNT_STRIDE
 
     async def _is_lost(self, middleware: Middleware, key: str) -> None:
         owned = await middleware.get(key)

@@ -39,7 +39,6 @@ class LibvirtSite:
     account: Account = ACCOUNT
     crowd: int = 3
     stride: int = 211
-    account_stride: int = 1
     moments: tuple[float, ...] = (0.05, 0.3, 1.2)
     extra: dict[str, Any] = field(default_factory=dict)
     image: str = field(init=False)

@@ -68,7 +68,6 @@ class ContainersSite:
     account: Account = ACCOUNT
     crowd: int = 8
     stride: int = 29
-    account_stride: int = 3
     moments: tuple[float, ...] = tuple(hundredths / 100 for hundredths in range(1, 17, 3))
     extra: dict[str, Any] = field(default_factory=dict)
 

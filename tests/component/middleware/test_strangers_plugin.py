@@ -62,7 +62,6 @@ class SandboxesSite:
     account: Account = ACCOUNT
     crowd: int = 3
     stride: int = 61
-    account_stride: int = 1
     moments: tuple[float, ...] = (0.05, 0.15)
 
     @property

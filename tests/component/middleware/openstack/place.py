@@ -53,7 +53,6 @@ class OpenStackSite:
     account: Account = ACCOUNT
     crowd: int = 4
     stride: int = 389
-    account_stride: int = 5
     moments: tuple[float, ...] = (0.3, 1.2)
     site: str = field(default_factory=lambda: f"t-{uuid.uuid4().hex[:12]}")
     extra: dict[str, Any] = field(default_factory=dict)
